@@ -1,0 +1,108 @@
+//! What an interface enforces: an immutable record that one u64 names.
+//!
+//! The daemon writes the record whole, then flips the interface's entry to
+//! it. A packet reads the entry once and so sees wholly the old or wholly the
+//! new generation.
+
+/// An immutable generation record.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Generation {
+    /// Jiffies after which an unconfirmed generation no longer counts; 0 once confirmed.
+    pub deadline: u64,
+    /// Index of the policy in the policy maps; [`NO_POLICY`] drops all but the essentials.
+    pub policy: u32,
+    /// Epoch of this generation; never reused.
+    pub epoch: u32,
+    /// Index of the generation to return to; 0 for none.
+    pub previous: u32,
+    /// Index + 1 of a candidate policy judged beside this one; 0 for none.
+    pub shadow: u32,
+    /// The slot's incarnation, see [`crate::flow::FlowKey::zone`].
+    pub zone: u32,
+    /// The slot: index of the interface's counters.
+    pub slot: u32,
+    /// See [`flags`].
+    pub flags: u32,
+    /// Jiffies until which older flows live on under [`on_change::DRAIN`].
+    pub drain_until: u32,
+    /// Seconds of an established TCP flow.
+    pub tcp_established: u16,
+    /// Seconds of a UDP flow.
+    pub udp: u16,
+    /// Seconds of a closed TCP flow.
+    pub tcp_closed: u8,
+    /// See [`on_change`].
+    pub on_change: u8,
+    /// The instance's MAC address, meaningful with [`flags::MAC_KNOWN`].
+    pub mac: [u8; 6],
+    /// Size class of the policy's flat value.
+    pub policy_class: u32,
+}
+
+const _: () = {
+    assert!(size_of::<Generation>() == 56);
+    assert!(core::mem::offset_of!(Generation, tcp_established) == 40);
+    assert!(core::mem::offset_of!(Generation, policy_class) == 52);
+};
+
+/// [`Generation::policy`] of an interface that is bound but has no policy.
+pub const NO_POLICY: u32 = u32::MAX;
+
+/// Bits of [`Generation::flags`].
+pub mod flags {
+    /// The instance is behind the device (tap, veth), not this machine.
+    pub const GUEST: u32 = 1;
+    /// Drop what a guest sends from addresses that are not its own.
+    pub const SOURCE_CHECK: u32 = 2;
+    /// Track and count, drop nothing.
+    pub const OBSERVE: u32 = 4;
+    /// The device has no Ethernet header.
+    pub const NO_L2: u32 = 8;
+    /// Other Ethernet types pass.
+    pub const ETHERTYPE_PASS: u32 = 16;
+    /// [`super::Generation::mac`] is set.
+    pub const MAC_KNOWN: u32 = 32;
+    /// Always-accepted traffic is switched off by the administrator.
+    pub const NO_ESSENTIALS: u32 = 64;
+    /// Emit an event for each new flow, not only for drops.
+    pub const EVENT_ACCEPT: u32 = 128;
+}
+
+/// What happens to flows that a change would deny.
+pub mod on_change {
+    /// They are cut.
+    pub const CUT: u8 = 0;
+    /// They live on.
+    pub const KEEP: u8 = 1;
+    /// They live until the drain time.
+    pub const DRAIN: u8 = 2;
+}
+
+/// Settings all slots share.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// [`crate::ABI_VERSION`] of the daemon that wrote it.
+    pub abi: u32,
+    /// Kernel ticks a second.
+    pub hz: u32,
+    /// Jiffies added to the clock, for tests.
+    pub time_offset: u32,
+    /// 1 emits events.
+    pub events: u32,
+}
+
+const _: () = assert!(size_of::<Config>() == 16);
+
+/// Whose address it is: key of the own-address table of guest interfaces.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OwnKey {
+    /// The slot's incarnation.
+    pub zone: u32,
+    /// The address.
+    pub addr: crate::addr::Addr,
+}
+
+const _: () = assert!(size_of::<OwnKey>() == 20);

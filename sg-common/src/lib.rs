@@ -1,0 +1,31 @@
+//! The one vocabulary that the kernel program and the daemon share.
+//!
+//! Everything here is `no_std`, `repr(C)`, free of hidden padding, and laid
+//! out in host byte order unless a field says otherwise. Sizes and offsets are
+//! asserted at compile time beside each type: they are the ABI between a
+//! pinned map and the next version of the daemon.
+//!
+//! # Layout
+//! - [`limits`]: every bound
+//! - [`addr`]: addresses, and what makes one public
+//! - [`reason`]: why a packet passed or dropped
+//! - [`flow`]: conntrack and fragment keys and entries
+//! - [`generation`]: what an interface enforces
+//! - [`policy`]: the flat policy value and its tables
+//! - [`event`]: what leaves through the ring buffer
+//! - [`maps`]: names of maps and programs
+#![no_std]
+
+pub mod addr;
+pub mod event;
+pub mod flow;
+pub mod generation;
+pub mod limits;
+pub mod maps;
+pub mod policy;
+pub mod reason;
+
+/// Version of every layout in this crate. A pinned map of another version is
+/// refused, never reinterpreted. Any change to a `repr(C)` type, to a reason's
+/// number or to a map's shape bumps it.
+pub const ABI_VERSION: u32 = 1;

@@ -1,0 +1,45 @@
+//! Names of maps and programs, as they stand in the object and on bpffs.
+//! A test compares this list with the built object.
+
+/// `Array<u64>` by ifindex: generation index, 0 when the device is not ours.
+pub const IFACES: &str = "SG_IFACES";
+/// `Array<Generation>`; record 0 is never used.
+pub const GENERATIONS: &str = "SG_GENERATIONS";
+/// `Array<Config>` of one element.
+pub const CONFIG: &str = "SG_CONFIG";
+/// Arrays of maps with the flat policy values, by size class.
+pub const POLICIES: [&str; 3] = ["SG_POLICY_S", "SG_POLICY_M", "SG_POLICY_L"];
+/// Array of maps with the LPM tries, by policy.
+pub const PREFIXES: &str = "SG_PREFIXES";
+/// Array of maps with the exact-host hashes, by policy.
+pub const HOSTS: &str = "SG_HOSTS";
+/// Own addresses of guest interfaces.
+pub const OWN: &str = "SG_OWN";
+/// Confirmed flows.
+pub const FLOWS: [&str; 2] = ["SG_FLOWS4", "SG_FLOWS6"];
+/// Unconfirmed flows, by initiating direction, then family.
+pub const CHURN: [[&str; 2]; 2] = [["SG_CHURN_IN4", "SG_CHURN_IN6"], ["SG_CHURN_OUT4", "SG_CHURN_OUT6"]];
+/// First fragments.
+pub const FRAGMENTS: &str = "SG_FRAGMENTS";
+/// Per-CPU counters by slot, direction, reason and verdict.
+pub const REASONS: &str = "SG_REASONS";
+/// Per-CPU counters by rule.
+pub const RULES: &str = "SG_RULES";
+/// Ring buffer of events.
+pub const EVENTS: &str = "SG_EVENTS";
+
+/// Program at XDP.
+pub const PROG_XDP: &str = "sg_xdp";
+/// Program at TC ingress.
+pub const PROG_TC_IN: &str = "sg_tc_in";
+/// Program at TC egress.
+pub const PROG_TC_OUT: &str = "sg_tc_out";
+/// One line that returns the clock, for calibration.
+pub const PROG_CLOCK: &str = "sg_clock";
+
+/// Index of a reason counter.
+#[inline(always)]
+pub const fn reason_index(slot: u32, direction: u8, reason: u8, verdict: u8) -> u32 {
+    ((slot * 2 + (direction as u32 & 1)) * crate::reason::REASON_SLOTS + (reason as u32 & 63)) * 2
+        + (verdict as u32 & 1)
+}

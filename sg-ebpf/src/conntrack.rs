@@ -1,0 +1,207 @@
+//! Flows: who belongs to which, which are new, and what a policy change does
+//! to those that live.
+
+pub mod related;
+pub mod state;
+
+use sg_common::{
+    flow::{Cell, Direction, Flow, FlowKeys, seen},
+    generation::{Generation, on_change},
+    limits,
+    reason::{Reason, Verdict},
+};
+
+use crate::{
+    parse::Parsed,
+    proto,
+    tables::{FlowTable, Tables},
+    verdict::Decision,
+};
+
+/// The clock of one packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    /// Jiffies, wrapping.
+    pub now: u32,
+    /// Jiffies a second.
+    pub hz: u32,
+}
+
+/// A packet of a flow, normalised to local and remote.
+#[derive(Clone, Copy, Debug)]
+pub struct Packet<'a> {
+    /// Parsed fields.
+    pub parsed: &'a Parsed,
+    /// As the instance sees it.
+    pub direction: Direction,
+    /// The flow's key.
+    pub keys: &'a FlowKeys,
+}
+
+impl Packet<'_> {
+    #[inline(always)]
+    fn is_tcp(&self) -> bool {
+        self.parsed.protocol == proto::TCP
+    }
+    #[inline(always)]
+    fn has(&self, flags: u8) -> bool {
+        self.is_tcp() && self.parsed.tcp_flags & flags == flags
+    }
+    #[inline(always)]
+    fn is_pure_syn(&self) -> bool {
+        self.is_tcp() && self.parsed.tcp_flags & (proto::SYN | proto::ACK | proto::RST | proto::FIN) == proto::SYN
+    }
+}
+
+/// Judges a packet by its flow, or as the first of a new one.
+#[inline(always)]
+pub fn track<T: Tables>(tables: &T, generation: &Generation, clock: Clock, packet: &Packet<'_>) -> Decision {
+    if let Some(flow) = tables.flow(packet.keys)
+        && !state::is_expired(flow, packet.parsed.protocol, clock)
+    {
+        let origin = Direction::from_u8(flow.origin.get());
+        let dead = flow.verdict.get() == Verdict::Drop as u8 || state::is_closing(flow);
+        if packet.is_pure_syn() && (dead || packet.direction as u8 != origin as u8) {
+            let decision = judge(tables, generation, packet.keys, packet.direction);
+            if decision.is_accept() && dead {
+                renew(flow, generation, clock, packet, decision.rule);
+            }
+            return decision;
+        }
+        return follow(tables, generation, clock, packet, flow, origin);
+    }
+    first(tables, generation, clock, packet)
+}
+
+/// A packet of a live flow.
+#[inline(always)]
+fn follow<T: Tables>(
+    tables: &T,
+    generation: &Generation,
+    clock: Clock,
+    packet: &Packet<'_>,
+    flow: &Flow,
+    origin: Direction,
+) -> Decision {
+    if flow.epoch.get() != generation.epoch {
+        rejudge(tables, generation, clock, packet.keys, flow, origin);
+    }
+    let rule = flow.rule.get();
+    let side = packet.direction as usize & 1;
+    if flow.verdict.get() == Verdict::Drop as u8 {
+        state::touch(flow, side, clock);
+        return Decision::new(Verdict::Drop, Reason::Cut, rule);
+    }
+    state::touch(flow, side, clock);
+    let answered = flow.seen[side ^ 1].get() & seen::ANY != 0;
+    let bits = state::advance(flow.seen[side].get(), packet.parsed.tcp_flags, packet.is_tcp(), answered);
+    if bits != flow.seen[side].get() {
+        flow.seen[side].set(bits);
+    }
+    if flow.confirmed == 0 && side == origin as usize && answered && bits & seen::RST == 0 {
+        let mut confirmed = flow.clone();
+        confirmed.confirmed = 1;
+        if tables.insert(FlowTable::Main, packet.keys, &confirmed) {
+            tables.remove(FlowTable::Churn(origin), packet.keys);
+        }
+    }
+    Decision::new(Verdict::Accept, Reason::Established, rule)
+}
+
+/// Judges a flow once under a new epoch, in its original direction.
+#[inline(always)]
+pub fn rejudge<T: Tables>(
+    tables: &T,
+    generation: &Generation,
+    clock: Clock,
+    keys: &FlowKeys,
+    flow: &Flow,
+    origin: Direction,
+) {
+    let decision = judge(tables, generation, keys, origin);
+    if !decision.is_accept() && flow.verdict.get() == Verdict::Accept as u8 {
+        let draining = (generation.drain_until.wrapping_sub(clock.now) as i32) > 0;
+        match generation.on_change {
+            on_change::KEEP => {
+                flow.epoch.set(generation.epoch);
+                return;
+            }
+            on_change::DRAIN if draining => return,
+            _ => {}
+        }
+    }
+    flow.rule.set(decision.rule);
+    flow.verdict.set(decision.verdict as u8);
+    flow.epoch.set(generation.epoch);
+}
+
+/// A packet without a flow.
+#[inline(always)]
+fn first<T: Tables>(tables: &T, generation: &Generation, clock: Clock, packet: &Packet<'_>) -> Decision {
+    let mut origin = packet.direction;
+    if packet.has(proto::SYN | proto::ACK) {
+        // Nobody answers a SYN that was never let out; but one that came in
+        // before we looked may be answered, if the rules would admit it.
+        if matches!(packet.direction, Direction::Inbound) {
+            return Decision::new(Verdict::Drop, Reason::NoFlow, 0);
+        }
+        origin = Direction::Inbound;
+    }
+    let decision = judge(tables, generation, packet.keys, origin);
+    if !decision.is_accept() {
+        return decision;
+    }
+    let p = packet.parsed;
+    let stateless = packet.has(proto::RST) || (p.is_icmp() && !p.is_echo_request());
+    if !stateless {
+        let flow = new_flow(generation, clock, packet, origin, decision.rule);
+        tables.insert(FlowTable::Churn(origin), packet.keys, &flow);
+    }
+    decision
+}
+
+#[inline(always)]
+fn new_flow(generation: &Generation, clock: Clock, packet: &Packet<'_>, origin: Direction, rule: u32) -> Flow {
+    let timeout = match packet.parsed.protocol {
+        proto::TCP => generation.tcp_established,
+        proto::UDP => generation.udp,
+        proto::ICMP | proto::ICMPV6 => limits::TIMEOUT_ICMP,
+        _ => limits::TIMEOUT_OTHER,
+    };
+    let bits = state::advance(0, packet.parsed.tcp_flags, packet.is_tcp(), false);
+    let inbound = matches!(packet.direction, Direction::Inbound);
+    Flow {
+        last: [Cell::new(clock.now), Cell::new(clock.now)],
+        epoch: Cell::new(generation.epoch),
+        rule: Cell::new(rule),
+        timeout,
+        seen: [Cell::new(if inbound { bits } else { 0 }), Cell::new(if inbound { 0 } else { bits })],
+        origin: Cell::new(origin as u8),
+        verdict: Cell::new(Verdict::Accept as u8),
+        timeout_closed: generation.tcp_closed,
+        confirmed: 0,
+    }
+}
+
+/// Starts an entry anew in place: a SYN was accepted on a closed or cut flow.
+#[inline(always)]
+fn renew(flow: &Flow, generation: &Generation, clock: Clock, packet: &Packet<'_>, rule: u32) {
+    let side = packet.direction as usize & 1;
+    flow.seen[side ^ 1].set(0);
+    flow.seen[side].set(seen::ANY | seen::SYN);
+    flow.last[0].set(clock.now);
+    flow.last[1].set(clock.now);
+    flow.rule.set(rule);
+    flow.origin.set(packet.direction as u8);
+    flow.epoch.set(generation.epoch);
+    flow.verdict.set(Verdict::Accept as u8);
+}
+
+/// Asks the policy.
+#[inline(always)]
+fn judge<T: Tables>(tables: &T, generation: &Generation, keys: &FlowKeys, origin: Direction) -> Decision {
+    match tables.decide(generation, keys, origin) {
+        Some(row) => Decision::from_row(row),
+        None => Decision::new(Verdict::Drop, Reason::TableMissing, 0),
+    }
+}

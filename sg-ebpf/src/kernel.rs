@@ -1,0 +1,97 @@
+//! Entry points: build the context, call the pipeline, leave through one exit.
+
+mod ctx;
+mod finish;
+mod lookup;
+mod maps;
+
+use aya_ebpf::{
+    bindings::{TC_ACT_SHOT, xdp_action},
+    helpers::bpf_jiffies64,
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
+use sg_common::{flow::Direction, generation::flags, reason::Verdict};
+use sg_ebpf::{conntrack::Clock, packet::Packet, pipeline};
+
+/// `TCX_NEXT`, and `TC_ACT_UNSPEC` on clsact: other programs still run.
+const NEXT: i32 = -1;
+
+/// Inbound of the host side (outbound of a guest) at XDP.
+#[xdp(frags)]
+pub fn sg_xdp(ctx: XdpContext) -> u32 {
+    // SAFETY: the kernel hands a valid context to the program.
+    let ifindex = unsafe { (*ctx.ctx).ingress_ifindex };
+    match run(&ctx::Xdp::new(ctx.ctx), ifindex, true, 0) {
+        Verdict::Accept => xdp_action::XDP_PASS,
+        Verdict::Drop => xdp_action::XDP_DROP,
+    }
+}
+
+/// Packets the device receives.
+#[classifier]
+pub fn sg_tc_in(ctx: TcContext) -> i32 {
+    tc(&ctx, true)
+}
+
+/// Packets the device sends.
+#[classifier]
+pub fn sg_tc_out(ctx: TcContext) -> i32 {
+    tc(&ctx, false)
+}
+
+/// The clock, for calibration: low 31 bits of jiffies.
+#[classifier]
+pub fn sg_clock(_ctx: TcContext) -> i32 {
+    // SAFETY: the helper has no preconditions.
+    (unsafe { bpf_jiffies64() } & 0x7fff_ffff) as i32
+}
+
+#[inline(always)]
+fn tc(ctx: &TcContext, ingress: bool) -> i32 {
+    let skb = ctx.skb.skb;
+    // SAFETY: the kernel hands a valid context to the program.
+    let ifindex = unsafe { (*skb).ifindex };
+    match run(&ctx::Skb::new(skb), ifindex, ingress, 1 + ingress as u32) {
+        Verdict::Accept => NEXT,
+        Verdict::Drop => TC_ACT_SHOT as i32,
+    }
+}
+
+/// Finds the interface's generation, normalises the direction, judges.
+#[inline(always)]
+fn run<P: Packet>(packet: &P, ifindex: u32, ingress: bool, hook: u32) -> Verdict {
+    let Some(generation) = lookup::generation(ifindex) else {
+        return Verdict::Accept;
+    };
+    let Some(generation) = generation else {
+        // Bound, but the record cannot be read: fail closed.
+        return Verdict::Drop;
+    };
+    let guest = generation.flags & flags::GUEST != 0;
+    let direction = if ingress != guest { Direction::Inbound } else { Direction::Outbound };
+    let config = lookup::config();
+    // SAFETY: the helper has no preconditions.
+    let now = unsafe { bpf_jiffies64() } as u32;
+    let clock = Clock { now: now.wrapping_add(config.time_offset), hz: config.hz };
+    let tables = lookup::KernelMaps;
+    let Some(scratch) = maps::SG_SCRATCH.get_ptr_mut(hook) else {
+        return Verdict::Drop;
+    };
+    // SAFETY: this CPU's own copy, which no other program of this hook uses
+    // while this one runs: both run with bottom halves off.
+    let scratch = unsafe { &mut *scratch };
+    let decision = pipeline(packet, &tables, generation, direction, clock, scratch);
+    finish::finish(generation, config, direction, packet.len(), &decision, &scratch.keys.full)
+}
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    // The verifier rejects a reachable endless loop, so a program that loads cannot panic.
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,217 @@
+//! The kernel maps as the pipeline sees them.
+
+use aya_ebpf::{
+    bindings::{BPF_ANY, BPF_NOEXIST},
+    btf_maps::lpm_trie::Key,
+};
+use sg_common::{
+    addr::Addr,
+    flow::{Direction, Flow, FlowKeys, FragEntry, FragKey},
+    generation::{Config, Generation, OwnKey},
+    policy::{AddrClass, CLASS_SIZES, LPM_KIND_BITS, LpmData, RuleRow},
+};
+use sg_ebpf::{
+    classify::{classify, query},
+    tables::{Addresses, Flat, FlowTable, Tables},
+};
+
+use super::maps::*;
+
+const NO_CONFIG: &Config = &Config { abi: 0, hz: 250, time_offset: 0, events: 0 };
+
+/// The generation of a device: `None` when the device is not ours,
+/// `Some(None)` when its entry names no record.
+#[inline(always)]
+pub fn generation(ifindex: u32) -> Option<Option<&'static Generation>> {
+    let entry = *SG_IFACES.get(ifindex)?;
+    if entry == 0 {
+        return None;
+    }
+    Some(SG_GENERATIONS.get(entry as u32))
+}
+
+/// Settings all slots share.
+#[inline(always)]
+pub fn config() -> &'static Config {
+    SG_CONFIG.get(0).unwrap_or(NO_CONFIG)
+}
+
+/// A policy value of a size class, whose bound is a constant.
+struct Value<const MASK: u32>(*const u8);
+
+impl<const MASK: u32> Flat for Value<MASK> {
+    #[inline(always)]
+    fn u16(&self, offset: u32) -> u16 {
+        // SAFETY: the mask keeps the offset inside the value, and the slack
+        // behind it the last word; the compiler of policies aligns tables.
+        unsafe { self.0.add((offset & MASK & !1) as usize).cast::<u16>().read_volatile() }
+    }
+    #[inline(always)]
+    fn u32(&self, offset: u32) -> u32 {
+        // SAFETY: as above.
+        unsafe { self.0.add((offset & MASK & !3) as usize).cast::<u32>().read_volatile() }
+    }
+    #[inline(always)]
+    fn u64(&self, offset: u32) -> u64 {
+        // SAFETY: as above.
+        unsafe { self.0.add((offset & MASK & !7) as usize).cast::<u64>().read_volatile() }
+    }
+}
+
+/// The address tables of one policy.
+struct PolicyAddresses(u32);
+
+impl Addresses for PolicyAddresses {
+    #[inline(always)]
+    fn host(&self, addr: &Addr) -> Option<AddrClass> {
+        let map = SG_HOSTS.get(self.0)?;
+        // SAFETY: the value is four bytes, read whole.
+        unsafe { map.get(addr) }.copied()
+    }
+    #[inline(always)]
+    fn prefix(&self, addr: &Addr, v4: bool, local: bool) -> Option<AddrClass> {
+        let kind = (local as u32) * 2 + (!v4) as u32;
+        let packed = longest_prefix(self.0, addr, kind);
+        Some(AddrClass { class: [packed as u16, (packed >> 16) as u16] })
+    }
+}
+
+/// A subprogram of its own, so that its key is on its own, short-lived frame.
+#[inline(never)]
+fn longest_prefix(policy: u32, addr: &Addr, kind: u32) -> u32 {
+    let v4 = kind & 1 == 0;
+    let Some(map) = SG_PREFIXES.get(policy) else { return 0 };
+    let bits = LPM_KIND_BITS + if v4 { 32 } else { 128 };
+    let key = Key::new(bits, LpmData::new(addr, v4, kind & 2 != 0));
+    match map.get(&key) {
+        Some(class) => u32::from(class.class[0]) | (u32::from(class.class[1]) << 16),
+        None => 0,
+    }
+}
+
+/// No policy value under that index; no row looks like this.
+const MISSING: u64 = u64::MAX;
+
+/// A subprogram of its own: every place that judges calls the same code.
+#[inline(never)]
+fn decide(policy: u32, class: u32, keys: &FlowKeys, origin: u32) -> u64 {
+    let query = query(keys, Direction::from_u8(origin as u8));
+    let addresses = PolicyAddresses(policy);
+    let row = match class {
+        0 => SG_POLICY_S
+            .get_value(policy, &0)
+            .and_then(|v| classify(&Value::<{ CLASS_SIZES[0] - 1 }>(v.0.as_ptr()), &addresses, &query)),
+        1 => SG_POLICY_M
+            .get_value(policy, &0)
+            .and_then(|v| classify(&Value::<{ CLASS_SIZES[1] - 1 }>(v.0.as_ptr()), &addresses, &query)),
+        2 => SG_POLICY_L
+            .get_value(policy, &0)
+            .and_then(|v| classify(&Value::<{ CLASS_SIZES[2] - 1 }>(v.0.as_ptr()), &addresses, &query)),
+        _ => None,
+    };
+    match row {
+        Some(row) => u64::from(row.counter) | (u64::from(row.verdict) << 32) | (u64::from(row.reason) << 40),
+        None => MISSING,
+    }
+}
+
+/// Looks in the confirmed table, then in both unconfirmed ones.
+#[inline(never)]
+fn find(keys: &FlowKeys) -> *const Flow {
+    // SAFETY: entries are never freed while a program runs; a reused one is
+    // read as words, each written whole.
+    let flow = unsafe {
+        if keys.is_v4() {
+            let key = &keys.short;
+            SG_FLOWS4.get(key).or_else(|| SG_CHURN_IN4.get(key)).or_else(|| SG_CHURN_OUT4.get(key))
+        } else {
+            let key = &keys.full;
+            SG_FLOWS6.get(key).or_else(|| SG_CHURN_IN6.get(key)).or_else(|| SG_CHURN_OUT6.get(key))
+        }
+    };
+    match flow {
+        Some(flow) => flow,
+        None => core::ptr::null(),
+    }
+}
+
+/// All tables.
+pub struct KernelMaps;
+
+impl Tables for KernelMaps {
+    #[inline(always)]
+    fn decide(&self, generation: &Generation, keys: &FlowKeys, origin: Direction) -> Option<RuleRow> {
+        let packed = decide(generation.policy, generation.policy_class, keys, origin as u32);
+        if packed == MISSING {
+            return None;
+        }
+        Some(RuleRow { counter: packed as u32, verdict: (packed >> 32) as u8, reason: (packed >> 40) as u8, pad: 0 })
+    }
+
+    #[inline(always)]
+    fn flow(&self, keys: &FlowKeys) -> Option<&Flow> {
+        // SAFETY: null, or an entry that lives as long as the program runs.
+        unsafe { find(keys).as_ref() }
+    }
+
+    #[inline(always)]
+    fn insert(&self, table: FlowTable, keys: &FlowKeys, flow: &Flow) -> bool {
+        let (any, new) = (u64::from(BPF_ANY), u64::from(BPF_NOEXIST));
+        let status = if keys.is_v4() {
+            let key = &keys.short;
+            match table {
+                FlowTable::Main => SG_FLOWS4.insert(key, flow, new),
+                FlowTable::Churn(Direction::Inbound) => SG_CHURN_IN4.insert(key, flow, any),
+                FlowTable::Churn(Direction::Outbound) => SG_CHURN_OUT4.insert(key, flow, any),
+            }
+        } else {
+            let key = &keys.full;
+            match table {
+                FlowTable::Main => SG_FLOWS6.insert(key, flow, new),
+                FlowTable::Churn(Direction::Inbound) => SG_CHURN_IN6.insert(key, flow, any),
+                FlowTable::Churn(Direction::Outbound) => SG_CHURN_OUT6.insert(key, flow, any),
+            }
+        };
+        // Another CPU may have confirmed the same flow a moment ago.
+        const EEXIST: i32 = -17;
+        matches!(status, Ok(()) | Err(EEXIST))
+    }
+
+    #[inline(always)]
+    fn remove(&self, table: FlowTable, keys: &FlowKeys) {
+        // What is already gone needs no removing.
+        let _ = if keys.is_v4() {
+            let key = &keys.short;
+            match table {
+                FlowTable::Main => SG_FLOWS4.remove(key),
+                FlowTable::Churn(Direction::Inbound) => SG_CHURN_IN4.remove(key),
+                FlowTable::Churn(Direction::Outbound) => SG_CHURN_OUT4.remove(key),
+            }
+        } else {
+            let key = &keys.full;
+            match table {
+                FlowTable::Main => SG_FLOWS6.remove(key),
+                FlowTable::Churn(Direction::Inbound) => SG_CHURN_IN6.remove(key),
+                FlowTable::Churn(Direction::Outbound) => SG_CHURN_OUT6.remove(key),
+            }
+        };
+    }
+
+    #[inline(always)]
+    fn fragment(&self, key: &FragKey) -> Option<FragEntry> {
+        // SAFETY: eight bytes, written whole by the map update.
+        unsafe { SG_FRAGMENTS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn remember(&self, key: &FragKey, entry: &FragEntry) {
+        // A full LRU table evicts; there is nothing to do about a failure but
+        // that later fragments are dropped as unseen.
+        let _ = SG_FRAGMENTS.insert(key, entry, u64::from(BPF_ANY));
+    }
+
+    #[inline(always)]
+    fn owns(&self, key: &OwnKey) -> bool {
+        SG_OWN.get_ptr(key).is_some()
+    }
+}

@@ -1,0 +1,55 @@
+//! What a stage may ask of the tables. The kernel maps implement it, and so
+//! do tables in memory: the pipeline cannot tell which it runs on.
+
+use sg_common::{
+    addr::Addr,
+    flow::{Direction, Flow, FlowKeys, FragEntry, FragKey},
+    generation::{Generation, OwnKey},
+    policy::{AddrClass, RuleRow},
+};
+
+/// Which conntrack table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlowTable {
+    /// Confirmed flows; never evicts.
+    Main,
+    /// Unconfirmed flows by the initiating direction; least recently used goes first.
+    Churn(Direction),
+}
+
+/// Everything the pipeline asks and writes.
+pub trait Tables {
+    /// The row that decides a flow that began in `origin` under the generation's
+    /// policy, by [`crate::classify`]; `None` when the policy is missing.
+    fn decide(&self, generation: &Generation, keys: &FlowKeys, origin: Direction) -> Option<RuleRow>;
+    /// A flow: confirmed, or not confirmed by either side.
+    fn flow(&self, keys: &FlowKeys) -> Option<&Flow>;
+    /// Adds a flow; false when the table is full. In [`FlowTable::Main`] an existing entry stays.
+    fn insert(&self, table: FlowTable, keys: &FlowKeys, flow: &Flow) -> bool;
+    /// Takes a flow out.
+    fn remove(&self, table: FlowTable, keys: &FlowKeys);
+    /// A remembered first fragment.
+    fn fragment(&self, key: &FragKey) -> Option<FragEntry>;
+    /// Remembers a first fragment, replacing an older one.
+    fn remember(&self, key: &FragKey, entry: &FragEntry);
+    /// Whether an address belongs to the guest.
+    fn owns(&self, key: &OwnKey) -> bool;
+}
+
+/// The address tables of one policy.
+pub trait Addresses {
+    /// Exact-host hash of remote addresses.
+    fn host(&self, addr: &Addr) -> Option<AddrClass>;
+    /// Longest-prefix match, among the local-side prefixes if `local`.
+    fn prefix(&self, addr: &Addr, v4: bool, local: bool) -> Option<AddrClass>;
+}
+
+/// A flat policy value.
+pub trait Flat {
+    /// The half-word at a byte offset; an offset out of range reads as anything, never past the value.
+    fn u16(&self, offset: u32) -> u16;
+    /// The word at a byte offset.
+    fn u32(&self, offset: u32) -> u32;
+    /// The double word at a byte offset.
+    fn u64(&self, offset: u32) -> u64;
+}
