@@ -1,0 +1,285 @@
+//! The kernel object: found, loaded, its maps opened by name.
+
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    Ebpf, EbpfLoader, VerifierLogLevel,
+    maps::{Map, MapData},
+    programs::{ProgramError, SchedClassifier, Xdp},
+};
+use sg_common::{
+    ABI_VERSION,
+    addr::Addr,
+    event::Counter,
+    flow::{FlowKey4, FlowKey6},
+    generation::{Config, Generation, OwnKey},
+    maps,
+    policy::AddrClass,
+};
+use thiserror::Error;
+
+use super::sys::{LpmKey, Raw, RawMap};
+
+/// The object this binary was built with; empty when it was built without the kernel toolchain.
+static EMBEDDED: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sg-ebpf.o"));
+
+/// Why the kernel object cannot be used.
+#[derive(Debug, Error)]
+pub enum ObjectError {
+    /// Nowhere to be found.
+    #[error(
+        "the kernel program was not found: it is not built into this binary, and none of {searched:?} exists; \
+         build it with `cargo xtask build-ebpf`, or name it with SG_EBPF_OBJECT"
+    )]
+    NotFound {
+        /// Where it was looked for.
+        searched: Vec<PathBuf>,
+    },
+    /// It is there, but cannot be read.
+    #[error("cannot read the kernel program {path}: {error}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        error: std::io::Error,
+    },
+    /// The kernel has no type information.
+    #[error(
+        "this kernel has no BTF (/sys/kernel/btf/vmlinux is missing): it must be built with CONFIG_DEBUG_INFO_BTF=y"
+    )]
+    NoBtf,
+    /// The kernel refused it for lack of rights.
+    #[error(
+        "not allowed to load the kernel program: CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON are needed (run as root, or \
+         give them with AmbientCapabilities= in the unit)"
+    )]
+    Privileges,
+    /// The kernel refused it.
+    #[error("cannot load the kernel program: {0:#}")]
+    Load(anyhow::Error),
+    /// A part the daemon needs is not in it.
+    #[error("the kernel program has no {0}: it does not belong to this daemon")]
+    Missing(String),
+    /// A map has another shape.
+    #[error("the map {map} does not fit this daemon: {error}")]
+    Shape {
+        /// Its name.
+        map: &'static str,
+        /// Both sizes.
+        #[source]
+        error: std::io::Error,
+    },
+    /// Pins of another version.
+    #[error(
+        "{path} holds objects of ABI {found}, this daemon speaks ABI {ABI_VERSION}: run `sgd --detach` of the version \
+         that made them first, or give this daemon another pin root"
+    )]
+    Abi {
+        /// The pin root.
+        path: PathBuf,
+        /// The version found.
+        found: u32,
+    },
+}
+
+/// The bytes of the kernel object: embedded, or from a file.
+///
+/// # Errors
+/// [`ObjectError::NotFound`] names every place that was searched.
+pub fn bytes() -> Result<Vec<u8>, ObjectError> {
+    let mut searched = Vec::new();
+    if let Some(path) = std::env::var_os("SG_EBPF_OBJECT") {
+        searched.push(PathBuf::from(path));
+    } else if !EMBEDDED.is_empty() {
+        return Ok(EMBEDDED.to_vec());
+    } else {
+        if let Some(dir) = std::env::current_exe().ok().as_deref().and_then(Path::parent) {
+            searched.push(dir.join("sg-ebpf.o"));
+        }
+        searched.push(PathBuf::from("/usr/lib/sg/sg-ebpf.o"));
+    }
+    for path in &searched {
+        match std::fs::read(path) {
+            Ok(bytes) => return Ok(bytes),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(ObjectError::Read { path: path.clone(), error }),
+        }
+    }
+    Err(ObjectError::NotFound { searched })
+}
+
+/// All maps, typed.
+#[derive(Debug)]
+pub struct Maps {
+    /// By ifindex.
+    pub ifaces: RawMap<u32, u64>,
+    /// By generation index.
+    pub generations: RawMap<u32, Generation>,
+    /// One element.
+    pub config: RawMap<u32, Config>,
+    /// By size class, then policy index: a map's descriptor.
+    pub policies: [RawMap<u32, u32>; 3],
+    /// By policy index: a trie's descriptor.
+    pub prefixes: RawMap<u32, u32>,
+    /// By policy index: a hash's descriptor.
+    pub hosts: RawMap<u32, u32>,
+    /// Own addresses of guests.
+    pub own: RawMap<OwnKey, u32>,
+    /// Confirmed IPv4 flows.
+    pub flows4: RawMap<FlowKey4, [u32; 6]>,
+    /// Confirmed IPv6 flows.
+    pub flows6: RawMap<FlowKey6, [u32; 6]>,
+    /// Unconfirmed IPv4 flows, by initiating direction.
+    pub churn4: [RawMap<FlowKey4, [u32; 6]>; 2],
+    /// Unconfirmed IPv6 flows, by initiating direction.
+    pub churn6: [RawMap<FlowKey6, [u32; 6]>; 2],
+    /// Per-CPU counters by reason.
+    pub reasons: RawMap<u32, Counter>,
+    /// Per-CPU counters by rule.
+    pub rules: RawMap<u32, Counter>,
+}
+
+/// A loaded object.
+#[derive(Debug)]
+pub struct Object {
+    /// Programs, and the maps that are not opened below.
+    pub ebpf: Ebpf,
+    /// The maps.
+    pub maps: Maps,
+}
+
+fn data(map: &Map) -> Option<&MapData> {
+    match map {
+        Map::Array(d)
+        | Map::ArrayOfMaps(d)
+        | Map::HashMap(d)
+        | Map::LruHashMap(d)
+        | Map::PerCpuArray(d)
+        | Map::RingBuf(d) => Some(d),
+        _ => None,
+    }
+}
+
+/// A descriptor of a map of the object.
+///
+/// # Errors
+/// [`ObjectError::Missing`].
+pub fn map_fd(ebpf: &Ebpf, name: &str) -> Result<OwnedFd, ObjectError> {
+    let missing = || ObjectError::Missing(format!("map {name}"));
+    let data = ebpf.map(name).and_then(data).ok_or_else(missing)?;
+    data.fd().as_fd().try_clone_to_owned().map_err(|_| missing())
+}
+
+fn open<K: Raw, V: Raw>(ebpf: &Ebpf, name: &'static str) -> Result<RawMap<K, V>, ObjectError> {
+    let info = ebpf
+        .map(name)
+        .and_then(data)
+        .and_then(|d| d.info().ok())
+        .ok_or_else(|| ObjectError::Missing(format!("map {name}")))?;
+    RawMap::new(map_fd(ebpf, name)?, info.key_size(), info.value_size())
+        .map_err(|error| ObjectError::Shape { map: name, error })
+}
+
+impl Maps {
+    fn open(ebpf: &Ebpf) -> Result<Self, ObjectError> {
+        Ok(Self {
+            ifaces: open(ebpf, maps::IFACES)?,
+            generations: open(ebpf, maps::GENERATIONS)?,
+            config: open(ebpf, maps::CONFIG)?,
+            policies: [open(ebpf, maps::POLICIES[0])?, open(ebpf, maps::POLICIES[1])?, open(ebpf, maps::POLICIES[2])?],
+            prefixes: open(ebpf, maps::PREFIXES)?,
+            hosts: open(ebpf, maps::HOSTS)?,
+            own: open(ebpf, maps::OWN)?,
+            flows4: open(ebpf, maps::FLOWS[0])?,
+            flows6: open(ebpf, maps::FLOWS[1])?,
+            churn4: [open(ebpf, maps::CHURN[0][0])?, open(ebpf, maps::CHURN[1][0])?],
+            churn6: [open(ebpf, maps::CHURN[0][1])?, open(ebpf, maps::CHURN[1][1])?],
+            reasons: open(ebpf, maps::REASONS)?,
+            rules: open(ebpf, maps::RULES)?,
+        })
+    }
+}
+
+fn load_error(e: impl Into<anyhow::Error>) -> ObjectError {
+    let e = e.into();
+    let denied = e
+        .chain()
+        .filter_map(|c| c.downcast_ref::<std::io::Error>())
+        .any(|io| matches!(io.raw_os_error(), Some(libc::EPERM | libc::EACCES)));
+    // A verifier's refusal is EACCES, too, but comes with its log.
+    if denied && !format!("{e:#}").contains("processed") { ObjectError::Privileges } else { ObjectError::Load(e) }
+}
+
+/// Loads the object. With `pins`, maps are pinned there, or taken from there
+/// when they are pinned already.
+///
+/// # Errors
+/// [`ObjectError`] says what is missing and what to do.
+pub fn load(bytes: &[u8], pins: Option<&Path>) -> Result<Object, ObjectError> {
+    if !Path::new("/sys/kernel/btf/vmlinux").exists() && !cfg!(test) {
+        return Err(ObjectError::NoBtf);
+    }
+    let names = names();
+    let mut loader = EbpfLoader::new();
+    loader.verifier_log_level(VerifierLogLevel::STATS);
+    if let Some(dir) = pins {
+        for &name in &names {
+            loader.map_pin_path(name, dir.join(name));
+        }
+    }
+    let ebpf = loader.load(bytes).map_err(load_error)?;
+    let maps = Maps::open(&ebpf)?;
+    let mut object = Object { ebpf, maps };
+    object.load_programs()?;
+    Ok(object)
+}
+
+/// Names of all maps that live on across restarts.
+pub fn names() -> Vec<&'static str> {
+    let mut names = vec![maps::IFACES, maps::GENERATIONS, maps::CONFIG, maps::PREFIXES, maps::HOSTS, maps::OWN];
+    names.extend(maps::POLICIES);
+    names.extend(maps::FLOWS);
+    names.extend(maps::CHURN.into_iter().flatten());
+    names.extend([maps::FRAGMENTS, maps::REASONS, maps::RULES, maps::EVENTS]);
+    names
+}
+
+impl Object {
+    fn load_programs(&mut self) -> Result<(), ObjectError> {
+        self.xdp()?.load().map_err(load_error)?;
+        for name in [maps::PROG_TC_IN, maps::PROG_TC_OUT, maps::PROG_CLOCK] {
+            self.tc(name)?.load().map_err(load_error)?;
+        }
+        Ok(())
+    }
+
+    /// The XDP program.
+    ///
+    /// # Errors
+    /// [`ObjectError::Missing`].
+    pub fn xdp(&mut self) -> Result<&mut Xdp, ObjectError> {
+        let program = self.ebpf.program_mut(maps::PROG_XDP);
+        program
+            .and_then(|p| p.try_into().ok())
+            .ok_or_else(|| ObjectError::Missing(format!("program {}", maps::PROG_XDP)))
+    }
+
+    /// A TC program.
+    ///
+    /// # Errors
+    /// [`ObjectError::Missing`].
+    pub fn tc(&mut self, name: &str) -> Result<&mut SchedClassifier, ObjectError> {
+        let program: Result<&mut SchedClassifier, ProgramError> =
+            self.ebpf.program_mut(name).ok_or_else(|| ObjectError::Missing(format!("program {name}")))?.try_into();
+        program.map_err(|_| ObjectError::Missing(format!("program {name}")))
+    }
+}
+
+/// The exact-host hash of a policy.
+pub type HostMap = RawMap<Addr, AddrClass>;
+/// The trie of a policy.
+pub type PrefixMap = RawMap<LpmKey, AddrClass>;

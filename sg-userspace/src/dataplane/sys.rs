@@ -1,0 +1,378 @@
+//! bpf(2) where aya has no call for it: inner maps that can be mmapped, maps
+//! of maps by file descriptor, batches, plain bytes as keys and values.
+//!
+//! Everything unsafe about map access in user space is in this file.
+
+use std::{
+    ffi::CString,
+    io,
+    marker::PhantomData,
+    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    path::Path,
+};
+
+/// The kernel's own "not supported", which libc does not know.
+const ENOTSUPP: i32 = 524;
+
+const BPF_MAP_CREATE: u32 = 0;
+const BPF_MAP_LOOKUP_ELEM: u32 = 1;
+const BPF_MAP_UPDATE_ELEM: u32 = 2;
+const BPF_MAP_DELETE_ELEM: u32 = 3;
+const BPF_MAP_GET_NEXT_KEY: u32 = 4;
+const BPF_OBJ_PIN: u32 = 6;
+const BPF_OBJ_GET: u32 = 7;
+const BPF_MAP_UPDATE_BATCH: u32 = 26;
+
+/// Map types that are created here.
+pub mod map_type {
+    /// `BPF_MAP_TYPE_HASH`
+    pub const HASH: u32 = 1;
+    /// `BPF_MAP_TYPE_ARRAY`
+    pub const ARRAY: u32 = 2;
+    /// `BPF_MAP_TYPE_LPM_TRIE`
+    pub const LPM_TRIE: u32 = 11;
+}
+
+/// Map flags that are used here.
+pub mod map_flags {
+    /// `BPF_F_NO_PREALLOC`
+    pub const NO_PREALLOC: u32 = 1;
+    /// `BPF_F_MMAPABLE`
+    pub const MMAPABLE: u32 = 1 << 10;
+    /// `BPF_F_INNER_MAP`
+    pub const INNER_MAP: u32 = 1 << 12;
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct MapCreate {
+    map_type: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    map_flags: u32,
+    inner_map_fd: u32,
+    numa_node: u32,
+    name: [u8; 16],
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct Element {
+    fd: u32,
+    pad: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct Batch {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct Object {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
+fn bpf<T>(command: u32, attr: &mut T) -> io::Result<i64> {
+    // SAFETY: `attr` is a prefix of union bpf_attr of exactly the size given;
+    // the kernel takes the rest as zero. Pointers inside it come from live
+    // slices of the lengths the map was made with; callers check them.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// A type that can be a key or a value as its plain bytes.
+///
+/// # Safety
+/// Implementors are `repr(C)` without padding, and every bit pattern is valid.
+pub unsafe trait Raw: Copy {}
+
+macro_rules! raw {
+    ($($t:ty),+ $(,)?) => {$(
+        // SAFETY: `repr(C)`, sizes asserted in sg-common, integers only.
+        unsafe impl Raw for $t {}
+    )+};
+}
+raw!(
+    u32,
+    u64,
+    [u32; 6],
+    sg_common::addr::Addr,
+    sg_common::event::Counter,
+    sg_common::flow::FlowKey4,
+    sg_common::flow::FlowKey6,
+    sg_common::generation::Config,
+    sg_common::generation::Generation,
+    sg_common::generation::OwnKey,
+    sg_common::policy::AddrClass,
+    LpmKey,
+);
+
+/// A prefix in the trie.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LpmKey {
+    /// Bits, those of the kind included.
+    pub bits: u32,
+    /// Kind and address.
+    pub data: sg_common::policy::LpmData,
+}
+
+/// A map of plain keys and values.
+#[derive(Debug)]
+pub struct RawMap<K, V> {
+    fd: OwnedFd,
+    types: PhantomData<(K, V)>,
+}
+
+impl<K: Raw, V: Raw> RawMap<K, V> {
+    /// Takes a map whose key and value sizes are checked against the types.
+    ///
+    /// # Errors
+    /// `InvalidData` naming both sizes when they differ.
+    pub fn new(fd: OwnedFd, key_size: u32, value_size: u32) -> io::Result<Self> {
+        if key_size as usize != size_of::<K>() || value_size as usize != size_of::<V>() {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!(
+                    "the map has keys of {key_size} and values of {value_size} bytes, expected {} and {}",
+                    size_of::<K>(),
+                    size_of::<V>()
+                ),
+            ));
+        }
+        Ok(Self { fd, types: PhantomData })
+    }
+
+    /// Creates a map.
+    ///
+    /// # Errors
+    /// What the kernel says; `EPERM` without CAP_BPF.
+    pub fn create(name: &str, kind: u32, max_entries: u32, flags: u32) -> io::Result<Self> {
+        let fd = create(name, kind, size_of::<K>() as u32, size_of::<V>() as u32, max_entries, flags)?;
+        Ok(Self { fd, types: PhantomData })
+    }
+
+    /// The descriptor.
+    pub fn fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+
+    fn element(&self, key: &K, value: *const V, flags: u64) -> Element {
+        Element {
+            fd: self.fd.as_raw_fd() as u32,
+            pad: 0,
+            key: std::ptr::from_ref(key) as u64,
+            value: value as u64,
+            flags,
+        }
+    }
+
+    /// Writes an element.
+    ///
+    /// # Errors
+    /// What the kernel says; `E2BIG` when the map is full.
+    pub fn update(&self, key: &K, value: &V) -> io::Result<()> {
+        bpf(BPF_MAP_UPDATE_ELEM, &mut self.element(key, value, 0)).map(drop)
+    }
+
+    /// Reads an element.
+    ///
+    /// # Errors
+    /// What the kernel says, `ENOENT` aside.
+    pub fn get(&self, key: &K) -> io::Result<Option<V>> {
+        let mut value = std::mem::MaybeUninit::<V>::zeroed();
+        match bpf(BPF_MAP_LOOKUP_ELEM, &mut self.element(key, value.as_mut_ptr(), 0)) {
+            // SAFETY: the kernel wrote a whole value; `V` takes any bits.
+            Ok(_) => Ok(Some(unsafe { value.assume_init() })),
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Reads an element of a per-CPU map, one value for each possible CPU.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn get_per_cpu(&self, key: &K, cpus: usize) -> io::Result<Vec<V>> {
+        assert!(size_of::<V>().is_multiple_of(8), "the kernel rounds per-CPU values up to 8 bytes");
+        let mut values = Vec::<V>::with_capacity(cpus);
+        bpf(BPF_MAP_LOOKUP_ELEM, &mut self.element(key, values.as_mut_ptr(), 0))?;
+        // SAFETY: the kernel wrote one value for each possible CPU.
+        unsafe { values.set_len(cpus) };
+        Ok(values)
+    }
+
+    /// Deletes an element; false when it was not there.
+    ///
+    /// # Errors
+    /// What the kernel says, `ENOENT` aside.
+    pub fn delete(&self, key: &K) -> io::Result<bool> {
+        match bpf(BPF_MAP_DELETE_ELEM, &mut self.element(key, std::ptr::null(), 0)) {
+            Ok(_) => Ok(true),
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The key after `key`, or the first one.
+    ///
+    /// # Errors
+    /// What the kernel says, `ENOENT` (the end) aside.
+    pub fn next_key(&self, key: Option<&K>) -> io::Result<Option<K>> {
+        let mut next = std::mem::MaybeUninit::<K>::zeroed();
+        let mut attr = Element {
+            fd: self.fd.as_raw_fd() as u32,
+            pad: 0,
+            key: key.map_or(0, |k| std::ptr::from_ref(k) as u64),
+            value: next.as_mut_ptr() as u64,
+            flags: 0,
+        };
+        match bpf(BPF_MAP_GET_NEXT_KEY, &mut attr) {
+            // SAFETY: the kernel wrote a whole key; `K` takes any bits.
+            Ok(_) => Ok(Some(unsafe { next.assume_init() })),
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// All keys, as far as concurrent changes let one see them.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn keys(&self) -> io::Result<Vec<K>> {
+        let mut keys = Vec::new();
+        let mut last = None;
+        while let Some(key) = self.next_key(last.as_ref())? {
+            keys.push(key);
+            last = Some(key);
+            // A table that changes under the walk can send it back to the start.
+            if keys.len() > 1 << 22 {
+                break;
+            }
+        }
+        Ok(keys)
+    }
+
+    /// Writes many elements in one call; `keys` and `values` are as long.
+    ///
+    /// # Errors
+    /// What the kernel says; some elements may have been written.
+    pub fn update_batch(&self, keys: &[K], values: &[V]) -> io::Result<()> {
+        assert_eq!(keys.len(), values.len());
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let mut attr = Batch {
+            keys: keys.as_ptr() as u64,
+            values: values.as_ptr() as u64,
+            count: keys.len() as u32,
+            fd: self.fd.as_raw_fd() as u32,
+            ..Batch::default()
+        };
+        match bpf(BPF_MAP_UPDATE_BATCH, &mut attr) {
+            Ok(_) => Ok(()),
+            // Kernels before 5.6, and map types without batches.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | ENOTSUPP | libc::EOPNOTSUPP)) => {
+                keys.iter().zip(values).try_for_each(|(k, v)| self.update(k, v))
+            }
+            Err(e) => Err(e),
+        }
+    }
+}
+
+/// Creates a map of any shape.
+///
+/// # Errors
+/// What the kernel says.
+pub fn create(
+    name: &str,
+    kind: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    flags: u32,
+) -> io::Result<OwnedFd> {
+    let mut attr =
+        MapCreate { map_type: kind, key_size, value_size, max_entries, map_flags: flags, ..MapCreate::default() };
+    for (to, from) in attr.name.iter_mut().take(15).zip(name.bytes()) {
+        *to = from;
+    }
+    let fd = bpf(BPF_MAP_CREATE, &mut attr)?;
+    // SAFETY: the kernel returned a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// Writes `bytes` to the start of the first element of an mmapable array.
+///
+/// # Errors
+/// What mmap(2) says, or `InvalidInput` when `bytes` exceeds `size`.
+pub fn fill(map: BorrowedFd<'_>, size: usize, bytes: &[u8]) -> io::Result<()> {
+    if bytes.len() > size {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the value is larger than the map"));
+    }
+    let length = size.next_multiple_of(4096);
+    // SAFETY: a fresh shared mapping of a map that has at least `length`
+    // bytes (the kernel rounds array memory up to pages).
+    let at = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            length,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_SHARED,
+            map.as_raw_fd(),
+            0,
+        )
+    };
+    if at == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the mapping is writable and long enough, checked above; no
+    // program reads the map before it is put into its outer map.
+    unsafe {
+        std::ptr::copy_nonoverlapping(bytes.as_ptr(), at.cast::<u8>(), bytes.len());
+        libc::munmap(at, length);
+    }
+    Ok(())
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_encoded_bytes())
+        .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a path with a zero byte"))
+}
+
+/// Pins an object.
+///
+/// # Errors
+/// What the kernel says; `EPERM` when the path is not on bpffs.
+pub fn pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = c_path(path)?;
+    let mut attr = Object { path: path.as_ptr() as u64, fd: fd.as_raw_fd() as u32, flags: 0 };
+    bpf(BPF_OBJ_PIN, &mut attr).map(drop)
+}
+
+/// Opens a pinned object.
+///
+/// # Errors
+/// What the kernel says; `ENOENT` when nothing is pinned there.
+pub fn open_pin(path: &Path) -> io::Result<OwnedFd> {
+    let path = c_path(path)?;
+    let mut attr = Object { path: path.as_ptr() as u64, ..Object::default() };
+    let fd = bpf(BPF_OBJ_GET, &mut attr)?;
+    // SAFETY: the kernel returned a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
