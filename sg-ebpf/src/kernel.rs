@@ -4,6 +4,7 @@ mod ctx;
 mod finish;
 mod lookup;
 mod maps;
+mod stages;
 
 use aya_ebpf::{
     bindings::{TC_ACT_SHOT, xdp_action},
@@ -12,7 +13,7 @@ use aya_ebpf::{
     programs::{TcContext, XdpContext},
 };
 use sg_common::{flow::Direction, generation::flags, reason::Verdict};
-use sg_ebpf::{conntrack::Clock, packet::Packet, pipeline};
+use sg_ebpf::{Stages, conntrack::Clock, packet::Packet, pipeline};
 
 /// `TCX_NEXT`, and `TC_ACT_UNSPEC` on clsact: other programs still run.
 const NEXT: i32 = -1;
@@ -22,7 +23,7 @@ const NEXT: i32 = -1;
 pub fn sg_xdp(ctx: XdpContext) -> u32 {
     // SAFETY: the kernel hands a valid context to the program.
     let ifindex = unsafe { (*ctx.ctx).ingress_ifindex };
-    match run(&ctx::Xdp::new(ctx.ctx), ifindex, true, 0) {
+    match run(&ctx::Xdp::new(ctx.ctx), &stages::Xdp(ctx.ctx), ifindex, true, 0) {
         Verdict::Accept => xdp_action::XDP_PASS,
         Verdict::Drop => xdp_action::XDP_DROP,
     }
@@ -52,7 +53,7 @@ fn tc(ctx: &TcContext, ingress: bool) -> i32 {
     let skb = ctx.skb.skb;
     // SAFETY: the kernel hands a valid context to the program.
     let ifindex = unsafe { (*skb).ifindex };
-    match run(&ctx::Skb::new(skb), ifindex, ingress, 1 + ingress as u32) {
+    match run(&ctx::Skb::new(skb), &stages::Skb(skb), ifindex, ingress, 1 + ingress as u32) {
         Verdict::Accept => NEXT,
         Verdict::Drop => TC_ACT_SHOT as i32,
     }
@@ -60,7 +61,7 @@ fn tc(ctx: &TcContext, ingress: bool) -> i32 {
 
 /// Finds the interface's generation, normalises the direction, judges.
 #[inline(always)]
-fn run<P: Packet>(packet: &P, ifindex: u32, ingress: bool, hook: u32) -> Verdict {
+fn run<P: Packet, S: Stages>(packet: &P, stages: &S, ifindex: u32, ingress: bool, hook: u32) -> Verdict {
     let Some(generation) = lookup::generation(ifindex) else {
         return Verdict::Accept;
     };
@@ -74,14 +75,14 @@ fn run<P: Packet>(packet: &P, ifindex: u32, ingress: bool, hook: u32) -> Verdict
     // SAFETY: the helper has no preconditions.
     let now = unsafe { bpf_jiffies64() } as u32;
     let clock = Clock { now: now.wrapping_add(config.time_offset), hz: config.hz };
-    let tables = lookup::KernelMaps;
     let Some(scratch) = maps::SG_SCRATCH.get_ptr_mut(hook) else {
         return Verdict::Drop;
     };
     // SAFETY: this CPU's own copy, which no other program of this hook uses
     // while this one runs: both run with bottom halves off.
     let scratch = unsafe { &mut *scratch };
-    let decision = pipeline(packet, &tables, generation, direction, clock, scratch);
+    scratch.begin(clock, direction);
+    let decision = pipeline(stages, generation, scratch);
     finish::finish(generation, config, direction, packet.len(), &decision, &scratch.keys.full)
 }
 

@@ -35,10 +35,21 @@ use sg_common::{
 };
 use verdict::Decision;
 
-/// Room for what one packet needs: a kernel program has 512 bytes of stack,
-/// so this lies in a per-CPU map.
+/// What the stages of one packet hand to each other. A kernel program has 512
+/// bytes of stack, so this lies in a per-CPU map; and what is read back from
+/// there carries no history that the verifier would have to follow.
 #[derive(Clone, Copy, Debug)]
 pub struct Scratch {
+    /// When the packet was seen.
+    pub clock: Clock,
+    /// Number of the [`Direction`].
+    pub direction: u32,
+    /// Counter id of the rule that decided; 0 for none.
+    pub rule: u32,
+    /// Number of the [`Verdict`].
+    pub verdict: u8,
+    /// Number of the [`Reason`].
+    pub reason: u8,
     /// Parsed fields.
     pub parsed: Parsed,
     /// The packet's flow as the instance sees it; zero when parsing failed.
@@ -69,44 +80,92 @@ impl Default for Scratch {
             id: 0,
             direction: 0,
         };
-        Self { parsed: Parsed::empty(), keys: NO_KEYS, quoted: NO_KEYS, fragment }
+        Self {
+            clock: Clock { now: 0, hz: 250 },
+            direction: 0,
+            rule: 0,
+            verdict: 0,
+            reason: 0,
+            parsed: Parsed::empty(),
+            keys: NO_KEYS,
+            quoted: NO_KEYS,
+            fragment,
+        }
     }
 }
 
-/// Judges one packet of an interface.
-#[inline(always)]
-pub fn pipeline<P: packet::Packet, T: tables::Tables>(
-    packet: &P,
-    tables: &T,
-    generation: &Generation,
-    direction: Direction,
-    clock: Clock,
-    scratch: &mut Scratch,
-) -> Decision {
-    if let Err(reason) = parse::parse(packet, generation.flags & flags::NO_L2 == 0, &mut scratch.parsed) {
-        scratch.keys = NO_KEYS;
-        return observe(generation, Decision::new(Verdict::Drop, reason, 0));
+impl Scratch {
+    /// Readies it for a packet.
+    #[inline(always)]
+    pub fn begin(&mut self, clock: Clock, direction: Direction) {
+        self.clock = clock;
+        self.direction = direction as u32;
     }
-    let Scratch { parsed, keys, quoted, fragment } = forget(scratch);
-    *keys = FlowKeys::new(key_of(parsed, generation, direction), parsed.v4);
-    let flow_packet = FlowPacket { parsed, direction, keys };
-    let decision = match essentials::essentials(packet, tables, generation, direction, parsed) {
-        Some((verdict, reason)) => Decision::new(verdict, reason, 0),
-        None if generation.policy == NO_POLICY => Decision::new(Verdict::Drop, Reason::NoPolicy, 0),
-        None if matches!(parsed.fragment, Fragment::Later) => fragments::follow(tables, clock, &flow_packet, fragment),
-        None => stateful(packet, tables, generation, clock, &flow_packet, quoted),
-    };
-    if matches!(parsed.kind, Kind::Ip) && matches!(parsed.fragment, Fragment::First) {
-        fragments::remember(tables, clock, &flow_packet, &decision, fragment);
+
+    /// The direction as the instance sees it.
+    #[inline(always)]
+    pub fn direction(&self) -> Direction {
+        Direction::from_u8(self.direction as u8)
     }
-    observe(generation, decision)
+
+    /// What the last stage decided.
+    #[inline(always)]
+    pub fn decision(&self) -> Decision {
+        Decision { verdict: Verdict::from_u8(self.verdict), reason: self.reason, rule: self.rule }
+    }
+
+    #[inline(always)]
+    fn decide(&mut self, decision: Decision) {
+        self.verdict = decision.verdict as u8;
+        self.reason = decision.reason;
+        self.rule = decision.rule;
+    }
+
+    #[inline(always)]
+    fn drop(&mut self, reason: Reason) {
+        self.decide(Decision::new(Verdict::Drop, reason, 0));
+    }
 }
 
-/// The end of a stage: what it left in memory is read anew. The verifier would
-/// otherwise follow every path of one stage through all the later ones.
+/// The stages of one packet; each returns whether it decided. The program
+/// has each as a function of its own, which the verifier checks once and
+/// alone; on the host they are plain calls.
+pub trait Stages {
+    /// Bytes to fields and key.
+    fn parse(&self, generation: &Generation, scratch: &mut Scratch) -> bool;
+    /// What stands before conntrack and rules.
+    fn essentials(&self, generation: &Generation, scratch: &mut Scratch) -> bool;
+    /// Whether it is an error that quotes a packet, whose flow it names.
+    fn quote(&self, scratch: &mut Scratch) -> bool;
+    /// An error about the flow that was quoted.
+    fn related(&self, generation: &Generation, scratch: &mut Scratch) -> bool;
+    /// Flows and rules.
+    fn track(&self, generation: &Generation, scratch: &mut Scratch);
+    /// A later fragment.
+    fn follow(&self, scratch: &mut Scratch);
+    /// What happened to a first fragment.
+    fn remember(&self, scratch: &mut Scratch);
+}
+
+/// Judges one packet of an interface, for which `scratch` has been readied.
 #[inline(always)]
-fn forget<T>(value: &mut T) -> &mut T {
-    core::hint::black_box(value)
+pub fn pipeline<S: Stages>(stages: &S, generation: &Generation, scratch: &mut Scratch) -> Decision {
+    if !stages.parse(generation, scratch) && !stages.essentials(generation, scratch) {
+        if generation.policy == NO_POLICY {
+            scratch.drop(Reason::NoPolicy);
+        } else if matches!(scratch.parsed.fragment, Fragment::Later) {
+            stages.follow(scratch);
+        } else {
+            let error = scratch.parsed.is_icmp_error() && stages.quote(scratch);
+            if !error || !stages.related(generation, scratch) {
+                stages.track(generation, scratch);
+            }
+        }
+    }
+    if matches!(scratch.parsed.kind, Kind::Ip) && matches!(scratch.parsed.fragment, Fragment::First) {
+        stages.remember(scratch);
+    }
+    observe(generation, scratch.decision())
 }
 
 /// An interface that only observes passes what it would drop.
@@ -118,23 +177,82 @@ fn observe(generation: &Generation, decision: Decision) -> Decision {
     decision
 }
 
-#[inline(always)]
-fn stateful<P: packet::Packet, T: tables::Tables>(
-    bytes: &P,
-    tables: &T,
-    generation: &Generation,
-    clock: Clock,
-    packet: &FlowPacket<'_>,
-    quoted: &mut FlowKeys,
-) -> Decision {
-    let p = packet.parsed;
-    if matches!(p.fragment, Fragment::Whole)
-        && p.is_icmp_error()
-        && let Some(decision) = related::related(bytes, tables, generation, clock, packet, quoted)
-    {
-        return decision;
+/// The stages over any packet and any tables.
+#[derive(Clone, Copy, Debug)]
+pub struct Direct<'a, P, T> {
+    /// The packet.
+    pub packet: &'a P,
+    /// The tables.
+    pub tables: &'a T,
+}
+
+impl<P: packet::Packet, T: tables::Tables> Stages for Direct<'_, P, T> {
+    #[inline(always)]
+    fn parse(&self, generation: &Generation, scratch: &mut Scratch) -> bool {
+        if let Err(reason) = parse::parse(self.packet, generation.flags & flags::NO_L2 == 0, &mut scratch.parsed) {
+            // Nothing of a packet that could not be read is remembered.
+            scratch.parsed.fragment = Fragment::Whole;
+            scratch.keys = NO_KEYS;
+            scratch.drop(reason);
+            return true;
+        }
+        let direction = scratch.direction();
+        scratch.keys = FlowKeys::new(key_of(&scratch.parsed, generation, direction), scratch.parsed.v4);
+        false
     }
-    track(tables, generation, clock, packet)
+
+    #[inline(always)]
+    fn essentials(&self, generation: &Generation, scratch: &mut Scratch) -> bool {
+        let direction = scratch.direction();
+        match essentials::essentials(self.packet, self.tables, generation, direction, &scratch.parsed) {
+            Some((verdict, reason)) => {
+                scratch.decide(Decision::new(verdict, reason, 0));
+                true
+            }
+            None => false,
+        }
+    }
+
+    #[inline(always)]
+    fn quote(&self, scratch: &mut Scratch) -> bool {
+        let direction = scratch.direction();
+        let Scratch { parsed, keys, quoted, .. } = scratch;
+        matches!(parsed.fragment, Fragment::Whole)
+            && related::quote(self.packet, &FlowPacket { parsed, direction, keys }, quoted)
+    }
+
+    #[inline(always)]
+    fn related(&self, generation: &Generation, scratch: &mut Scratch) -> bool {
+        match related::related(self.tables, generation, scratch.clock, &scratch.quoted) {
+            Some(decision) => {
+                scratch.decide(decision);
+                true
+            }
+            None => false,
+        }
+    }
+
+    #[inline(always)]
+    fn track(&self, generation: &Generation, scratch: &mut Scratch) {
+        let packet = FlowPacket { parsed: &scratch.parsed, direction: scratch.direction(), keys: &scratch.keys };
+        let decision = track(self.tables, generation, scratch.clock, &packet);
+        scratch.decide(decision);
+    }
+
+    #[inline(always)]
+    fn follow(&self, scratch: &mut Scratch) {
+        let direction = scratch.direction();
+        let Scratch { parsed, keys, fragment, clock, .. } = scratch;
+        let decision = fragments::follow(self.tables, *clock, &FlowPacket { parsed, direction, keys }, fragment);
+        scratch.decide(decision);
+    }
+
+    #[inline(always)]
+    fn remember(&self, scratch: &mut Scratch) {
+        let (direction, decision) = (scratch.direction(), scratch.decision());
+        let Scratch { parsed, keys, fragment, clock, .. } = scratch;
+        fragments::remember(self.tables, *clock, &FlowPacket { parsed, direction, keys }, &decision, fragment);
+    }
 }
 
 /// Normalises source and destination to local and remote.

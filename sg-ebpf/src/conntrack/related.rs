@@ -9,19 +9,24 @@ use sg_common::{
 use super::{Clock, Packet, rejudge, state};
 use crate::{packet, parse::ip::addr_of, proto, tables::Tables, verdict::Decision};
 
+/// Reads the key of the flow that an error is about into `keys`; false when
+/// it quotes nothing that could be one.
+#[inline(always)]
+pub fn quote<B: packet::Packet>(bytes: &B, packet: &Packet<'_>, keys: &mut FlowKeys) -> bool {
+    match quoted(bytes, packet) {
+        Some(key) => {
+            *keys = FlowKeys::new(key, packet.parsed.v4);
+            true
+        }
+        None => false,
+    }
+}
+
 /// Accepts an error that quotes a packet of an accepted flow: the quoted source
 /// is the error's destination, so the quoted packet went the other way. It
 /// never creates, refreshes or confirms a flow.
 #[inline(always)]
-pub fn related<B: packet::Packet, T: Tables>(
-    bytes: &B,
-    tables: &T,
-    generation: &Generation,
-    clock: Clock,
-    packet: &Packet<'_>,
-    keys: &mut FlowKeys,
-) -> Option<Decision> {
-    *keys = FlowKeys::new(quoted(bytes, packet)?, packet.parsed.v4);
+pub fn related<T: Tables>(tables: &T, generation: &Generation, clock: Clock, keys: &FlowKeys) -> Option<Decision> {
     let flow = tables.flow(keys)?;
     if state::is_expired(flow, keys.full.protocol(), clock) {
         return None;

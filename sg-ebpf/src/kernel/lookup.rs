@@ -92,9 +92,14 @@ fn longest_prefix(policy: u32, addr: &Addr, kind: u32) -> u32 {
 /// No policy value under that index; no row looks like this.
 const MISSING: u64 = u64::MAX;
 
-/// A subprogram of its own: every place that judges calls the same code.
+/// A global function: every place that judges calls the same code, verified once.
+#[unsafe(no_mangle)]
 #[inline(never)]
-fn decide(policy: u32, class: u32, keys: &FlowKeys, origin: u32) -> u64 {
+extern "C" fn sg_decide(policy: u32, class: u32, keys: *const FlowKeys, origin: u32) -> u64 {
+    // SAFETY: null, or a map value that outlives the call.
+    let Some(keys) = (unsafe { keys.as_ref() }) else {
+        return MISSING;
+    };
     let query = query(keys, Direction::from_u8(origin as u8));
     let addresses = PolicyAddresses(policy);
     let row = match class {
@@ -141,7 +146,7 @@ pub struct KernelMaps;
 impl Tables for KernelMaps {
     #[inline(always)]
     fn decide(&self, generation: &Generation, keys: &FlowKeys, origin: Direction) -> Option<RuleRow> {
-        let packed = decide(generation.policy, generation.policy_class, keys, origin as u32);
+        let packed = sg_decide(generation.policy, generation.policy_class, keys, origin as u32);
         if packed == MISSING {
             return None;
         }
