@@ -40,6 +40,8 @@ pub struct Group {
     pub name: String,
     /// Basic or enterprise.
     pub kind: GroupType,
+    /// VPC it is in.
+    pub vpc: String,
     /// Members accept each other's inbound traffic before any rule (basic only).
     pub inner_accept: bool,
     /// Rules of both directions; the index is the rule's index in the document.
@@ -105,6 +107,8 @@ pub struct PrefixList {
     pub id: String,
     /// Name, or the id.
     pub name: String,
+    /// Whether the entries are IPv4.
+    pub v4: bool,
     /// What it counts against the rule quota.
     pub max_entries: usize,
     /// Entries, all of one family.
@@ -153,6 +157,8 @@ pub struct Interface {
     pub side: Side,
     /// `eni-…`.
     pub id: String,
+    /// Name, device, or the id.
+    pub name: String,
     /// Declared addresses; when given, they decide.
     pub addresses: Vec<IpAddr>,
     /// Indices into [`Model::groups`], in the order given.

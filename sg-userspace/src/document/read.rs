@@ -1,0 +1,254 @@
+//! Tree to typed document: unknown keys and wrong shapes are problems with a
+//! place; reading goes on behind each, so that all of them come out at once.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use super::{
+    problem::Problems,
+    tree::{At, Node, Value},
+};
+
+/// A text and where it stands. Equal when the texts are.
+#[derive(Clone, Debug, Default, Eq)]
+pub struct Text {
+    /// As written.
+    pub value: String,
+    /// Where.
+    pub at: At,
+}
+
+impl PartialEq for Text {
+    fn eq(&self, other: &Self) -> bool {
+        self.value == other.value
+    }
+}
+
+impl std::ops::Deref for Text {
+    type Target = str;
+    fn deref(&self) -> &str {
+        &self.value
+    }
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.value)
+    }
+}
+
+impl From<&str> for Text {
+    fn from(value: &str) -> Self {
+        Self { value: value.into(), at: At::default() }
+    }
+}
+
+impl Serialize for Text {
+    /// A canonical whole number is written as one; reading gives the same text back.
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        match self.value.parse::<u64>() {
+            Ok(n) if n.to_string() == self.value => s.serialize_u64(n),
+            _ => s.serialize_str(&self.value),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl de::Visitor<'_> for Visitor {
+            type Value = Text;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text or a whole number")
+            }
+            fn visit_str<E>(self, v: &str) -> Result<Text, E> {
+                Ok(Text::from(v))
+            }
+            fn visit_u64<E>(self, v: u64) -> Result<Text, E> {
+                Ok(Text::from(v.to_string().as_str()))
+            }
+        }
+        d.deserialize_any(Visitor)
+    }
+}
+
+/// What can be read from a node.
+pub trait Read: Default {
+    /// Reads it, noting problems; `path` names it.
+    fn read(node: &Node, path: &str, problems: &mut Problems) -> Self;
+    /// Whether there is nothing to write.
+    fn is_absent(&self) -> bool;
+}
+
+/// A mapping with known keys.
+pub trait Mapping: Sized {
+    /// Reads it from its entries.
+    fn read_entries(at: &At, entries: &[(String, At, Node)], path: &str, problems: &mut Problems) -> Self;
+}
+
+fn expected(what: &str, node: &Node, path: &str, problems: &mut Problems) {
+    problems.add(&node.at, path, format!("{what} is expected here, not {}", node.value.kind()), None);
+}
+
+impl Read for Option<Text> {
+    fn read(node: &Node, path: &str, problems: &mut Problems) -> Self {
+        match &node.value {
+            Value::Absent => None,
+            Value::Scalar(value) => Some(Text { value: value.clone(), at: node.at.clone() }),
+            _ => {
+                expected("a text", node, path, problems);
+                None
+            }
+        }
+    }
+    fn is_absent(&self) -> bool {
+        self.is_none()
+    }
+}
+
+impl Read for Vec<Text> {
+    fn read(node: &Node, path: &str, problems: &mut Problems) -> Self {
+        match &node.value {
+            Value::Absent => Vec::new(),
+            Value::Sequence(items) => items
+                .iter()
+                .enumerate()
+                .filter_map(|(i, n)| {
+                    let path = format!("{path}[{i}]");
+                    let text = Option::<Text>::read(n, &path, problems);
+                    if matches!(n.value, Value::Absent) {
+                        expected("a text", n, &path, problems);
+                    }
+                    text
+                })
+                .collect(),
+            _ => {
+                expected("a list of texts", node, path, problems);
+                Vec::new()
+            }
+        }
+    }
+    fn is_absent(&self) -> bool {
+        self.is_empty()
+    }
+}
+
+fn read_mapping<T: Mapping>(node: &Node, path: &str, problems: &mut Problems) -> Option<T> {
+    match &node.value {
+        Value::Mapping(entries) => Some(T::read_entries(&node.at, entries, path, problems)),
+        _ => {
+            expected("a mapping", node, path, problems);
+            None
+        }
+    }
+}
+
+impl<T: Mapping> Read for Option<Box<T>> {
+    fn read(node: &Node, path: &str, problems: &mut Problems) -> Self {
+        match &node.value {
+            Value::Absent => None,
+            _ => read_mapping(node, path, problems).map(Box::new),
+        }
+    }
+    fn is_absent(&self) -> bool {
+        self.is_none()
+    }
+}
+
+/// A list of mappings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct List<T>(pub Vec<T>);
+
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> std::ops::Deref for List<T> {
+    type Target = Vec<T>;
+    fn deref(&self) -> &Vec<T> {
+        &self.0
+    }
+}
+
+impl<T> std::ops::DerefMut for List<T> {
+    fn deref_mut(&mut self) -> &mut Vec<T> {
+        &mut self.0
+    }
+}
+
+impl<T: Mapping> Read for List<T> {
+    fn read(node: &Node, path: &str, problems: &mut Problems) -> Self {
+        match &node.value {
+            Value::Absent => Self::default(),
+            Value::Sequence(items) => Self(
+                items
+                    .iter()
+                    .enumerate()
+                    .filter_map(|(i, n)| read_mapping(n, &format!("{path}[{i}]"), problems))
+                    .collect(),
+            ),
+            _ => {
+                expected("a list", node, path, problems);
+                Self::default()
+            }
+        }
+    }
+    fn is_absent(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// The nearest of the known keys, if one is near.
+pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    let best = known.iter().min_by_key(|k| strsim::damerau_levenshtein(&word.to_lowercase(), k))?;
+    (strsim::damerau_levenshtein(&word.to_lowercase(), best) <= best.len().max(3) / 2).then_some(best)
+}
+
+/// Notes a key that is not known.
+pub fn unknown_key(key: &str, at: &At, path: &str, known: &[&str], problems: &mut Problems) {
+    let help = match nearest(key, known) {
+        Some(near) => format!("did you mean {near:?}?"),
+        None => format!("known keys: {}", known.join(", ")),
+    };
+    problems.add(at, path, format!("unknown key {key:?}"), Some(help));
+}
+
+/// Defines a mapping: a struct of its keys, which reads and writes itself.
+macro_rules! mapping {
+    ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $kind:ty,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct $name {
+            /// Where it begins.
+            #[serde(skip)]
+            pub at: $crate::document::Position,
+            $($(#[$field_meta])* #[serde(skip_serializing_if = "Read::is_absent")] pub $field: $kind,)*
+        }
+
+        impl $crate::document::read::Mapping for $name {
+            fn read_entries(
+                at: &$crate::document::At,
+                entries: &[(String, $crate::document::At, $crate::document::tree::Node)],
+                path: &str,
+                problems: &mut $crate::document::Problems,
+            ) -> Self {
+                const KEYS: &[&str] = &[$(stringify!($field)),*];
+                let mut result = Self { at: $crate::document::Position(at.clone()), ..Self::default() };
+                for (key, key_at, node) in entries {
+                    let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                    match key.as_str() {
+                        $(stringify!($field) => result.$field = Read::read(node, &path, problems),)*
+                        _ => $crate::document::read::unknown_key(key, key_at, &path, KEYS, problems),
+                    }
+                }
+                result
+            }
+        }
+    };
+}
+pub(crate) use mapping;

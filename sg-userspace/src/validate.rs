@@ -1,0 +1,74 @@
+//! Document to model: every problem at once, with where it stands and how to
+//! mend it. What comes out is consistent; nothing is skipped.
+//!
+//! # Layout
+//! - [`parse`]: texts to values
+//! - [`names`]: references to objects
+//! - `groups`, `lists`, `interfaces`: one kind of object each
+
+mod groups;
+mod interfaces;
+mod lists;
+pub mod names;
+pub mod parse;
+
+use crate::{
+    document::{Document, Problems},
+    model::Model,
+};
+
+/// Bounds an administrator can raise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quotas {
+    /// Rules of one interface, lists counted with their `max_entries`.
+    pub rules_per_interface: usize,
+    /// Rules of a basic group whose object is a group.
+    pub group_rules_per_group: usize,
+    /// Groups of one interface.
+    pub groups_per_interface: usize,
+    /// Addresses in a basic group.
+    pub addresses_per_normal_group: usize,
+    /// Interfaces in an enterprise group.
+    pub interfaces_per_enterprise_group: usize,
+    /// Entries of a prefix list.
+    pub prefix_list_entries: usize,
+    /// Entries of a port range list.
+    pub port_list_entries: usize,
+}
+
+impl Default for Quotas {
+    fn default() -> Self {
+        Self {
+            rules_per_interface: 1000,
+            group_rules_per_group: 20,
+            groups_per_interface: 10,
+            addresses_per_normal_group: 6000,
+            interfaces_per_enterprise_group: 65_536,
+            prefix_list_entries: 200,
+            port_list_entries: 2000,
+        }
+    }
+}
+
+/// Validates a whole document.
+///
+/// # Errors
+/// Every problem of it.
+pub fn validate(document: &Document, quotas: &Quotas) -> Result<Model, Problems> {
+    let mut problems = Problems::default();
+    let names = names::Names::of(document, &mut problems);
+    let model = Model {
+        prefix_lists: lists::prefix_lists(document, &names, quotas, &mut problems),
+        port_lists: lists::port_lists(document, &names, quotas, &mut problems),
+        groups: groups::groups(document, &names, quotas, &mut problems),
+        interfaces: interfaces::interfaces(document, &names, quotas, &mut problems),
+    };
+    interfaces::instances(document, &names, &mut problems);
+    if problems.0.is_empty() {
+        interfaces::quotas(document, &model, quotas, &mut problems);
+    }
+    problems.or(model)
+}
+
+#[cfg(test)]
+mod tests;
