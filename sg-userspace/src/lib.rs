@@ -5,8 +5,20 @@
 //! - [`document`]: the policy as written, with places
 //! - [`validate`]: every problem at once, or a model
 //! - [`model`]: the validated policy, pure
+//! - [`effective`]: the merged view of an interface
+//! - [`reference`]: the evaluator of record
+//! - [`compiler`]: merged view to tables
+//! - [`explain`]: which rule decides a flow; [`packet`]: the packet to ask with
 //! - [`dataplane`]: to the kernel
+//! - [`daemon`], [`ctl`]: the two programs
+pub mod compiler;
+pub mod ctl;
+pub mod daemon;
 pub mod dataplane;
 pub mod document;
+pub mod effective;
+pub mod explain;
 pub mod model;
+pub mod packet;
+pub mod reference;
 pub mod validate;

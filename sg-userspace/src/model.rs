@@ -199,3 +199,28 @@ impl Model {
             .collect()
     }
 }
+
+/// Whether a device name, or a pattern with `*` and `?`, means this device.
+pub fn device_matches(pattern: &str, device: &str) -> bool {
+    fn matches(p: &[u8], d: &[u8]) -> bool {
+        match p.split_first() {
+            None => d.is_empty(),
+            Some((b'*', rest)) => (0..=d.len()).any(|i| matches(rest, &d[i..])),
+            Some((b'?', rest)) => d.split_first().is_some_and(|(_, d)| matches(rest, d)),
+            Some((c, rest)) => d.split_first().is_some_and(|(x, d)| x == c && matches(rest, d)),
+        }
+    }
+    matches(pattern.as_bytes(), device.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::device_matches;
+
+    #[test]
+    fn patterns() {
+        assert!(device_matches("tap*", "tap0") && device_matches("tap*", "tap"));
+        assert!(device_matches("eth?", "eth1") && !device_matches("eth?", "eth10"));
+        assert!(device_matches("*-e*t", "vm-ext") && !device_matches("eth0", "eth"));
+    }
+}

@@ -1,0 +1,92 @@
+//! The command line `sgctl`: arguments in, one request, one table out.
+//!
+//! # Layout
+//! - [`args`]: what can be said
+//! - [`output`]: tables, JSON, YAML
+//! - `explain`: which rule decides a flow
+
+pub mod args;
+mod explain;
+pub mod output;
+
+use std::{
+    io::{Read, Write},
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+use crate::document::{Document, Problems, Source, parse};
+use args::{Arguments, Command};
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// As asked.
+    Done,
+    /// Refused, and said why.
+    Refused,
+}
+
+/// The whole of `sgctl`: exit status 0 done, 1 refused, 2 usage.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(Ended::Done) => ExitCode::SUCCESS,
+        Ok(Ended::Refused) => ExitCode::from(1),
+        // A reader that went away (a pager, `head`) is no failure of ours.
+        Err(e)
+            if e.chain().any(|c| {
+                c.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+            }) =>
+        {
+            ExitCode::SUCCESS
+        }
+        Err(e) => {
+            let mut stderr = std::io::stderr().lock();
+            let _ = match e.downcast_ref::<Problems>() {
+                Some(problems) => {
+                    writeln!(stderr, "{problems}\n{} found; nothing was changed", count(problems.0.len(), "problem"))
+                }
+                None => writeln!(stderr, "sgctl: {e:#}"),
+            };
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<Ended> {
+    match &arguments.command {
+        Command::Explain(a) => explain::run(a, arguments.output),
+    }
+}
+
+/// `1 problem`, `2 problems`.
+pub fn count(n: usize, what: &str) -> String {
+    if n == 1 { format!("{n} {what}") } else { format!("{n} {what}s") }
+}
+
+fn read_all(name: &str) -> Result<Vec<u8>> {
+    if name == "-" {
+        let mut bytes = Vec::new();
+        std::io::stdin().lock().read_to_end(&mut bytes).context("cannot read standard input")?;
+        return Ok(bytes);
+    }
+    std::fs::read(name).with_context(|| format!("cannot read {name}"))
+}
+
+/// Reads the files given as one document.
+///
+/// # Errors
+/// A file that cannot be read; or [`Problems`].
+pub fn document(files: &[String]) -> Result<Document> {
+    let sources = files
+        .iter()
+        .map(|name| {
+            let shown = if name == "-" { "standard input" } else { name };
+            Ok(Source { name: shown.to_owned(), bytes: read_all(name)? })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Ok(parse(&sources)?)
+}

@@ -1,0 +1,137 @@
+//! `sgctl explain`.
+
+use std::io::{BufWriter, Write};
+
+use anyhow::{Context, Result, bail};
+use sg_common::reason::Reason;
+
+use super::{
+    Ended,
+    args::{Explain, Output},
+    document, output, read_all,
+};
+use crate::{
+    explain::{Answer, Line, batch},
+    model::{Instance, Model},
+    reference::{FlowQuery, Outcome, Reference},
+    validate::{Quotas, validate},
+};
+
+/// One flow from the command line, as a line of a flows file.
+fn line_of(words: &[String]) -> Result<String> {
+    let [device, direction, protocol, local, remote] = words else {
+        bail!("give a flow as: device direction protocol local[:port] remote[:port]; or many with --flows");
+    };
+    let end = |text: &str| match text.parse::<std::net::SocketAddr>() {
+        Ok(socket) => (socket.ip().to_string(), Some(socket.port())),
+        Err(_) => (text.trim_matches(['[', ']']).to_owned(), None),
+    };
+    let ((local, local_port), (remote, remote_port)) = (end(local), end(remote));
+    let line = Line {
+        device: device.clone(),
+        direction: direction.clone(),
+        protocol: protocol.clone().into(),
+        local,
+        remote,
+        local_port,
+        remote_port,
+        icmp_type: None,
+        icmp_code: None,
+    };
+    Ok(serde_json::to_string(&line)?)
+}
+
+fn reasons(form: Output) -> Result<Ended> {
+    let all: Vec<serde_json::Value> = Reason::ALL
+        .iter()
+        .map(|r| serde_json::json!({"number": *r as u8, "reason": r.name(), "meaning": r.describe()}))
+        .collect();
+    output::print(form, &all, |_| {
+        let mut table = output::table(&["number", "reason", "meaning"]);
+        for r in Reason::ALL {
+            table.add_row([(*r as u8).to_string(), r.name().to_owned(), r.describe().to_owned()]);
+        }
+        table
+    })?;
+    Ok(Ended::Done)
+}
+
+pub fn run(a: &Explain, form: Output) -> Result<Ended> {
+    if a.reasons {
+        return reasons(form);
+    }
+    let flows = match &a.flows {
+        Some(name) if name == "-" && a.file.iter().any(|f| f == "-") => {
+            bail!("standard input can be the document or the flows, not both")
+        }
+        Some(name) => String::from_utf8(read_all(name)?).with_context(|| format!("{name} is not UTF-8"))?,
+        None => line_of(&a.flow)?,
+    };
+    if a.file.is_empty() {
+        bail!("name the policy document with -f");
+    }
+    let model = validate(&document(&a.file)?, &Quotas::default())?;
+    let instances = model.declared_instances();
+    let judge = |flows: &[(usize, FlowQuery)]| -> Result<Vec<Outcome>> { judge(a, &model, &instances, flows) };
+    let answers = batch(&model, &instances, &flows, judge)?;
+    print(form, &flows, &answers)?;
+    let refused = answers.iter().any(|a| matches!(a, Answer::Error { .. }));
+    Ok(if refused { Ended::Refused } else { Ended::Done })
+}
+
+fn judge(a: &Explain, model: &Model, instances: &[Instance], flows: &[(usize, FlowQuery)]) -> Result<Vec<Outcome>> {
+    if a.kernel {
+        bail!("--kernel is not there yet");
+    }
+    let reference = Reference::new(model, instances);
+    Ok(flows.iter().map(|(instance, q)| reference.judge(*instance, q)).collect())
+}
+
+fn print(form: Output, flows: &str, answers: &[Answer]) -> Result<()> {
+    if form == Output::Yaml {
+        return output::print(form, &answers, |_| output::table(&[]));
+    }
+    if form == Output::Json {
+        // A line for a line, whatever their number.
+        let mut out = BufWriter::new(std::io::stdout().lock());
+        for answer in answers {
+            writeln!(out, "{}", serde_json::to_string(answer)?)?;
+        }
+        return Ok(out.flush()?);
+    }
+    let mut table = output::table(&["flow", "verdict", "reason", "group", "rule", "priority"]);
+    for (line, answer) in flows.lines().filter(|l| !l.trim().is_empty()).zip(answers) {
+        let dash = |v: Option<String>| v.unwrap_or_else(|| "-".into());
+        match answer {
+            Answer::Judged { verdict, reason, security_group, rule, priority } => table.add_row([
+                flow_text(line),
+                verdict.clone(),
+                reason.clone(),
+                dash(security_group.clone()),
+                dash(rule.map(|r| r.to_string())),
+                dash(priority.map(|p| p.to_string())),
+            ]),
+            Answer::Error { error, line: number } => {
+                table.add_row([format!("line {number}"), "error".into(), error.clone()])
+            }
+        };
+    }
+    writeln!(std::io::stdout().lock(), "{table}")?;
+    Ok(())
+}
+
+fn flow_text(line: &str) -> String {
+    let Ok(l) = serde_json::from_str::<Line>(line) else { return line.to_owned() };
+    let end = |ip: &str, port: Option<u16>| match port {
+        Some(port) if ip.contains(':') => format!("[{ip}]:{port}"),
+        Some(port) => format!("{ip}:{port}"),
+        None => ip.to_owned(),
+    };
+    let protocol = l.protocol.as_str().map_or_else(|| l.protocol.to_string(), str::to_owned);
+    let (local, remote) = (end(&l.local, l.local_port), end(&l.remote, l.remote_port));
+    if l.direction.eq_ignore_ascii_case("ingress") {
+        format!("{} {protocol} {remote} -> {local}", l.device)
+    } else {
+        format!("{} {protocol} {local} -> {remote}", l.device)
+    }
+}

@@ -1,0 +1,6 @@
+//! The daemon `sgd`.
+//!
+//! # Layout
+//! - [`config`]: what an administrator sets
+
+pub mod config;

@@ -1,0 +1,168 @@
+//! The merged view of an interface: the rules of all its groups in the order
+//! in which they decide, invisible ones included.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use sg_common::reason::Reason;
+
+use crate::model::{Direction, GroupType, Instance, Interface, Model, Object, Ports, Verdict};
+
+/// The provider's metadata address: outbound always accepted.
+pub const METADATA: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(100, 100, 100, 200));
+/// The mail port that is blocked outbound.
+pub const SMTP_PORT: u16 = 25;
+
+/// What makes up the policy of an interface; equal ones are one policy.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PolicyKey {
+    /// Indices of the groups, ascending: document order.
+    pub groups: Vec<usize>,
+    /// Outbound port 25 is left to the rules.
+    pub smtp_open: bool,
+}
+
+impl PolicyKey {
+    /// The policy of an interface.
+    pub fn of(interface: &Interface) -> Self {
+        let mut groups = interface.groups.clone();
+        groups.sort_unstable();
+        Self { groups, smtp_open: interface.smtp_open }
+    }
+}
+
+/// Where an entry comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Origin {
+    /// A rule: indices of its group, and of it within the group.
+    Rule(usize, usize),
+    /// Members of a group accept each other.
+    IntraGroup(usize),
+    /// Port 25 to public addresses.
+    Smtp,
+    /// The metadata address.
+    Provider,
+}
+
+/// The remote side of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remote {
+    /// A prefix.
+    Net(IpNet),
+    /// Member addresses of a group.
+    Members(usize),
+    /// Entries of a prefix list.
+    List(usize),
+    /// Everything outside the private set.
+    Public,
+}
+
+/// One entry of the merged view.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Where it comes from.
+    pub origin: Origin,
+    /// Accept or drop.
+    pub verdict: Verdict,
+    /// Reason it gives.
+    pub reason: Reason,
+    /// 1 to 100; `None` for invisible rules.
+    pub priority: Option<u8>,
+    /// `None` is every protocol.
+    pub protocol: Option<u8>,
+    /// Destination ports.
+    pub ports: Ports,
+    /// Source ports.
+    pub source_ports: Option<(u16, u16)>,
+    /// Remote side.
+    pub remote: Remote,
+    /// Local side.
+    pub local: Option<IpNet>,
+}
+
+fn invisible(origin: Origin, verdict: Verdict, reason: Reason, remote: Remote) -> Entry {
+    Entry {
+        origin,
+        verdict,
+        reason,
+        priority: None,
+        protocol: None,
+        ports: Ports::Any,
+        source_ports: None,
+        remote,
+        local: None,
+    }
+}
+
+/// The entries of one direction, first match first.
+pub fn entries(model: &Model, key: &PolicyKey, direction: Direction) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    match direction {
+        Direction::Outbound => {
+            if !key.smtp_open {
+                let smtp = invisible(Origin::Smtp, Verdict::Drop, Reason::Smtp, Remote::Public);
+                entries.push(Entry { protocol: Some(6), ports: Ports::Range(SMTP_PORT, SMTP_PORT), ..smtp });
+            }
+            let metadata = Remote::Net(IpNet::from(METADATA));
+            entries.push(invisible(Origin::Provider, Verdict::Accept, Reason::Provider, metadata));
+        }
+        Direction::Inbound => {
+            for &g in key.groups.iter().filter(|&&g| model.groups[g].inner_accept) {
+                let members = Remote::Members(g);
+                entries.push(invisible(Origin::IntraGroup(g), Verdict::Accept, Reason::IntraGroup, members));
+            }
+        }
+    }
+    let mut rules: Vec<Entry> = Vec::new();
+    for &g in &key.groups {
+        for (r, rule) in model.groups[g].rules.iter().enumerate().filter(|(_, r)| r.direction == direction) {
+            rules.push(Entry {
+                origin: Origin::Rule(g, r),
+                verdict: rule.verdict,
+                reason: Reason::Rule,
+                priority: Some(rule.priority),
+                protocol: rule.protocol,
+                ports: rule.ports.clone(),
+                source_ports: rule.source_ports,
+                remote: match rule.object {
+                    Object::Cidr(net) => Remote::Net(net),
+                    Object::Group(g) => Remote::Members(g),
+                    Object::PrefixList(l) => Remote::List(l),
+                },
+                local: rule.local,
+            });
+        }
+    }
+    // Drop before accept; the rest of the order is the document's own.
+    rules.sort_by_key(|e| (e.priority, e.verdict as u8));
+    entries.extend(rules);
+    entries
+}
+
+/// What happens when no entry matches.
+pub fn default_verdict(model: &Model, key: &PolicyKey, direction: Direction) -> Verdict {
+    let normal = key.groups.iter().any(|&g| model.groups[g].kind == GroupType::Normal);
+    if normal && direction == Direction::Outbound { Verdict::Accept } else { Verdict::Drop }
+}
+
+/// Addresses of a group's members.
+pub fn members(model: &Model, instances: &[Instance], group: usize) -> Vec<IpAddr> {
+    let mut addresses: Vec<IpAddr> = instances
+        .iter()
+        .filter(|i| model.interfaces[i.interface].groups.contains(&group))
+        .flat_map(|i| i.addresses.iter().copied())
+        .collect();
+    addresses.sort_unstable();
+    addresses.dedup();
+    addresses
+}
+
+/// How an entry's origin is named across rebuilds: its counter lives as long as this stays.
+pub fn identity(model: &Model, origin: Origin) -> String {
+    match origin {
+        Origin::Rule(g, r) => format!("{}/{}", model.groups[g].id, model.groups[g].rules[r].id),
+        Origin::IntraGroup(g) => format!("{}/intra_group", model.groups[g].id),
+        Origin::Smtp => "smtp".into(),
+        Origin::Provider => "provider".into(),
+    }
+}

@@ -1,0 +1,236 @@
+//! Random documents and flows, from a seed, so that a failure can be repeated.
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+use std::net::IpAddr;
+
+use sg_userspace::{
+    document::{Document, Source, parse},
+    model::{Direction, Instance, Model},
+    reference::FlowQuery,
+    validate::{Quotas, validate},
+};
+
+/// How often the large tests run; `cargo xtask soak` sets ten.
+pub fn scale() -> u64 {
+    std::env::var("SG_SOAK").ok().and_then(|v| v.parse().ok()).unwrap_or(1)
+}
+
+/// xorshift64*: small, seeded, good enough to draw test cases.
+pub struct Random(u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.next() >> 33) as usize % n
+    }
+    pub fn chance(&mut self, percent: usize) -> bool {
+        self.below(100) < percent
+    }
+    pub fn pick<'a, T: ?Sized>(&mut self, of: &[&'a T]) -> &'a T {
+        of[self.below(of.len())]
+    }
+}
+
+const V4: &[&str] = &[
+    "0.0.0.0/0",
+    "10.0.0.0/8",
+    "10.0.0.0/24",
+    "10.0.0.5/32",
+    "10.0.1.0/25",
+    "192.0.2.0/24",
+    "192.0.2.7",
+    "203.0.113.64/26",
+    "198.51.100.0/23",
+    "100.64.0.0/10",
+    "128.0.0.0/1",
+    "10.0.0.4/30",
+];
+const V6: &[&str] =
+    &["::/0", "2001:db8::/32", "2001:db8::/64", "2001:db8::5", "fd00::/8", "2001:db8:1::/48", "8000::/1"];
+const ADDR4: &[&str] = &[
+    "10.0.0.5",
+    "10.0.0.6",
+    "10.0.0.7",
+    "10.0.1.1",
+    "10.0.1.200",
+    "10.9.9.9",
+    "192.0.2.7",
+    "192.0.2.8",
+    "203.0.113.65",
+    "198.51.101.1",
+    "8.8.8.8",
+    "100.100.100.200",
+    "127.0.0.1",
+    "172.16.3.4",
+    "255.255.255.255",
+    "1.1.1.1",
+    "0.0.0.0",
+];
+const ADDR6: &[&str] = &[
+    "2001:db8::5",
+    "2001:db8::6",
+    "2001:db8::7",
+    "2001:db8:1::1",
+    "fd00::1",
+    "fe80::1",
+    "ff02::1",
+    "9000::1",
+    "::",
+    "2001:db9::1",
+];
+const PORTS: &[u16] =
+    &[1, 21, 22, 25, 53, 67, 68, 80, 100, 443, 546, 547, 1023, 1024, 8080, 32767, 40000, 65534, 65535];
+
+fn range(r: &mut Random) -> String {
+    let a = PORTS[r.below(PORTS.len())];
+    let b = if r.chance(50) { a } else { PORTS[r.below(PORTS.len())] };
+    format!("{}/{}", a.min(b), a.max(b))
+}
+
+/// A random document as YAML.
+pub fn document(r: &mut Random) -> String {
+    use std::fmt::Write;
+    let groups = 1 + r.below(5);
+    let kinds: Vec<bool> = (0..groups).map(|_| r.chance(25)).collect();
+    let mut text = String::from("security_groups:\n");
+    for (g, &enterprise) in kinds.iter().enumerate() {
+        let _ = writeln!(text, "- security_group_name: g{g}");
+        if enterprise {
+            let _ = writeln!(text, "  security_group_type: enterprise");
+        } else if r.chance(40) {
+            let _ = writeln!(text, "  inner_access_policy: drop");
+        }
+        let _ = writeln!(text, "  permissions:");
+        let rules = if r.chance(10) { 60 } else { r.below(9) };
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..rules {
+            let rule = rule(r, g, &kinds);
+            if seen.insert(rule.clone()) {
+                let _ = writeln!(text, "  - {{{rule}}}");
+            }
+        }
+    }
+    let _ = writeln!(
+        text,
+        "prefix_lists:\n- {{prefix_list_name: p4, entries: [{{cidr: 10.0.0.0/29}}, {{cidr: 203.0.113.0/24}}, {{cidr: 198.51.100.7/32}}]}}\n\
+         - {{prefix_list_name: p6, address_family: IPv6, entries: [{{cidr: '2001:db8:1::/64'}}, {{cidr: 'fd00::/16'}}]}}\n\
+         - {{prefix_list_name: none, max_entries: 3}}\n\
+         port_range_lists:\n- {{port_range_list_name: ports, entries: [{{port_range: 80/80}}, {{port_range: 443/8080}}, {{port_range: 1000/2000}}]}}\n\
+         network_interfaces:"
+    );
+    for i in 0..4 {
+        let kind = kinds[r.below(groups)];
+        let mut ids: Vec<String> =
+            (0..groups).filter(|&g| kinds[g] == kind && r.chance(60)).map(|g| format!("g{g}")).collect();
+        if ids.is_empty() {
+            ids.push(format!("g{}", kinds.iter().position(|k| *k == kind).unwrap()));
+        }
+        let side = if r.chance(50) { "host" } else { "guest" };
+        let check = if r.chance(25) { ", source_check: off" } else { "" };
+        let smtp = if r.chance(25) { ", smtp_egress: open" } else { "" };
+        let addresses = format!("[10.0.0.{}, '2001:db8::{}']", i + 5, i + 5);
+        let addresses = if r.chance(15) { "[]" } else { &addresses };
+        let _ = writeln!(
+            text,
+            "- {{device: eth{i}, side: {side}, private_ip_addresses: {addresses}, security_group_ids: [{}]{check}{smtp}}}",
+            ids.join(", ")
+        );
+    }
+    text
+}
+
+fn rule(r: &mut Random, own: usize, kinds: &[bool]) -> String {
+    let ingress = r.chance(55);
+    let (far, near) = if ingress { ("source", "dest") } else { ("dest", "source") };
+    let spread = if r.chance(70) { 3 } else { 100 };
+    let priority = 1 + r.below(spread);
+    let mut rule = format!(
+        "direction: {}, policy: {}, priority: {}",
+        if ingress { "ingress" } else { "egress" },
+        if r.chance(60) { "accept" } else { "drop" },
+        priority
+    );
+    let protocol = r.pick(&["tcp", "tcp", "udp", "icmp", "icmpv6", "gre", "all", "132"]);
+    rule += &format!(", ip_protocol: {protocol}");
+    if matches!(protocol, "tcp" | "udp") {
+        if r.chance(20) {
+            rule += ", port_range_list_id: ports";
+        } else {
+            rule += &format!(", port_range: {}", range(r));
+        }
+        if r.chance(12) {
+            rule += &format!(", source_port_range: {}", range(r));
+        }
+    }
+    let mut v4 = r.chance(60);
+    match r.below(10) {
+        0..=5 if v4 => rule += &format!(", {far}_cidr_ip: {}", r.pick(V4)),
+        0..=5 => rule += &format!(", ipv6_{far}_cidr_ip: '{}'", r.pick(V6)),
+        6 | 7 => {
+            let list = r.pick(&["p4", "p6", "none"]);
+            v4 = list != "p6";
+            rule += &format!(", {far}_prefix_list_id: {list}");
+        }
+        _ => match (0..kinds.len()).find(|&g| g != own && !kinds[g] && !kinds[own]) {
+            Some(group) => rule += &format!(", {far}_group_id: g{group}"),
+            None if v4 => rule += &format!(", {far}_cidr_ip: {}", r.pick(V4)),
+            None => rule += &format!(", ipv6_{far}_cidr_ip: '{}'", r.pick(V6)),
+        },
+    }
+    if r.chance(10) {
+        rule += &if v4 {
+            format!(", {near}_cidr_ip: {}", r.pick(V4))
+        } else {
+            format!(", ipv6_{near}_cidr_ip: '{}'", r.pick(V6))
+        };
+    }
+    rule
+}
+
+/// A random flow of a random instance.
+pub fn flow(r: &mut Random, instances: &[Instance]) -> (usize, FlowQuery) {
+    let instance = r.below(instances.len());
+    let pool = if r.chance(60) { ADDR4 } else { ADDR6 };
+    let protocol = [6, 6, 6, 17, 17, 1, 58, 47, 132, 2, 0x60][r.below(11)];
+    let own = instances[instance].addresses.iter().find(|a| a.is_ipv4() == (pool == ADDR4));
+    let local: IpAddr = match own {
+        Some(own) if r.chance(80) => *own,
+        _ => r.pick(pool).parse().unwrap(),
+    };
+    let remote = r.pick(pool).parse().unwrap();
+    let ports = matches!(protocol, 6 | 17);
+    let mut port =
+        || if !ports { 0 } else { (PORTS[r.below(PORTS.len())].wrapping_add(r.below(3) as u16)).wrapping_sub(1) };
+    let (mut local_port, mut remote_port) = (port(), port());
+    if ports && r.chance(8) {
+        (local_port, remote_port) = [(68, 67), (67, 68), (546, 547), (547, 546)][r.below(4)];
+    }
+    let icmp_type = match protocol {
+        1 => [8, 8, 0, 3, 5, 9, 13][r.below(7)],
+        58 => [128, 128, 129, 1, 133, 134, 135, 136, 137, 130, 131, 143][r.below(12)],
+        2 => [0x11, 0x16, 0x22, 0x99][r.below(4)],
+        _ => 0,
+    };
+    let direction = if r.chance(50) { Direction::Inbound } else { Direction::Outbound };
+    (instance, FlowQuery { direction, protocol, local, remote, local_port, remote_port, icmp_type, icmp_code: 0 })
+}
+
+/// A document's model.
+pub fn model(text: &str) -> Model {
+    let document = read(text);
+    validate(&document, &Quotas { group_rules_per_group: 200, ..Quotas::default() })
+        .unwrap_or_else(|e| panic!("{e}\n{text}"))
+}
+
+/// A document read.
+pub fn read(text: &str) -> Document {
+    parse(&[Source { name: "test".into(), bytes: text.into() }]).unwrap_or_else(|e| panic!("{e}\n{text}"))
+}
