@@ -89,11 +89,21 @@ pub struct Config {
     pub hz: u32,
     /// Jiffies added to the clock, for tests.
     pub time_offset: u32,
-    /// 1 emits events.
+    /// See [`events`].
     pub events: u32,
 }
 
 const _: () = assert!(size_of::<Config>() == 16);
+
+/// Values of [`Config::events`].
+pub mod events {
+    /// No events.
+    pub const OFF: u32 = 0;
+    /// Drops, and new flows where [`super::flags::EVENT_ACCEPT`] asks for them.
+    pub const DECISIONS: u32 = 1;
+    /// Every packet.
+    pub const ALL: u32 = 2;
+}
 
 /// Whose address it is: key of the own-address table of guest interfaces.
 #[repr(C)]

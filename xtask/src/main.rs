@@ -1,8 +1,18 @@
 //! `cargo xtask`: set up, build, show, test.
+//!
+//! # Layout
+//! - [`setup`]: finds or installs what the kernel build needs
+//! - [`build`]: the kernel program, and the binaries with it inside
+//! - [`test`]: all test layers, counted
+//! - [`run`]: commands, with progress
 
-use std::process::Command;
+mod build;
+mod demo;
+mod run;
+mod setup;
+mod test;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 /// Tasks of this repository.
@@ -14,20 +24,36 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Run all tests.
+    /// Find or install what the kernel build, the tests and the demo need
+    Setup,
+    /// Build the kernel program
+    BuildEbpf,
+    /// Build sgd and sgctl, the kernel program inside
+    Build {
+        /// With optimisations
+        #[arg(long)]
+        release: bool,
+    },
+    /// Show security groups on real traffic, in namespaces of its own
+    Demo,
+    /// Run every test layer; fails when one cannot run
     Test,
+    /// The large tests at ten times their number
+    Soak,
+    /// Everything that a change must pass: format, lints, docs, tests
+    Ci,
 }
 
 fn main() -> Result<()> {
     match Arguments::parse().task {
-        Task::Test => run(Command::new("cargo").args(["test", "--workspace"])),
+        Task::Setup => setup::setup().map(drop),
+        Task::BuildEbpf => build::ebpf().map(|object| println!("built {}", object.display())),
+        Task::Build { release } => {
+            build::binaries(release).map(|dir| println!("built {}/sgd and sgctl", dir.display()))
+        }
+        Task::Demo => demo::demo(),
+        Task::Test => test::test(1),
+        Task::Soak => test::test(10),
+        Task::Ci => test::ci(),
     }
-}
-
-fn run(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("cannot start {command:?}"))?;
-    if !status.success() {
-        bail!("{command:?} failed: {status}");
-    }
-    Ok(())
 }

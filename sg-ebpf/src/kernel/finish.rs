@@ -4,7 +4,7 @@ use aya_ebpf::helpers::bpf_jiffies64;
 use sg_common::{
     event::{Counter, Event},
     flow::{Direction, FlowKey},
-    generation::{Config, Generation, flags},
+    generation::{Config, Generation, events, flags},
     maps::reason_index,
     reason::{Reason, Verdict},
 };
@@ -40,8 +40,8 @@ pub fn finish(
     if decision.rule != 0 && !established {
         count(SG_RULES.get_ptr_mut(decision.rule), length);
     }
-    let wanted = !decision.is_accept() || generation.flags & flags::EVENT_ACCEPT != 0;
-    if config.events != 0 && wanted && !established {
+    let wanted = !established && (!decision.is_accept() || generation.flags & flags::EVENT_ACCEPT != 0);
+    if config.events == events::ALL || (config.events != events::OFF && wanted) {
         emit(generation, direction, length, decision, key);
     }
     decision.verdict

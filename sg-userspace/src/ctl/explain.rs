@@ -7,10 +7,11 @@ use sg_common::reason::Reason;
 
 use super::{
     Ended,
-    args::{Explain, Output},
+    args::{Explain, KernelHook, Output},
     document, output, read_all,
 };
 use crate::{
+    dataplane::probe,
     explain::{Answer, Line, batch},
     model::{Instance, Model},
     reference::{FlowQuery, Outcome, Reference},
@@ -81,7 +82,7 @@ pub fn run(a: &Explain, form: Output) -> Result<Ended> {
 
 fn judge(a: &Explain, model: &Model, instances: &[Instance], flows: &[(usize, FlowQuery)]) -> Result<Vec<Outcome>> {
     if a.kernel {
-        bail!("--kernel is not there yet");
+        return Ok(probe::judge(model, instances, flows, a.hook == KernelHook::Xdp)?);
     }
     let reference = Reference::new(model, instances);
     Ok(flows.iter().map(|(instance, q)| reference.judge(*instance, q)).collect())

@@ -257,6 +257,17 @@ impl Object {
         Ok(())
     }
 
+    /// Kernel ticks a second.
+    ///
+    /// # Errors
+    /// What running the clock program says.
+    pub fn ticks_per_second(&mut self) -> std::io::Result<u32> {
+        let other = |e: &dyn std::fmt::Display| std::io::Error::other(e.to_string());
+        let program = self.tc(maps::PROG_CLOCK).map_err(|e| other(&e))?;
+        let fd = program.fd().map_err(|e| other(&e))?.as_fd();
+        super::clock::ticks_per_second(|| super::sys::test_run(fd, &[0; 64], &[]))
+    }
+
     /// The XDP program.
     ///
     /// # Errors

@@ -19,6 +19,7 @@ const BPF_MAP_LOOKUP_ELEM: u32 = 1;
 const BPF_MAP_UPDATE_ELEM: u32 = 2;
 const BPF_MAP_DELETE_ELEM: u32 = 3;
 const BPF_MAP_GET_NEXT_KEY: u32 = 4;
+const BPF_PROG_TEST_RUN: u32 = 10;
 const BPF_OBJ_PIN: u32 = 6;
 const BPF_OBJ_GET: u32 = 7;
 const BPF_MAP_UPDATE_BATCH: u32 = 26;
@@ -85,6 +86,27 @@ struct Object {
     path: u64,
     fd: u32,
     flags: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct TestRun {
+    prog_fd: u32,
+    retval: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    ctx_size_in: u32,
+    ctx_size_out: u32,
+    ctx_in: u64,
+    ctx_out: u64,
+    flags: u32,
+    cpu: u32,
+    batch_size: u32,
+    pad: u32,
 }
 
 fn bpf<T>(command: u32, attr: &mut T) -> io::Result<i64> {
@@ -375,4 +397,23 @@ pub fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     let fd = bpf(BPF_OBJ_GET, &mut attr)?;
     // SAFETY: the kernel returned a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// Runs a program once on a packet; returns what it returns. The device is the
+/// loopback of this network namespace.
+///
+/// # Errors
+/// What the kernel says; `EINVAL` for a frame without a whole Ethernet header.
+pub fn test_run(program: BorrowedFd<'_>, data: &[u8], context: &[u8]) -> io::Result<u32> {
+    let mut attr = TestRun {
+        prog_fd: program.as_raw_fd() as u32,
+        data_size_in: data.len() as u32,
+        data_in: data.as_ptr() as u64,
+        repeat: 1,
+        ctx_size_in: context.len() as u32,
+        ctx_in: if context.is_empty() { 0 } else { context.as_ptr() as u64 },
+        ..TestRun::default()
+    };
+    bpf(BPF_PROG_TEST_RUN, &mut attr)?;
+    Ok(attr.retval)
 }

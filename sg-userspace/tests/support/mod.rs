@@ -1,6 +1,9 @@
 //! Random documents and flows, from a seed, so that a failure can be repeated.
 #![allow(dead_code, reason = "each test binary uses a part")]
 
+pub mod frames;
+pub mod kernel;
+
 use std::net::IpAddr;
 
 use sg_userspace::{

@@ -1,0 +1,9 @@
+//! The kernel program itself, by `BPF_PROG_TEST_RUN`: named packets, random
+//! ones, flows over time.
+
+mod program {
+    pub mod cases;
+    pub mod flows;
+    pub mod random;
+}
+mod support;

@@ -1,0 +1,121 @@
+//! All test layers, counted; one that cannot run is named, and fails.
+
+use std::{
+    io::{BufRead, BufReader},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    build,
+    run::{cargo, is_root, output_of, run, shown, step},
+};
+
+/// A layer: name, arguments of `cargo test`, whether it needs root and the kernel program.
+const LAYERS: &[(&str, &[&str], bool)] = &[
+    ("1 pure", &["--workspace", "--lib", "--bins", "--test", "parse_props", "--test", "differential"], false),
+    ("2 program", &["--package", "sg-userspace", "--test", "program"], true),
+    ("3 namespaces", &["--package", "sg-userspace", "--test", "namespaces"], true),
+];
+
+#[derive(Default)]
+struct Counts {
+    passed: u32,
+    failed: u32,
+}
+
+/// Runs one layer, passing its output on and counting.
+fn layer(arguments: &[&str], root: bool, object: &std::path::Path, scale: u32) -> Result<Counts> {
+    let mut command = cargo();
+    command
+        .arg("test")
+        .args(arguments)
+        .env("SG_EBPF_OBJECT", object)
+        .env("SG_SOAK", scale.to_string())
+        .stdout(Stdio::piped());
+    if root {
+        // A test that finds neither root nor the program fails instead of being skipped.
+        command.env("SG_TEST_REQUIRE", "1");
+        if !is_root() {
+            let triple = output_of(Command::new("rustc").args(["--print", "host-tuple"])).context("rustc is gone")?;
+            let name = format!("CARGO_TARGET_{}_RUNNER", triple.to_uppercase().replace(['-', '.'], "_"));
+            command.env(name, "sudo -n -E");
+        }
+    }
+    let mut child = command.spawn().with_context(|| format!("cannot start {}", shown(&command)))?;
+    let mut counts = Counts::default();
+    for line in BufReader::new(child.stdout.take().context("no output")?).lines() {
+        let line = line?;
+        println!("{line}");
+        if let Some(result) = line.strip_prefix("test result: ") {
+            let number = |what: &str| {
+                let part = result.split([';', '.']).find(|p| p.trim_end().ends_with(what));
+                part.and_then(|p| p.split_whitespace().next()).and_then(|n| n.parse::<u32>().ok()).unwrap_or(0)
+            };
+            counts.passed += number("passed");
+            counts.failed += number("failed");
+        }
+    }
+    let status = child.wait()?;
+    if !status.success() && counts.failed == 0 {
+        bail!("{} failed: {status}", shown(&command));
+    }
+    Ok(counts)
+}
+
+/// Runs all layers.
+///
+/// # Errors
+/// A test that failed, a layer that could not run.
+pub fn test(scale: u32) -> Result<()> {
+    let object = build::ebpf();
+    let rooted = is_root() || output_of(Command::new("sudo").args(["-n", "true"])).is_some();
+    let mut lines = Vec::new();
+    let mut bad = 0;
+    for (name, arguments, needs_root) in LAYERS {
+        let skip = match (&object, needs_root, rooted) {
+            (Err(e), true, _) => Some(format!("no kernel program: {e:#}")),
+            (_, true, false) => Some("needs root, or sudo without a password".into()),
+            _ => None,
+        };
+        if let Some(why) = skip {
+            bad += 1;
+            lines.push(format!("layer {name}: SKIPPED, {why}"));
+            continue;
+        }
+        step(&format!("layer {name}"));
+        let empty = std::path::PathBuf::new();
+        let path = object.as_ref().unwrap_or(&empty);
+        match layer(arguments, *needs_root, path, scale) {
+            Ok(counts) => {
+                bad += u32::from(counts.failed > 0 || counts.passed == 0);
+                lines.push(format!("layer {name}: {} passed, {} failed", counts.passed, counts.failed));
+            }
+            Err(e) => {
+                bad += 1;
+                lines.push(format!("layer {name}: FAILED, {e:#}"));
+            }
+        }
+    }
+    println!("\n{}", lines.join("\n"));
+    if bad > 0 {
+        bail!("not all layers passed");
+    }
+    println!("all layers passed");
+    Ok(())
+}
+
+/// Format, lints, docs, tests.
+///
+/// # Errors
+/// The first step that fails.
+pub fn ci() -> Result<()> {
+    step("format");
+    run(cargo().args(["fmt", "--all", "--check"]))?;
+    step("lints");
+    run(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    step("docs");
+    run(cargo().args(["doc", "--workspace", "--no-deps", "--quiet"]).env("RUSTDOCFLAGS", "-D warnings"))?;
+    test(1)
+}
