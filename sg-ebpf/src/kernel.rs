@@ -41,11 +41,11 @@ pub fn sg_tc_out(ctx: TcContext) -> i32 {
     tc(&ctx, false)
 }
 
-/// The clock, for calibration: low 31 bits of jiffies.
+/// The clock, for calibration: low 32 bits of jiffies.
 #[classifier]
 pub fn sg_clock(_ctx: TcContext) -> i32 {
     // SAFETY: the helper has no preconditions.
-    (unsafe { bpf_jiffies64() } & 0x7fff_ffff) as i32
+    (unsafe { bpf_jiffies64() }) as i32
 }
 
 #[inline(always)]

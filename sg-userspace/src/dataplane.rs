@@ -2,13 +2,22 @@
 //!
 //! # Layout
 //! - [`sys`]: bpf(2) where aya has no call
-//! - [`object`]: the kernel object and its maps
+//! - [`object`]: the kernel object and its maps; [`pins`]: where they live on
 //! - [`clock`]: ticks and CPUs
+//! - [`machine`]: devices and addresses, as data
 //! - [`policies`]: compiled tables to inner maps
+//! - [`attach`]: programs to devices
+//! - [`engine`]: makes the kernel agree with the model
+//! - [`flows`]: live flows
 //! - [`probe`]: the program on packets of ours, attached to nothing
 
+pub mod attach;
 pub mod clock;
+pub mod engine;
+pub mod flows;
+pub mod machine;
 pub mod object;
+pub mod pins;
 pub mod policies;
 pub mod probe;
 pub mod sys;

@@ -40,7 +40,7 @@ fn with_sources(rustc: PathBuf) -> Option<Compiler> {
 
 /// Looks only at what is installed.
 fn compiler() -> Option<Compiler> {
-    let debian = || with_sources(PathBuf::from("/usr/bin/rustc")).filter(|c| new_enough(c));
+    let debian = || with_sources(PathBuf::from("/usr/bin/rustc")).filter(new_enough);
     let rustup = || {
         let toolchains = output_of(Command::new("rustup").args(["toolchain", "list"]))?;
         let nightly = toolchains.lines().find(|l| l.starts_with("nightly"))?.split_whitespace().next()?.to_owned();

@@ -23,7 +23,7 @@ pub fn ticks_per_second(jiffies: impl Fn() -> io::Result<u32>) -> io::Result<u32
     let (begin, first) = (Instant::now(), jiffies()?);
     std::thread::sleep(WATCHED);
     let (elapsed, last) = (begin.elapsed(), jiffies()?);
-    let ticks = f64::from(last.wrapping_sub(first) & 0x7fff_ffff);
+    let ticks = f64::from(last.wrapping_sub(first));
     let measured = ticks / elapsed.as_secs_f64();
     let distance = |hz: &u32| (measured / f64::from(*hz)).ln().abs();
     let nearest = CHOICES.into_iter().min_by(|a, b| distance(a).total_cmp(&distance(b)));

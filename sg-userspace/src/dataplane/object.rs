@@ -268,6 +268,16 @@ impl Object {
         super::clock::ticks_per_second(|| super::sys::test_run(fd, &[0; 64], &[]))
     }
 
+    /// The program's clock: low 32 bits of jiffies.
+    ///
+    /// # Errors
+    /// What running the clock program says.
+    pub fn jiffies(&mut self) -> std::io::Result<u32> {
+        let other = |e: &dyn std::fmt::Display| std::io::Error::other(e.to_string());
+        let program = self.tc(maps::PROG_CLOCK).map_err(|e| other(&e))?;
+        super::sys::test_run(program.fd().map_err(|e| other(&e))?.as_fd(), &[0; 64], &[])
+    }
+
     /// The XDP program.
     ///
     /// # Errors

@@ -1,0 +1,240 @@
+//! Programs to devices: TCX first, clsact below, XDP where asked for. Links
+//! are pinned, so that they outlive the daemon; a new daemon swaps the program
+//! inside them by one update.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use aya::programs::{
+    LinkOrder, ProgramError, TcAttachType, XdpMode,
+    links::{FdLink, PinnedLink},
+    tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle},
+};
+use sg_common::maps;
+use thiserror::Error;
+
+use super::{
+    machine::Device,
+    object::{Object, ObjectError},
+};
+use crate::model::Hook;
+
+/// Where the program sits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// TCX link.
+    Tcx,
+    /// Filter of a clsact qdisc.
+    Clsact,
+    /// XDP in the driver.
+    XdpNative,
+    /// XDP behind the driver.
+    XdpGeneric,
+}
+
+impl Place {
+    /// The name in listings.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+            Self::XdpNative => "xdp",
+            Self::XdpGeneric => "xdp (generic)",
+        }
+    }
+}
+
+/// Why a device could not be protected.
+#[derive(Debug, Error)]
+pub enum AttachError {
+    /// The program is not there.
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+    /// The kernel refused.
+    #[error("cannot attach to {device} ({direction}): {error:#}")]
+    Kernel {
+        /// The device.
+        device: String,
+        /// Device ingress or egress.
+        direction: &'static str,
+        /// What the kernel said.
+        error: anyhow::Error,
+    },
+    /// The link cannot be pinned.
+    #[error("cannot pin {path}: {error}")]
+    Pin {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        error: String,
+    },
+    /// A program of somebody else is there.
+    #[error("{device} carries an XDP program that is not ours; it is left alone: take it off, or write `hook: tc`")]
+    Foreign {
+        /// The device.
+        device: String,
+    },
+}
+
+/// Priority and handle of our filter on clsact.
+const FIRST: NlOptions = NlOptions { priority: 1, handle: TcHandle::new(0, 1), classid: None };
+
+/// File of a link.
+fn pin_path(links: &Path, index: u32, ingress: bool) -> PathBuf {
+    links.join(format!("{index}-{}", if ingress { "in" } else { "out" }))
+}
+
+/// Indices of devices that have pinned links.
+pub fn pinned(links: &Path) -> Vec<u32> {
+    let Ok(entries) = std::fs::read_dir(links) else { return Vec::new() };
+    let mut indices: Vec<u32> =
+        entries.filter_map(|e| e.ok()?.file_name().to_str()?.split_once('-')?.0.parse().ok()).collect();
+    indices.sort_unstable();
+    indices.dedup();
+    indices
+}
+
+fn failed(device: &Device, ingress: bool) -> impl Fn(anyhow::Error) -> AttachError {
+    let (device, direction) = (device.name.clone(), if ingress { "ingress" } else { "egress" });
+    move |error| AttachError::Kernel { device: device.clone(), direction, error }
+}
+
+fn keep(link: FdLink, path: &Path) -> Result<(), AttachError> {
+    let pin = |error: &dyn std::fmt::Display| AttachError::Pin { path: path.into(), error: error.to_string() };
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(pin(&e)),
+        _ => {}
+    }
+    link.pin(path).map(drop).map_err(|e| pin(&e))
+}
+
+/// Attaches both directions; a device that already has our links gets the
+/// new program in them. `links` is the directory of pins.
+///
+/// # Errors
+/// The device keeps whatever it had.
+pub fn attach(object: &mut Object, device: &Device, hook: Hook, links: &Path) -> Result<[Place; 2], AttachError> {
+    let out = attach_tc(object, device, false, links)?;
+    let wanted = match hook {
+        Hook::Tc => None,
+        Hook::Xdp => Some(true),
+        // Hardware only: on veth, tap and virtio the frame is an skb already.
+        Hook::Auto => (device.ethernet && device.kind.is_none()).then_some(false),
+    };
+    let ingress = match wanted {
+        None => attach_tc(object, device, true, links)?,
+        Some(asked) => match attach_xdp(object, device, asked, links) {
+            Ok(place) => place,
+            Err(_) if !asked => attach_tc(object, device, true, links)?,
+            Err(e) => return Err(e),
+        },
+    };
+    Ok([ingress, out])
+}
+
+fn attach_tc(object: &mut Object, device: &Device, ingress: bool, links: &Path) -> Result<Place, AttachError> {
+    let (name, kind) =
+        if ingress { (maps::PROG_TC_IN, TcAttachType::Ingress) } else { (maps::PROG_TC_OUT, TcAttachType::Egress) };
+    let fail = failed(device, ingress);
+    let path = pin_path(links, device.index, ingress);
+    let program = object.tc(name)?;
+    if let Ok(old) = PinnedLink::from_pin(&path) {
+        let adopted =
+            SchedClassifierLink::try_from(FdLink::from(old)).ok().and_then(|l| program.attach_to_link(l).ok());
+        if let Some(id) = adopted {
+            // The pin keeps the link; our descriptor of it is not needed.
+            drop(program.take_link(id));
+            return Ok(Place::Tcx);
+        }
+        // The device it was on is gone, or it is an XDP link.
+    }
+    let first = TcAttachOptions::TcxOrder(LinkOrder::first());
+    match program.attach_with_options(&device.name, kind, first) {
+        Ok(id) => {
+            let link = program.take_link(id).map_err(|e| fail(e.into()))?;
+            let link = FdLink::try_from(link).map_err(|e| fail(e.into()))?;
+            keep(link, &path)?;
+            Ok(Place::Tcx)
+        }
+        Err(ProgramError::SyscallError(e)) if matches!(e.io_error.raw_os_error(), Some(libc::EINVAL)) => {
+            attach_clsact(object, device, name, kind).map_err(&fail)
+        }
+        Err(e) => Err(fail(e.into())),
+    }
+}
+
+/// Below 6.6 there is no TCX.
+fn attach_clsact(object: &mut Object, device: &Device, name: &str, kind: TcAttachType) -> anyhow::Result<Place> {
+    match tc::qdisc_add_clsact(&device.name) {
+        Ok(()) => {}
+        Err(TcError::NetlinkError(e)) if e.raw_os_error() == Some(libc::EEXIST) => {}
+        Err(e) => return Err(e.into()),
+    }
+    let program = object.tc(name)?;
+    let id = match program.attach_with_options(&device.name, kind, TcAttachOptions::Netlink(FIRST)) {
+        Ok(id) => id,
+        Err(_) => {
+            // Our own filter of before: its program is replaced in place.
+            let old = SchedClassifierLink::attached(&device.name, kind, FIRST.priority, FIRST.handle, None)?;
+            program.attach_to_link(old)?
+        }
+    };
+    // Dropping the link would take the filter off; it stays until detached by name.
+    std::mem::forget(program.take_link(id)?);
+    Ok(Place::Clsact)
+}
+
+fn attach_xdp(object: &mut Object, device: &Device, generic: bool, links: &Path) -> Result<Place, AttachError> {
+    let fail = failed(device, true);
+    let path = pin_path(links, device.index, true);
+    let program = object.xdp()?;
+    if let Ok(old) = PinnedLink::from_pin(&path) {
+        let adopted =
+            aya::programs::xdp::XdpLink::try_from(FdLink::from(old)).ok().and_then(|l| program.attach_to_link(l).ok());
+        if let Some(id) = adopted {
+            drop(program.take_link(id));
+            return Ok(Place::XdpNative);
+        }
+    }
+    let modes = [(XdpMode::Driver, Place::XdpNative), (XdpMode::Skb, Place::XdpGeneric)];
+    let mut last = None;
+    for (mode, place) in modes.into_iter().take(1 + usize::from(generic)) {
+        match program.attach_to_if_index(device.index, mode) {
+            Ok(id) => {
+                let link = program.take_link(id).map_err(|e| fail(e.into()))?;
+                let link = FdLink::try_from(link).map_err(|e| fail(e.into()))?;
+                keep(link, &path)?;
+                return Ok(place);
+            }
+            Err(e) => {
+                if format!("{e:?}").contains("EBUSY") || format!("{e:?}").contains("code: 16") {
+                    return Err(AttachError::Foreign { device: device.name.clone() });
+                }
+                last = Some(e);
+            }
+        }
+    }
+    let error = last.map_or_else(|| anyhow::anyhow!("no mode was tried"), Into::into);
+    Err(fail(error))
+}
+
+/// Takes the protection off a device, or what is left of it when the device is gone.
+///
+/// # Errors
+/// A pin that cannot be removed.
+pub fn detach(links: &Path, index: u32, name: Option<&str>) -> io::Result<()> {
+    for ingress in [false, true] {
+        match std::fs::remove_file(pin_path(links, index, ingress)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+    }
+    if let Some(name) = name {
+        // Not there on a device with TCX.
+        let _ = tc::qdisc_detach_program(name, TcAttachType::Ingress, maps::PROG_TC_IN);
+        let _ = tc::qdisc_detach_program(name, TcAttachType::Egress, maps::PROG_TC_OUT);
+    }
+    Ok(())
+}

@@ -1,0 +1,479 @@
+//! The policy in force: takes what the documents and the machine say, and makes
+//! the kernel agree. Idempotent: what is already so is not written.
+//!
+//! Order: everything is compiled before anything is written; a new device is
+//! bound and denies before its policy is; a policy is whole before a generation
+//! names it; a generation is whole before the interface's entry flips to it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    io,
+    net::IpAddr,
+    path::Path,
+};
+
+use sg_common::{
+    ABI_VERSION,
+    generation::{Config, Generation, NO_POLICY, OwnKey, events, flags},
+    limits::{MAX_GENERATIONS, MAX_IFINDEX, MAX_POLICIES, MAX_RULES, MAX_SLOTS},
+};
+use thiserror::Error;
+
+use super::{
+    attach::{self, AttachError, Place},
+    machine::{Machine, Resolved},
+    object::{self, Object, ObjectError},
+    pins::{PinError, Pins},
+    policies::{self, PolicyError},
+    probe::generation_of,
+};
+use crate::{
+    compiler::{CompileError, Tables, compile},
+    effective::{PolicyKey, identity},
+    model::{Hook, Model},
+};
+
+/// Why the policy could not be put in force.
+#[derive(Debug, Error)]
+pub enum EngineError {
+    /// No program.
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+    /// No pins.
+    #[error(transparent)]
+    Pins(#[from] PinError),
+    /// Does not fit.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// Not written.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// Not attached.
+    #[error(transparent)]
+    Attach(#[from] AttachError),
+    /// A map write failed.
+    #[error("cannot {what}: {error}")]
+    Kernel {
+        /// What was tried.
+        what: &'static str,
+        /// What the kernel said.
+        #[source]
+        error: io::Error,
+    },
+    /// Too many interfaces.
+    #[error("{0} interfaces are named, the tables hold {max}", max = MAX_SLOTS - 1)]
+    Slots(usize),
+    /// Too many rules alive.
+    #[error("{0} rules have counters, the tables hold {max}", max = MAX_RULES - 1)]
+    Counters(usize),
+    /// An interface index that the direct table does not reach.
+    #[error("the device {0} has index {1}; indices from {MAX_IFINDEX} on are not supported")]
+    Index(String, u32),
+}
+
+fn kernel(what: &'static str) -> impl FnOnce(io::Error) -> EngineError {
+    move |error| EngineError::Kernel { what, error }
+}
+
+/// A protected device.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    /// Its name.
+    pub device: String,
+    /// Index of its counters.
+    pub slot: u32,
+    /// Index of its record.
+    record: u32,
+    /// What it enforces.
+    pub generation: Generation,
+    /// Own addresses in the kernel (guests).
+    own: BTreeSet<IpAddr>,
+    /// Where the programs sit: device ingress, device egress.
+    pub places: Option<[Place; 2]>,
+    hook: Hook,
+}
+
+/// What a change did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Report {
+    /// Devices newly protected.
+    pub bound: Vec<String>,
+    /// Devices no longer protected.
+    pub unbound: Vec<String>,
+    /// Devices that enforce something new.
+    pub changed: Vec<String>,
+    /// Devices named in the document that are not here (yet).
+    pub absent: Vec<String>,
+    /// Devices that can not be protected, and why.
+    pub refused: Vec<String>,
+    /// Policies written.
+    pub policies: usize,
+}
+
+impl Report {
+    /// Whether anything was written.
+    pub fn is_nothing(&self) -> bool {
+        self.bound.is_empty() && self.unbound.is_empty() && self.changed.is_empty() && self.policies == 0
+    }
+}
+
+/// How live flows take a change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnChange {
+    /// What the new rules deny is cut.
+    #[default]
+    Cut,
+    /// What lives may live on.
+    Keep,
+    /// What lives may live on for some seconds.
+    Drain(u32),
+}
+
+/// Everything in the kernel.
+pub struct Engine {
+    object: Object,
+    pins: Pins,
+    hz: u32,
+    bound: BTreeMap<u32, Bound>,
+    policies: BTreeMap<u32, (PolicyKey, Tables)>,
+    /// Policy indices of an earlier daemon, until nothing uses them.
+    foreign: BTreeSet<u32>,
+    counters: HashMap<String, u32>,
+    epoch: u32,
+    zone: u32,
+}
+
+impl Engine {
+    /// Loads the program, or takes over what an earlier daemon left. `counters`
+    /// are the rule counters by identity, as they were saved.
+    ///
+    /// # Errors
+    /// No rights, no program, no bpffs, pins of another version.
+    pub fn open(pin_root: &Path, counters: HashMap<String, u32>) -> Result<Self, EngineError> {
+        let pins = Pins::open(pin_root)?;
+        let mut object = object::load(&object::bytes()?, Some(&pins.dir))?;
+        let hz = object.ticks_per_second().map_err(kernel("read the kernel's clock"))?;
+        let old = object.maps.config.get(&0).map_err(kernel("read the configuration"))?;
+        if let Some(old) = old.filter(|c| c.abi != 0 && c.abi != ABI_VERSION) {
+            return Err(ObjectError::Abi { path: pins.dir, found: old.abi }.into());
+        }
+        let config = Config { abi: ABI_VERSION, hz, time_offset: 0, events: events::OFF };
+        object.maps.config.update(&0, &config).map_err(kernel("write the configuration"))?;
+        let mut engine = Self {
+            object,
+            pins,
+            hz,
+            bound: BTreeMap::new(),
+            policies: BTreeMap::new(),
+            foreign: BTreeSet::new(),
+            counters,
+            epoch: 0,
+            zone: 0,
+        };
+        engine.adopt().map_err(kernel("read what is in force"))?;
+        Ok(engine)
+    }
+
+    /// Reads what an earlier daemon left in force.
+    fn adopt(&mut self) -> io::Result<()> {
+        for record in 1..MAX_GENERATIONS {
+            if let Some(g) = self.object.maps.generations.get(&record)? {
+                self.epoch = self.epoch.max(g.epoch);
+                self.zone = self.zone.max(g.zone);
+            }
+        }
+        let own_keys = self.object.maps.own.keys()?;
+        for index in attach::pinned(&self.pins.links) {
+            let Some(record) = self.object.maps.ifaces.get(&index)?.filter(|r| *r != 0) else { continue };
+            let Some(generation) = self.object.maps.generations.get(&(record as u32))? else { continue };
+            let own = own_keys.iter().filter(|k| k.zone == generation.zone).map(|k| k.addr.into()).collect();
+            if generation.policy != NO_POLICY {
+                self.foreign.insert(generation.policy);
+            }
+            let slot = generation.slot;
+            let bound = Bound {
+                device: String::new(),
+                slot,
+                record: record as u32,
+                generation,
+                own,
+                places: None,
+                hook: Hook::Auto,
+            };
+            self.bound.insert(index, bound);
+        }
+        Ok(())
+    }
+
+    /// Protected devices by index.
+    pub fn bound(&self) -> &BTreeMap<u32, Bound> {
+        &self.bound
+    }
+
+    /// The maps, for counters and flows.
+    pub fn maps(&self) -> &object::Maps {
+        &self.object.maps
+    }
+
+    /// Rule counters by identity.
+    pub fn counters(&self) -> &HashMap<String, u32> {
+        &self.counters
+    }
+
+    /// Kernel ticks a second.
+    pub fn ticks_per_second(&self) -> u32 {
+        self.hz
+    }
+
+    fn counter(&mut self, identity: String) -> Result<u32, EngineError> {
+        if let Some(&id) = self.counters.get(&identity) {
+            return Ok(id);
+        }
+        let used: BTreeSet<u32> = self.counters.values().copied().collect();
+        let free = (1..MAX_RULES).find(|id| !used.contains(id));
+        let id = free.ok_or(EngineError::Counters(used.len()))?;
+        self.counters.insert(identity, id);
+        Ok(id)
+    }
+
+    /// Compiles the policies that the bindings need, without writing anything.
+    fn compile(&mut self, model: &Model, resolved: &Resolved) -> Result<BTreeMap<PolicyKey, Tables>, EngineError> {
+        let mut compiled = BTreeMap::new();
+        for binding in &resolved.bindings {
+            let key = PolicyKey::of(&model.interfaces[resolved.instances[binding.instance].interface]);
+            if compiled.contains_key(&key) {
+                continue;
+            }
+            let mut failed = None;
+            let tables = compile(model, &resolved.instances, &key, |origin| {
+                self.counter(identity(model, origin)).unwrap_or_else(|e| {
+                    failed = Some(e);
+                    0
+                })
+            })?;
+            if let Some(e) = failed {
+                return Err(e);
+            }
+            compiled.insert(key, tables);
+        }
+        Ok(compiled)
+    }
+
+    /// Makes the kernel agree with the model on this machine.
+    ///
+    /// # Errors
+    /// A policy that does not fit is refused before anything is written; what
+    /// the kernel refuses later leaves what was in force, in force.
+    pub fn enforce(&mut self, model: &Model, machine: &Machine, mode: OnChange) -> Result<Report, EngineError> {
+        let resolved = machine.resolve(model);
+        if resolved.bindings.len() >= MAX_SLOTS as usize {
+            return Err(EngineError::Slots(resolved.bindings.len()));
+        }
+        if let Some(far) = resolved.bindings.iter().find(|b| b.device.index >= MAX_IFINDEX) {
+            return Err(EngineError::Index(far.device.name.clone(), far.device.index));
+        }
+        let compiled = self.compile(model, &resolved)?;
+        let mut report = Report {
+            absent: resolved.absent.clone(),
+            refused: resolved.refused.iter().map(|r| format!("{}: {}", r.device, r.why)).collect(),
+            ..Report::default()
+        };
+        let failures = self.bind(model, &resolved, &mut report)?;
+        let indices = self.write(compiled, &mut report)?;
+        for binding in &resolved.bindings {
+            if !self.bound.contains_key(&binding.device.index) {
+                continue;
+            }
+            let instance = &resolved.instances[binding.instance];
+            let (index, class) = indices[&PolicyKey::of(&model.interfaces[instance.interface])];
+            let mut generation = generation_of(model, instance, 0);
+            if !binding.device.ethernet {
+                generation.flags |= flags::NO_L2;
+            }
+            generation.policy = index;
+            generation.policy_class = class;
+            self.own(binding.device.index, &instance.addresses)?;
+            if self.flip(binding.device.index, generation, mode)? {
+                report.changed.push(binding.device.name.clone());
+            }
+        }
+        self.unbind(machine, &resolved, &mut report)?;
+        self.sweep_policies()?;
+        match failures {
+            Some(e) => Err(e),
+            None => Ok(report),
+        }
+    }
+
+    /// Binds what is named: a new device denies before it has a policy. The
+    /// first failure is returned at the end, so that one bad device does not
+    /// leave the others open.
+    fn bind(
+        &mut self,
+        model: &Model,
+        resolved: &Resolved,
+        report: &mut Report,
+    ) -> Result<Option<EngineError>, EngineError> {
+        let mut failure = None;
+        for binding in &resolved.bindings {
+            let (device, instance) = (&binding.device, &resolved.instances[binding.instance]);
+            let hook = model.interfaces[instance.interface].hook;
+            let known = self.bound.get(&device.index);
+            if known.is_some_and(|b| b.places.is_some() && b.hook == hook && b.device == device.name) {
+                continue;
+            }
+            let is_new = known.is_none();
+            if is_new {
+                let taken: BTreeSet<u32> = self.bound.values().map(|b| b.slot).collect();
+                let slot = (1..MAX_SLOTS).find(|s| !taken.contains(s)).ok_or(EngineError::Slots(taken.len()))?;
+                self.zone += 1;
+                self.epoch += 1;
+                let mut generation = generation_of(model, instance, self.zone);
+                generation.policy = NO_POLICY;
+                generation.slot = slot;
+                generation.epoch = self.epoch;
+                if !device.ethernet {
+                    generation.flags |= flags::NO_L2;
+                }
+                let record = slot * 4;
+                self.object.maps.generations.update(&record, &generation).map_err(kernel("write a generation"))?;
+                self.object.maps.ifaces.update(&device.index, &u64::from(record)).map_err(kernel("bind a device"))?;
+                let bound = Bound {
+                    device: device.name.clone(),
+                    slot,
+                    record,
+                    generation,
+                    own: BTreeSet::new(),
+                    places: None,
+                    hook,
+                };
+                self.bound.insert(device.index, bound);
+            }
+            match attach::attach(&mut self.object, device, hook, &self.pins.links) {
+                Ok(places) => {
+                    if let Some(bound) = self.bound.get_mut(&device.index) {
+                        bound.places = Some(places);
+                        bound.hook = hook;
+                        bound.device.clone_from(&device.name);
+                    }
+                    if is_new {
+                        report.bound.push(device.name.clone());
+                    }
+                }
+                Err(e) => failure = failure.or(Some(EngineError::from(e))),
+            }
+        }
+        Ok(failure)
+    }
+
+    /// Writes the policies that are not there yet; returns index and size class of each.
+    fn write(
+        &mut self,
+        compiled: BTreeMap<PolicyKey, Tables>,
+        report: &mut Report,
+    ) -> Result<HashMap<PolicyKey, (u32, u32)>, EngineError> {
+        let mut indices = HashMap::new();
+        for (key, tables) in compiled {
+            let same = self.policies.iter().find(|(_, (k, t))| {
+                *k == key && t.flat == tables.flat && t.hosts == tables.hosts && t.prefixes == tables.prefixes
+            });
+            let class = tables.size_class() as u32;
+            if let Some((&index, _)) = same {
+                indices.insert(key, (index, class));
+                continue;
+            }
+            let free = |i: &u32| !self.policies.contains_key(i) && !self.foreign.contains(i);
+            let index = (0..MAX_POLICIES).find(free).ok_or(PolicyError::Full)?;
+            policies::install(&self.object.maps, index, &tables)?;
+            self.policies.insert(index, (key.clone(), tables));
+            indices.insert(key, (index, class));
+            report.policies += 1;
+        }
+        Ok(indices)
+    }
+
+    /// Makes the own addresses of a guest what they are.
+    fn own(&mut self, index: u32, addresses: &[IpAddr]) -> Result<(), EngineError> {
+        let Some(bound) = self.bound.get_mut(&index) else { return Ok(()) };
+        let zone = bound.generation.zone;
+        let wanted: BTreeSet<IpAddr> = if bound.generation.flags & flags::GUEST != 0 {
+            addresses.iter().copied().collect()
+        } else {
+            BTreeSet::new()
+        };
+        for &addr in wanted.difference(&bound.own) {
+            let key = OwnKey { zone, addr: addr.into() };
+            self.object.maps.own.update(&key, &1).map_err(kernel("write an own address"))?;
+        }
+        for &addr in bound.own.difference(&wanted) {
+            let key = OwnKey { zone, addr: addr.into() };
+            self.object.maps.own.delete(&key).map_err(kernel("remove an own address"))?;
+        }
+        bound.own = wanted;
+        Ok(())
+    }
+
+    /// Flips a device to a new generation, unless it already enforces the same.
+    fn flip(&mut self, index: u32, mut wanted: Generation, mode: OnChange) -> Result<bool, EngineError> {
+        let Some(bound) = self.bound.get(&index) else { return Ok(false) };
+        let old = &bound.generation;
+        (wanted.zone, wanted.slot, wanted.epoch) = (old.zone, old.slot, old.epoch);
+        (wanted.previous, wanted.on_change, wanted.drain_until) = (old.previous, old.on_change, old.drain_until);
+        if wanted == *old {
+            return Ok(false);
+        }
+        self.epoch += 1;
+        wanted.epoch = self.epoch;
+        wanted.previous = bound.record;
+        (wanted.on_change, wanted.drain_until) = match mode {
+            OnChange::Cut => (sg_common::generation::on_change::CUT, 0),
+            OnChange::Keep => (sg_common::generation::on_change::KEEP, 0),
+            OnChange::Drain(seconds) => {
+                let now = self.object.jiffies().map_err(kernel("read the kernel's clock"))?;
+                (sg_common::generation::on_change::DRAIN, now.wrapping_add(seconds.saturating_mul(self.hz)))
+            }
+        };
+        let base = bound.slot * 4;
+        let record = base + (bound.record - base + 1) % 4;
+        self.object.maps.generations.update(&record, &wanted).map_err(kernel("write a generation"))?;
+        self.object.maps.ifaces.update(&index, &u64::from(record)).map_err(kernel("flip a generation"))?;
+        if let Some(bound) = self.bound.get_mut(&index) {
+            bound.record = record;
+            bound.generation = wanted;
+        }
+        Ok(true)
+    }
+
+    /// Lets go of devices that are no longer named, or gone.
+    fn unbind(&mut self, machine: &Machine, resolved: &Resolved, report: &mut Report) -> Result<(), EngineError> {
+        let named: BTreeSet<u32> = resolved.bindings.iter().map(|b| b.device.index).collect();
+        let stale: Vec<u32> = self.bound.keys().copied().filter(|i| !named.contains(i)).collect();
+        for index in stale {
+            let name = machine.devices.iter().find(|d| d.index == index).map(|d| d.name.as_str());
+            attach::detach(&self.pins.links, index, name).map_err(kernel("detach a device"))?;
+            self.object.maps.ifaces.update(&index, &0).map_err(kernel("unbind a device"))?;
+            self.own(index, &[])?;
+            if let Some(bound) = self.bound.remove(&index) {
+                let shown =
+                    if bound.device.is_empty() { name.unwrap_or("a device that is gone") } else { &bound.device };
+                report.unbound.push(shown.to_owned());
+                super::flows::forget_zone(&self.object.maps, bound.generation.zone).map_err(kernel("forget flows"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes policies that nothing uses.
+    fn sweep_policies(&mut self) -> Result<(), EngineError> {
+        let used: BTreeSet<u32> = self.bound.values().map(|b| b.generation.policy).collect();
+        let stale: Vec<u32> =
+            self.policies.keys().chain(&self.foreign).copied().filter(|i| !used.contains(i)).collect();
+        for index in stale {
+            policies::remove(&self.object.maps, index).map_err(kernel("remove a policy"))?;
+            self.policies.remove(&index);
+            self.foreign.remove(&index);
+        }
+        Ok(())
+    }
+}
