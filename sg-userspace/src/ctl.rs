@@ -3,11 +3,17 @@
 //! # Layout
 //! - [`args`]: what can be said
 //! - [`output`]: tables, JSON, YAML
+//! - `apply`: documents; `show`: what is in force
 //! - `explain`: which rule decides a flow
+//! - `client`: the daemon's socket; `session`: the caller's own connection
 
+mod apply;
 pub mod args;
+pub mod client;
 mod explain;
 pub mod output;
+mod session;
+mod show;
 
 use std::{
     io::{Read, Write},
@@ -58,7 +64,12 @@ pub fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<Ended> {
     match &arguments.command {
-        Command::Explain(a) => explain::run(a, arguments.output),
+        Command::Apply(a) => apply::apply(arguments, a),
+        Command::Plan(a) => apply::plan(arguments, a),
+        Command::Explain(a) => explain::run(arguments, a),
+        Command::Status => show::status(arguments),
+        Command::Interface { command } => show::interface(arguments, command),
+        Command::Export { document } => show::export(arguments, document.as_deref()),
     }
 }
 
@@ -76,17 +87,24 @@ fn read_all(name: &str) -> Result<Vec<u8>> {
     std::fs::read(name).with_context(|| format!("cannot read {name}"))
 }
 
-/// Reads the files given as one document.
+/// Reads the files given.
 ///
 /// # Errors
-/// A file that cannot be read; or [`Problems`].
-pub fn document(files: &[String]) -> Result<Document> {
-    let sources = files
+/// A file that cannot be read.
+pub fn sources(files: &[String]) -> Result<Vec<Source>> {
+    files
         .iter()
         .map(|name| {
             let shown = if name == "-" { "standard input" } else { name };
             Ok(Source { name: shown.to_owned(), bytes: read_all(name)? })
         })
-        .collect::<Result<Vec<_>>>()?;
-    Ok(parse(&sources)?)
+        .collect()
+}
+
+/// Reads the files given as one document.
+///
+/// # Errors
+/// A file that cannot be read; or [`Problems`].
+pub fn document(files: &[String]) -> Result<Document> {
+    Ok(parse(&sources(files)?)?)
 }

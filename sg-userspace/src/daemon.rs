@@ -1,6 +1,19 @@
 //! The daemon `sgd`.
 //!
 //! # Layout
-//! - [`config`]: what an administrator sets
+//! - [`config`]: what an administrator sets; [`log`]: lines for journald
+//! - [`store`]: the last good state
+//! - [`documents`]: whose object is whose, and what a change does
+//! - [`control`]: the one writer; [`views`]: what is in force, for listings
+//! - [`network`]: devices and addresses, watched
+//! - [`protocol`]: what is said over the socket; [`server`]: the daemon itself
 
 pub mod config;
+pub mod control;
+pub mod documents;
+pub mod log;
+pub mod network;
+pub mod protocol;
+pub mod server;
+pub mod store;
+pub mod views;

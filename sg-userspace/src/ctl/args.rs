@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::dataplane::engine::OnChange;
+
 /// Security groups for this host.
 #[derive(Debug, Parser)]
 #[command(name = "sgctl", version, max_term_width = 100)]
@@ -33,8 +35,84 @@ pub enum Output {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Validate a document, show what it changes, and put it in force
+    Apply(Apply),
+    /// Show what a document would change, live flows included
+    Plan(Plan),
     /// Say which rule decides a flow, and why
     Explain(Explain),
+    /// Show how things stand: devices, documents, counters
+    Status,
+    /// Show a protected device
+    Interface {
+        /// What to do
+        #[command(subcommand)]
+        command: Interface,
+    },
+    /// Write a document in force as YAML; applying it changes nothing
+    Export {
+        /// Its name; needed when there are several
+        document: Option<String>,
+    },
+}
+
+/// About one device.
+#[derive(Debug, Subcommand)]
+pub enum Interface {
+    /// Its addresses, hooks and counters; with --rules the merged rules in order
+    Show {
+        /// Its name
+        device: String,
+        /// The merged rules, invisible ones included, with what each decided
+        #[arg(long)]
+        rules: bool,
+    },
+}
+
+/// Put a document in force.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  sudo sgctl apply -f policy.yaml
+  sudo sgctl apply -f groups.yaml -f interfaces.yaml --yes
+  generate-policy | sudo sgctl apply -f -
+
+Exit status: 0 done, 1 refused (nothing was changed), 2 usage.")]
+pub struct Apply {
+    /// What, and how
+    #[command(flatten)]
+    pub plan: Plan,
+    /// Do not ask: delete objects that left the document, even if this SSH connection is dropped
+    #[arg(short, long)]
+    pub yes: bool,
+    /// What becomes of live flows that the new rules deny: cut, keep, or drain:SECONDS
+    #[arg(long, value_name = "HOW", default_value = "cut", value_parser = on_change)]
+    pub on_change: OnChange,
+    /// Refuse if the policy has another generation (see `sgctl status`)
+    #[arg(long, value_name = "N")]
+    pub if_generation: Option<u64>,
+}
+
+/// Show what a document would change.
+#[derive(Debug, Args)]
+pub struct Plan {
+    /// Policy document; several are one document, `-` is standard input
+    #[arg(short, long, value_name = "FILE", required = true)]
+    pub file: Vec<String>,
+    /// Take over objects that belong to another document
+    #[arg(long)]
+    pub adopt: bool,
+}
+
+fn on_change(text: &str) -> Result<OnChange, String> {
+    match text.split_once(':') {
+        None if text == "cut" => Ok(OnChange::Cut),
+        None if text == "keep" => Ok(OnChange::Keep),
+        Some(("drain", seconds)) => {
+            let seconds = seconds.parse().ok().filter(|s| (1..=86_400).contains(s));
+            seconds.map(OnChange::Drain).ok_or_else(|| "drain takes 1 to 86400 seconds".into())
+        }
+        _ => Err("cut, keep, or drain:SECONDS".into()),
+    }
 }
 
 /// Say which rule decides a flow, and why.

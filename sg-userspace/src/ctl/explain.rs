@@ -7,10 +7,11 @@ use sg_common::reason::Reason;
 
 use super::{
     Ended,
-    args::{Explain, KernelHook, Output},
-    document, output, read_all,
+    args::{Arguments, Explain, KernelHook, Output},
+    client, document, output, read_all,
 };
 use crate::{
+    daemon::protocol::{Action, Reply},
     dataplane::probe,
     explain::{Answer, Line, batch},
     model::{Instance, Model},
@@ -57,7 +58,8 @@ fn reasons(form: Output) -> Result<Ended> {
     Ok(Ended::Done)
 }
 
-pub fn run(a: &Explain, form: Output) -> Result<Ended> {
+pub fn run(arguments: &Arguments, a: &Explain) -> Result<Ended> {
+    let form = arguments.output;
     if a.reasons {
         return reasons(form);
     }
@@ -69,13 +71,22 @@ pub fn run(a: &Explain, form: Output) -> Result<Ended> {
         None => line_of(&a.flow)?,
     };
     if a.file.is_empty() {
-        bail!("name the policy document with -f");
+        if a.kernel {
+            bail!("--kernel needs the document: -f FILE");
+        }
+        let reply = client::ask(&arguments.socket, &Action::Explain { flows: flows.clone() })?;
+        let Reply::Explained { answers } = reply else { return client::unexpected(reply) };
+        return finish(form, &flows, &answers);
     }
     let model = validate(&document(&a.file)?, &Quotas::default())?;
     let instances = model.declared_instances();
     let judge = |flows: &[(usize, FlowQuery)]| -> Result<Vec<Outcome>> { judge(a, &model, &instances, flows) };
     let answers = batch(&model, &instances, &flows, judge)?;
-    print(form, &flows, &answers)?;
+    finish(form, &flows, &answers)
+}
+
+fn finish(form: Output, flows: &str, answers: &[Answer]) -> Result<Ended> {
+    print(form, flows, answers)?;
     let refused = answers.iter().any(|a| matches!(a, Answer::Error { .. }));
     Ok(if refused { Ended::Refused } else { Ended::Done })
 }

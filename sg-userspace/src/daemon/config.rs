@@ -1,4 +1,171 @@
 //! What an administrator sets.
 
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::validate::Quotas;
+
 /// The control socket.
 pub const DEFAULT_SOCKET: &str = "/run/sg/sgd.sock";
+/// The configuration file.
+pub const DEFAULT_CONFIG: &str = "/etc/sg/sgd.toml";
+/// Every key with its default and unit.
+pub const EXAMPLE: &str = include_str!("../../sgd.toml");
+
+/// The file, see [`EXAMPLE`].
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Control socket.
+    pub socket: PathBuf,
+    /// Group that may use the socket beside root.
+    pub socket_group: Option<String>,
+    /// Directory on a BPF file system.
+    pub pin_root: PathBuf,
+    /// Directory of the state file.
+    pub state_dir: PathBuf,
+    /// `error`, `warn`, `info` or `debug`.
+    pub log: Level,
+    /// Bounds.
+    pub quotas: QuotaConfig,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Failures.
+    Error,
+    /// And what is not as it should be.
+    Warn,
+    /// And what changes.
+    Info,
+    /// And what is looked at.
+    Debug,
+}
+
+/// Bounds, see [`Quotas`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct QuotaConfig {
+    /// Rules of one interface.
+    pub rules_per_interface: usize,
+    /// Rules of a basic group that name a group.
+    pub group_rules_per_group: usize,
+    /// Groups of one interface.
+    pub groups_per_interface: usize,
+}
+
+impl Default for QuotaConfig {
+    fn default() -> Self {
+        let q = Quotas::default();
+        Self {
+            rules_per_interface: q.rules_per_interface,
+            group_rules_per_group: q.group_rules_per_group,
+            groups_per_interface: q.groups_per_interface,
+        }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            socket: DEFAULT_SOCKET.into(),
+            socket_group: None,
+            pin_root: "/sys/fs/bpf/sg".into(),
+            state_dir: "/var/lib/sg".into(),
+            log: Level::Info,
+            quotas: QuotaConfig::default(),
+        }
+    }
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// Cannot be read.
+    #[error("cannot read {path}: {error}; an annotated example: `sgd --print-config`")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        error: std::io::Error,
+    },
+    /// Cannot be understood.
+    #[error("{path}: {message}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What and where.
+        message: String,
+    },
+}
+
+impl Config {
+    /// Reads a file; without one, the default file if it is there, else the defaults.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn read(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let file = path.unwrap_or(Path::new(DEFAULT_CONFIG));
+        let text = match std::fs::read_to_string(file) {
+            Ok(text) => text,
+            Err(e) if path.is_none() && e.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => return Err(ConfigError::Read { path: file.into(), error }),
+        };
+        Self::parse(&text).map_err(|message| ConfigError::Parse { path: file.into(), message })
+    }
+
+    /// Reads a text.
+    ///
+    /// # Errors
+    /// What is wrong, and where.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let config: Self = toml::from_str(text).map_err(|e| e.to_string())?;
+        for (name, path) in
+            [("socket", &config.socket), ("pin_root", &config.pin_root), ("state_dir", &config.state_dir)]
+        {
+            if !path.is_absolute() {
+                return Err(format!("{name} = {path:?} is not an absolute path"));
+            }
+        }
+        if config.quotas.groups_per_interface == 0 || config.quotas.rules_per_interface == 0 {
+            return Err("quotas must be at least 1".into());
+        }
+        Ok(config)
+    }
+
+    /// The bounds for validation.
+    pub fn quotas(&self) -> Quotas {
+        Quotas {
+            rules_per_interface: self.quotas.rules_per_interface,
+            group_rules_per_group: self.quotas.group_rules_per_group,
+            groups_per_interface: self.quotas.groups_per_interface,
+            ..Quotas::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_example_says_the_defaults() {
+        assert_eq!(Config::parse(EXAMPLE).unwrap(), Config::default());
+        let uncommented: String =
+            EXAMPLE.lines().map(|l| l.strip_prefix("#= ").unwrap_or(l)).collect::<Vec<_>>().join("\n");
+        let all = Config::parse(&uncommented).unwrap();
+        assert_eq!(all.socket_group.as_deref(), Some("sg"));
+    }
+
+    #[test]
+    fn bad_files_say_what_and_where() {
+        assert!(Config::parse("sockt = '/x'").unwrap_err().contains("unknown field `sockt`"));
+        assert!(Config::parse("socket = 'x'").unwrap_err().contains("not an absolute path"));
+        assert!(Config::parse("log = 'loud'").unwrap_err().contains("loud"));
+    }
+}

@@ -226,6 +226,14 @@ impl Engine {
         self.hz
     }
 
+    /// The program's clock.
+    ///
+    /// # Errors
+    /// What running the clock program says.
+    pub fn jiffies(&mut self) -> io::Result<u32> {
+        self.object.jiffies()
+    }
+
     fn counter(&mut self, identity: String) -> Result<u32, EngineError> {
         if let Some(&id) = self.counters.get(&identity) {
             return Ok(id);

@@ -147,7 +147,7 @@ impl Names {
         let port_lists = Kind::of("port range list", "prl", lists, false, problems);
         let interfaces = document.network_interfaces.iter().enumerate().map(|(i, n)| Entry {
             id: n.network_interface_id.as_ref(),
-            name: n.network_interface_name.as_ref().or(n.device.as_ref()),
+            name: n.network_interface_name.as_ref().or(n.device.as_ref()).or(n.private_ip_addresses.first()),
             scope: "",
             at: &n.at.0,
             path: format!("network_interfaces[{i}]"),

@@ -1,0 +1,139 @@
+//! `sgctl plan` and `sgctl apply`.
+
+use std::io::{IsTerminal, Write};
+
+use anyhow::{Result, bail};
+
+use super::{
+    Ended,
+    args::{Apply, Arguments, Output, Plan},
+    client, count, output, session, sources,
+};
+use crate::{
+    daemon::protocol::{Action, File, Planned, Reply},
+    dataplane::engine::OnChange,
+    document::{MAX_DOCUMENT, Problems, parse},
+};
+
+fn files(plan: &Plan) -> Result<Vec<File>> {
+    let sources = sources(&plan.file)?;
+    // Shape is judged here, so that a wrong file needs no daemon to be found out.
+    parse(&sources)?;
+    debug_assert!(sources.iter().map(|s| s.bytes.len()).sum::<usize>() <= MAX_DOCUMENT);
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).map_err(|_| Problems::default());
+    Ok(sources.into_iter().map(|s| Ok(File { name: s.name, text: text(s.bytes)? })).collect::<Result<_, Problems>>()?)
+}
+
+fn ask(arguments: &Arguments, action: &Action) -> Result<Planned> {
+    match client::ask(&arguments.socket, action)? {
+        Reply::Planned(planned) => Ok(*planned),
+        other => client::unexpected(other),
+    }
+}
+
+fn show(planned: &Planned) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    if planned.steps.is_empty() {
+        writeln!(out, "the document is in force as it is")?;
+    } else {
+        let mut table = output::table(&["step", "object", "name", "what"]);
+        for s in &planned.steps {
+            table.add_row([&s.step, &s.kind, &s.name, &s.detail]);
+        }
+        writeln!(out, "{table}")?;
+    }
+    if planned.cut_count > 0 {
+        writeln!(out, "{} that the new rules deny:", count(planned.cut_count, "live flow"))?;
+        for flow in &planned.cut {
+            writeln!(out, "  {flow}")?;
+        }
+        if planned.cut_count > planned.cut.len() {
+            writeln!(out, "  … and {} more", planned.cut_count - planned.cut.len())?;
+        }
+    }
+    if let Some(reason) = &planned.session {
+        writeln!(out, "YOUR OWN SSH CONNECTION would be dropped (reason: {reason})")?;
+    }
+    Ok(())
+}
+
+pub fn plan(arguments: &Arguments, plan: &Plan) -> Result<Ended> {
+    let action = Action::Document {
+        files: files(plan)?,
+        adopt: plan.adopt,
+        apply: false,
+        if_generation: None,
+        on_change: OnChange::Cut,
+        session: session::own(),
+    };
+    let planned = ask(arguments, &action)?;
+    if arguments.output == Output::Table {
+        show(&planned)?;
+    } else {
+        output::print(arguments.output, &planned, |_| output::table(&[]))?;
+    }
+    Ok(Ended::Done)
+}
+
+/// Asks a person; `no` is the answer of silence.
+fn agreed(question: &str) -> Result<bool> {
+    let mut out = std::io::stderr().lock();
+    write!(out, "{question} [y/N] ")?;
+    out.flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+pub fn apply(arguments: &Arguments, a: &Apply) -> Result<Ended> {
+    let files = files(&a.plan)?;
+    let action = |apply: bool, if_generation| Action::Document {
+        files: files.clone(),
+        adopt: a.plan.adopt,
+        apply,
+        if_generation,
+        on_change: a.on_change,
+        session: session::own(),
+    };
+    let table = arguments.output == Output::Table;
+    let planned = ask(arguments, &action(false, a.if_generation))?;
+    if table {
+        show(&planned)?;
+    }
+    let deletes = planned.steps.iter().filter(|s| s.step == "delete").count();
+    if !a.yes {
+        if planned.session.is_some() {
+            bail!(
+                "refused: this would drop your own SSH connection; add a rule for it, or say --yes; nothing was changed"
+            );
+        }
+        let from_stdin = a.plan.file.iter().any(|f| f == "-");
+        let terminal = std::io::stdin().is_terminal() && !from_stdin;
+        if deletes > 0 && !terminal {
+            bail!("refused: {} would be deleted; say --yes to delete; nothing was changed", count(deletes, "object"));
+        }
+        if deletes > 0 && !agreed(&format!("Delete {}?", count(deletes, "object")))? {
+            bail!("nothing was changed");
+        }
+    }
+    // What was shown is what is done, or nothing.
+    let done = ask(arguments, &action(true, Some(planned.generation)))?;
+    if !table {
+        output::print(arguments.output, &done, |_| output::table(&[]))?;
+        return Ok(Ended::Done);
+    }
+    let report = done.report.unwrap_or_default();
+    let mut out = std::io::stdout().lock();
+    let mut line = |what: &str, names: &[String]| -> std::io::Result<()> {
+        if names.is_empty() { Ok(()) } else { writeln!(out, "{what}: {}", names.join(", ")) }
+    };
+    line("now protected", &report.bound)?;
+    line("no longer protected", &report.unbound)?;
+    line("new policy in force", &report.changed)?;
+    line("named but not here (protected as soon as they appear)", &report.absent)?;
+    line("NOT PROTECTED", &report.refused)?;
+    if report.is_nothing() {
+        writeln!(out, "nothing had to be changed in the kernel")?;
+    }
+    Ok(Ended::Done)
+}

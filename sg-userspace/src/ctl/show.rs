@@ -1,0 +1,118 @@
+//! `sgctl status`, `sgctl interface show`, `sgctl export`.
+
+use std::io::Write;
+
+use anyhow::Result;
+
+use super::{
+    Ended,
+    args::{Arguments, Interface, Output},
+    client, count, output,
+};
+use crate::daemon::protocol::{Action, DeviceStatus, InterfaceView, Reply, Status};
+
+fn devices(devices: &[DeviceStatus]) -> comfy_table::Table {
+    let head = ["device", "side", "hooks (in, out)", "groups", "addresses", "epoch", "accepted", "dropped"];
+    let mut table = output::table(&head);
+    for d in devices {
+        let addresses: Vec<String> = d.addresses.iter().map(ToString::to_string).collect();
+        table.add_row([
+            d.device.clone(),
+            d.side.clone(),
+            d.hooks.join(", "),
+            d.groups.join(", "),
+            addresses.join(", "),
+            d.epoch.to_string(),
+            d.accepted.to_string(),
+            d.dropped.to_string(),
+        ]);
+    }
+    table
+}
+
+fn tell(s: &Status) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    let documents: Vec<String> =
+        s.documents.iter().map(|(name, n)| format!("{name} ({})", count(*n, "object"))).collect();
+    let documents = if documents.is_empty() { "none".into() } else { documents.join(", ") };
+    writeln!(out, "sgd {}, generation {}, documents: {documents}", s.version, s.generation)?;
+    writeln!(out, "live flows: {} confirmed, {} not confirmed yet", s.flows.0, s.flows.1)?;
+    if s.devices.is_empty() {
+        writeln!(out, "no device is protected; `sgctl apply -f FILE` protects those that FILE names")?;
+    } else {
+        writeln!(out, "\n{}", devices(&s.devices))?;
+    }
+    if !s.absent.is_empty() {
+        writeln!(out, "\nnamed but not here (protected as soon as they appear): {}", s.absent.join(", "))?;
+    }
+    for line in &s.refused {
+        writeln!(out, "\nNOT PROTECTED: {line}")?;
+    }
+    Ok(())
+}
+
+pub fn status(arguments: &Arguments) -> Result<Ended> {
+    let status = match client::ask(&arguments.socket, &Action::Status)? {
+        Reply::Status(status) => status,
+        other => return client::unexpected(other),
+    };
+    if arguments.output == Output::Table {
+        tell(&status)?;
+    } else {
+        output::print(arguments.output, &status, |_| output::table(&[]))?;
+    }
+    Ok(Ended::Done)
+}
+
+fn tell_interface(view: &InterfaceView, rules: bool) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", devices(std::slice::from_ref(&view.status)))?;
+    if rules {
+        let mut table = output::table(&["direction", "rule", "verdict", "priority", "matches", "packets", "bytes"]);
+        for r in &view.rules {
+            table.add_row([
+                r.direction.clone(),
+                r.rule.clone(),
+                r.verdict.clone(),
+                r.priority.map_or_else(|| "-".into(), |p| p.to_string()),
+                r.matches.clone(),
+                r.packets.to_string(),
+                r.bytes.to_string(),
+            ]);
+        }
+        writeln!(out, "\n{table}")?;
+        writeln!(out, "packets: those a rule decided, not those of flows that it had let in")?;
+        return Ok(());
+    }
+    let mut table = output::table(&["direction", "verdict", "reason", "packets"]);
+    for r in &view.reasons {
+        table.add_row([&r.direction, &r.verdict, &r.reason, &r.packets.to_string()]);
+    }
+    writeln!(out, "\n{table}")?;
+    Ok(())
+}
+
+pub fn interface(arguments: &Arguments, command: &Interface) -> Result<Ended> {
+    let Interface::Show { device, rules } = command;
+    let view = match client::ask(&arguments.socket, &Action::Interface { device: device.clone() })? {
+        Reply::Interface(view) => view,
+        other => return client::unexpected(other),
+    };
+    if arguments.output == Output::Table {
+        tell_interface(&view, *rules)?;
+    } else {
+        output::print(arguments.output, &view, |_| output::table(&[]))?;
+    }
+    Ok(Ended::Done)
+}
+
+pub fn export(arguments: &Arguments, document: Option<&str>) -> Result<Ended> {
+    let action = Action::Export { document: document.map(str::to_owned) };
+    match client::ask(&arguments.socket, &action)? {
+        Reply::Exported { text } => {
+            write!(std::io::stdout().lock(), "{text}")?;
+            Ok(Ended::Done)
+        }
+        other => client::unexpected(other),
+    }
+}

@@ -1,0 +1,329 @@
+//! The one writer: takes an action, makes it durable, puts it in force, and
+//! answers. Everything it needs of the machine is handed to it.
+
+use std::net::IpAddr;
+
+use sg_common::flow::Direction;
+
+use super::{
+    config::Config,
+    documents::{self, Change},
+    log,
+    protocol::{Action, File, Planned, Reply, Session},
+    store::{State, Store, StoreError},
+    views,
+};
+use crate::{
+    dataplane::{
+        engine::{Engine, EngineError, OnChange, Report},
+        flows::{self, Live},
+        machine::{Machine, Resolved},
+    },
+    document::{Document, Problems, Source, parse},
+    explain,
+    model::{Model, Side, Verdict},
+    reference::{FlowQuery, Reference},
+    validate::validate,
+};
+
+/// Live flows named in a plan.
+const SHOWN_FLOWS: usize = 20;
+
+/// Everything the daemon holds.
+pub struct Control {
+    config: Config,
+    store: Box<dyn Store>,
+    state: State,
+    model: Model,
+    engine: Engine,
+    machine: Machine,
+    last: Report,
+}
+
+/// What a document action asks for.
+struct Wanted<'a> {
+    files: &'a [File],
+    adopt: bool,
+    apply: bool,
+    if_generation: Option<u64>,
+    on_change: OnChange,
+    session: Option<Session>,
+}
+
+impl Control {
+    /// Reads the last good state and puts it in force.
+    ///
+    /// # Errors
+    /// A store or a kernel that cannot be used. What an earlier daemon left in
+    /// force stays in force.
+    pub fn start(config: Config, store: Box<dyn Store>, machine: Machine) -> anyhow::Result<Self> {
+        let state = store.load()?;
+        let whole = state.documents.iter().map(documents::restore).collect::<Result<Vec<_>, _>>()?;
+        let model = validate(&documents::merge(&whole), &config.quotas())?;
+        let engine = Engine::open(&config.pin_root, state.counters.clone())?;
+        let mut control =
+            Self { config, store, state, model, engine, machine: Machine::default(), last: Report::default() };
+        control.look(machine, true);
+        Ok(control)
+    }
+
+    /// The machine changed: follow it.
+    pub fn look(&mut self, machine: Machine, forced: bool) {
+        if machine == self.machine && !forced {
+            return;
+        }
+        self.machine = machine;
+        match self.engine.enforce(&self.model, &self.machine, OnChange::Cut) {
+            Ok(report) => {
+                self.tell(&report);
+                self.last = report;
+                if let Err(e) = self.keep_counters() {
+                    log::error!("{e}");
+                }
+            }
+            Err(e) => log::error!("cannot follow a change of the network: {e}"),
+        }
+    }
+
+    fn keep_counters(&mut self) -> Result<(), StoreError> {
+        if self.state.counters == *self.engine.counters() {
+            return Ok(());
+        }
+        self.state.counters = self.engine.counters().clone();
+        self.store.save(&self.state)
+    }
+
+    fn tell(&self, report: &Report) {
+        for device in &report.bound {
+            log::info!("{device} is protected");
+        }
+        for device in &report.unbound {
+            log::info!("{device} is no longer protected");
+        }
+        if !report.changed.is_empty() {
+            log::info!("new policy in force on {}", report.changed.join(", "));
+        }
+        for line in report.refused.iter().filter(|l| !self.last.refused.contains(l)) {
+            log::warning!("not protected: {line}");
+        }
+        for device in report.absent.iter().filter(|d| !self.last.absent.contains(d)) {
+            log::info!("{device} is named but not here; it will be protected when it appears");
+        }
+    }
+
+    /// Deletes flows that expired long ago.
+    pub fn sweep(&mut self) {
+        let swept =
+            self.engine.jiffies().and_then(|now| flows::sweep(self.engine.maps(), now, self.engine.ticks_per_second()));
+        if let Err(e) = swept {
+            log::warning!("cannot sweep flows: {e}");
+        }
+    }
+
+    /// Answers an action.
+    pub fn act(&mut self, action: &Action) -> Reply {
+        let refused = |message: String| Reply::Refused { message };
+        match action {
+            Action::Document { files, adopt, apply, if_generation, on_change, session } => {
+                let wanted = Wanted {
+                    files,
+                    adopt: *adopt,
+                    apply: *apply,
+                    if_generation: *if_generation,
+                    on_change: *on_change,
+                    session: *session,
+                };
+                self.document(&wanted).unwrap_or_else(|reply| reply)
+            }
+            Action::Status => match views::status(self) {
+                Ok(status) => Reply::Status(Box::new(status)),
+                Err(e) => refused(format!("cannot read the kernel's tables: {e}")),
+            },
+            Action::Interface { device } => match views::interface(self, device) {
+                Ok(Some(view)) => Reply::Interface(Box::new(view)),
+                Ok(None) => refused(format!("{device} is not protected; `sgctl status` lists what is")),
+                Err(e) => refused(format!("cannot read the kernel's tables: {e}")),
+            },
+            Action::Export { document } => self.export(document.as_deref()),
+            Action::Explain { flows } => {
+                let instances = self.resolved().instances;
+                let reference = Reference::new(&self.model, &instances);
+                let judge = |flows: &[(usize, FlowQuery)]| -> Result<_, std::convert::Infallible> {
+                    Ok(flows.iter().map(|(i, q)| reference.judge(*i, q)).collect())
+                };
+                let answers = explain::batch(&self.model, &instances, flows, judge);
+                Reply::Explained { answers: answers.unwrap_or_default() }
+            }
+        }
+    }
+
+    fn export(&self, name: Option<&str>) -> Reply {
+        let names: Vec<&str> = self.state.documents.iter().map(Document::name).collect();
+        let found = match (name, self.state.documents.as_slice()) {
+            (None, [one]) => Some(one),
+            (None, _) => None,
+            (Some(name), all) => all.iter().find(|d| d.name() == name),
+        };
+        match (found, names.is_empty()) {
+            (Some(document), _) => Reply::Exported { text: documents::export(document) },
+            (None, true) => {
+                Reply::Refused { message: "no document is in force; `sgctl apply -f` puts one there".into() }
+            }
+            (None, false) => {
+                Reply::Refused { message: format!("name one of the documents in force: {}", names.join(", ")) }
+            }
+        }
+    }
+
+    fn document(&mut self, wanted: &Wanted<'_>) -> Result<Reply, Reply> {
+        let problems = |p: Problems| Reply::Problems { problems: p.0.iter().map(ToString::to_string).collect() };
+        if let Some(expected) = wanted.if_generation.filter(|g| *g != self.state.generation) {
+            let message = format!("the policy has changed: it is generation {}, not {expected}", self.state.generation);
+            return Err(Reply::Refused { message: format!("{message}; plan again") });
+        }
+        let sources: Vec<Source> =
+            wanted.files.iter().map(|f| Source { name: f.name.clone(), bytes: f.text.clone().into_bytes() }).collect();
+        let new = parse(&sources).map_err(problems)?;
+        let change =
+            documents::plan(&self.state.documents, new, wanted.adopt, &self.config.quotas()).map_err(problems)?;
+        let mut planned = self.consequences(&change, wanted);
+        if !wanted.apply {
+            return Ok(Reply::Planned(Box::new(planned)));
+        }
+        match self.apply(change, wanted.on_change) {
+            Ok(report) => planned.report = Some(report),
+            Err(message) => return Err(Reply::Refused { message }),
+        }
+        Ok(Reply::Planned(Box::new(planned)))
+    }
+
+    /// Durable first, then in force; what cannot be put in force is taken back.
+    fn apply(&mut self, change: Change, mode: OnChange) -> Result<Report, String> {
+        let before = self.state.clone();
+        if change.documents != self.state.documents {
+            self.state.documents = change.documents;
+            self.state.generation += 1;
+            if let Err(e) = self.store.save(&self.state) {
+                self.state = before;
+                return Err(e.to_string());
+            }
+        }
+        let old = std::mem::replace(&mut self.model, change.model);
+        match self.engine.enforce(&self.model, &self.machine, mode) {
+            Ok(report) => {
+                self.tell(&report);
+                self.last = report.clone();
+                self.keep_counters().map_err(|e| e.to_string())?;
+                Ok(report)
+            }
+            Err(e) => {
+                self.model = old;
+                self.state = before;
+                let mut message = format!("{e}; the policy before it stays in force");
+                let back: Result<(), EngineError> =
+                    self.engine.enforce(&self.model, &self.machine, OnChange::Keep).map(drop);
+                for failure in
+                    [back.err().map(|e| e.to_string()), self.store.save(&self.state).err().map(|e| e.to_string())]
+                        .into_iter()
+                        .flatten()
+                {
+                    message = format!("{message}; and going back: {failure}");
+                }
+                log::error!("{message}");
+                Err(message)
+            }
+        }
+    }
+
+    /// Which live flows the change would cut, and whether the caller's is one.
+    fn consequences(&self, change: &Change, wanted: &Wanted<'_>) -> Planned {
+        let resolved = self.machine.resolve(&change.model);
+        let reference = Reference::new(&change.model, &resolved.instances);
+        let mut planned =
+            Planned { generation: self.state.generation, steps: change.steps.clone(), ..Planned::default() };
+        let live = flows::all(self.engine.maps()).unwrap_or_default();
+        for flow in live.iter().filter(|f| f.verdict == Verdict::Accept) {
+            let Some(device) = self.engine.bound().values().find(|b| b.generation.zone == flow.key.zone) else {
+                continue;
+            };
+            let Some(instance) = position(&resolved, &device.device) else { continue };
+            let outcome = reference.judge(instance, &query_of(flow));
+            if outcome.verdict == Verdict::Drop {
+                planned.cut_count += 1;
+                if planned.cut.len() < SHOWN_FLOWS {
+                    planned.cut.push(format!("{} {}", device.device, flow_text(flow)));
+                }
+            }
+        }
+        planned.session = wanted.session.and_then(|s| {
+            let instance = resolved.bindings.iter().map(|b| b.instance).find(|i| {
+                let interface = &change.model.interfaces[resolved.instances[*i].interface];
+                let index = resolved.bindings.iter().find(|b| b.instance == *i);
+                interface.side == Side::Host && index.is_some_and(|b| b.device.addresses.contains(&s.local))
+            })?;
+            let query = FlowQuery {
+                direction: Direction::Inbound,
+                protocol: 6,
+                local: s.local,
+                remote: s.remote,
+                local_port: s.local_port,
+                remote_port: s.remote_port,
+                icmp_type: 0,
+                icmp_code: 0,
+            };
+            let outcome = reference.judge(instance, &query);
+            (outcome.verdict == Verdict::Drop).then(|| outcome.reason.name().to_owned())
+        });
+        planned
+    }
+
+    /// What the model means on this machine now.
+    pub(super) fn resolved(&self) -> Resolved {
+        self.machine.resolve(&self.model)
+    }
+    pub(super) fn model(&self) -> &Model {
+        &self.model
+    }
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+    pub(super) fn state(&self) -> &State {
+        &self.state
+    }
+}
+
+fn position(resolved: &Resolved, device: &str) -> Option<usize> {
+    resolved.bindings.iter().find(|b| b.device.name == device).map(|b| b.instance)
+}
+
+/// The first packet of a live flow.
+fn query_of(flow: &Live) -> FlowQuery {
+    let protocol = flow.key.protocol();
+    let icmp = matches!(protocol, 1 | 58);
+    let port = |port: u16| if icmp { 0 } else { port };
+    FlowQuery {
+        direction: flow.origin,
+        protocol,
+        local: IpAddr::from(flow.key.local),
+        remote: IpAddr::from(flow.key.remote),
+        local_port: port(flow.key.local_port),
+        remote_port: port(flow.key.remote_port),
+        icmp_type: if protocol == 1 { 8 } else { 128 },
+        icmp_code: 0,
+    }
+}
+
+fn flow_text(flow: &Live) -> String {
+    let k = &flow.key;
+    let end = |addr: IpAddr, port: u16| match (port, addr) {
+        (0, addr) => addr.to_string(),
+        (port, IpAddr::V6(addr)) => format!("[{addr}]:{port}"),
+        (port, addr) => format!("{addr}:{port}"),
+    };
+    let (local, remote) = (end(k.local.into(), k.local_port), end(k.remote.into(), k.remote_port));
+    let protocol = views::protocol_name(Some(k.protocol()));
+    match flow.origin {
+        Direction::Inbound => format!("{protocol} {remote} -> {local}"),
+        Direction::Outbound => format!("{protocol} {local} -> {remote}"),
+    }
+}

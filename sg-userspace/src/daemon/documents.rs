@@ -1,0 +1,233 @@
+//! Documents and their owners: which objects a change makes, alters and
+//! removes, and whom it would take them from. Pure.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    document::{Document, Problems, Source, parse},
+    model::Model,
+    validate::{Quotas, names::Names, validate},
+};
+
+/// An object: its kind and id.
+pub type ObjectId = (&'static str, String);
+
+/// What a change does to one object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// `create`, `change`, `delete` or `adopt`.
+    pub step: String,
+    /// `security group`, `prefix list`, ….
+    pub kind: String,
+    /// Its name, or id.
+    pub name: String,
+    /// What is different, in a few words.
+    pub detail: String,
+}
+
+/// A change that would be valid.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// Documents after it.
+    pub documents: Vec<Document>,
+    /// The model after it.
+    pub model: Model,
+    /// What it does.
+    pub steps: Vec<Step>,
+}
+
+struct Object {
+    name: String,
+    value: serde_json::Value,
+}
+
+fn objects(document: &Document) -> BTreeMap<ObjectId, Object> {
+    let names = Names::of(document, &mut Problems::default());
+    let mut all = BTreeMap::new();
+    let mut add = |kind: &'static str, ids: &[String], shown: &[String], values: Vec<serde_json::Value>| {
+        for ((id, name), value) in ids.iter().zip(shown).zip(values) {
+            all.insert((kind, id.clone()), Object { name: name.clone(), value });
+        }
+    };
+    fn values<T: Serialize>(list: &[T]) -> Vec<serde_json::Value> {
+        list.iter().map(|v| serde_json::to_value(v).unwrap_or_default()).collect()
+    }
+    add("security group", &names.groups.ids, &names.groups.names, values(&document.security_groups));
+    add("prefix list", &names.prefix_lists.ids, &names.prefix_lists.names, values(&document.prefix_lists));
+    add("port range list", &names.port_lists.ids, &names.port_lists.names, values(&document.port_range_lists));
+    add("network interface", &names.interfaces.ids, &names.interfaces.names, values(&document.network_interfaces));
+    let ids: Vec<String> = document
+        .instances
+        .iter()
+        .filter_map(|i| i.instance_id.as_ref().or(i.instance_name.as_ref()))
+        .map(|t| t.value.clone())
+        .collect();
+    add("instance", &ids, &ids, values(&document.instances));
+    all
+}
+
+/// Takes an object out of a document.
+fn remove(document: &mut Document, (kind, id): &ObjectId) {
+    let names = Names::of(document, &mut Problems::default());
+    let at = |ids: &[String]| ids.iter().position(|i| i == id);
+    match *kind {
+        "security group" => at(&names.groups.ids).map(|i| drop(document.security_groups.remove(i))),
+        "prefix list" => at(&names.prefix_lists.ids).map(|i| drop(document.prefix_lists.remove(i))),
+        "port range list" => at(&names.port_lists.ids).map(|i| drop(document.port_range_lists.remove(i))),
+        "network interface" => at(&names.interfaces.ids).map(|i| drop(document.network_interfaces.remove(i))),
+        _ => document
+            .instances
+            .iter()
+            .position(|i| i.instance_id.as_ref().or(i.instance_name.as_ref()).is_some_and(|t| t.value == *id))
+            .map(|i| drop(document.instances.remove(i))),
+    };
+}
+
+/// All documents as one.
+pub fn merge(documents: &[Document]) -> Document {
+    let mut whole = Document::default();
+    for d in documents {
+        whole.security_groups.extend(d.security_groups.iter().cloned());
+        whole.prefix_lists.extend(d.prefix_lists.iter().cloned());
+        whole.port_range_lists.extend(d.port_range_lists.iter().cloned());
+        whole.network_interfaces.extend(d.network_interfaces.iter().cloned());
+        whole.instances.extend(d.instances.iter().cloned());
+    }
+    whole
+}
+
+/// A stored document with places again, so that problems can point at it.
+///
+/// # Errors
+/// It no longer reads, which a store of our own never holds.
+pub fn restore(document: &Document) -> Result<Document, Problems> {
+    let bytes = export(document).into_bytes();
+    parse(&[Source { name: format!("document {:?} in force", document.name()), bytes }])
+}
+
+/// A document as YAML; reading it gives the same.
+pub fn export(document: &Document) -> String {
+    serde_yaml_ng::to_string(document).unwrap_or_default()
+}
+
+fn rules_of(value: &serde_json::Value) -> Vec<&serde_json::Value> {
+    value.get("permissions").and_then(|p| p.as_array()).map(|a| a.iter().collect()).unwrap_or_default()
+}
+
+/// What changed, in a few words.
+fn detail(old: Option<&serde_json::Value>, new: Option<&serde_json::Value>) -> String {
+    let none = serde_json::Value::Null;
+    let (old, new) = (old.unwrap_or(&none), new.unwrap_or(&none));
+    let (before, after) = (rules_of(old), rules_of(new));
+    let added = after.iter().filter(|r| !before.contains(r)).count();
+    let removed = before.iter().filter(|r| !after.contains(r)).count();
+    let mut words = Vec::new();
+    if added > 0 {
+        words.push(format!("+{added} rules"));
+    }
+    if removed > 0 {
+        words.push(format!("-{removed} rules"));
+    }
+    if let (Some(old), Some(new)) = (old.as_object(), new.as_object()) {
+        let mut keys: Vec<&String> = old.keys().chain(new.keys()).filter(|k| *k != "permissions").collect();
+        keys.sort_unstable();
+        keys.dedup();
+        words.extend(keys.into_iter().filter(|k| old.get(*k) != new.get(*k)).cloned());
+    }
+    words.join(", ")
+}
+
+/// Plans to put a document in the place of the one of its name.
+///
+/// # Errors
+/// Every problem of the whole policy after it, and objects of other owners.
+pub fn plan(documents: &[Document], new: Document, adopt: bool, quotas: &Quotas) -> Result<Change, Problems> {
+    let mut documents = documents.iter().map(restore).collect::<Result<Vec<_>, _>>()?;
+    let mut problems = Problems::default();
+    let mut steps = Vec::new();
+    let mut step = |step: &str, id: &ObjectId, name: &str, detail: String| {
+        steps.push(Step { step: step.into(), kind: id.0.into(), name: name.into(), detail });
+    };
+    let after = objects(&new);
+    for other in documents.iter_mut().filter(|d| d.name() != new.name()) {
+        let owner = other.name().to_owned();
+        for (id, object) in objects(other).iter().filter(|(id, _)| after.contains_key(*id)) {
+            if adopt {
+                remove(other, id);
+                step("adopt", id, &object.name, format!("from document {owner:?}"));
+            } else {
+                let message = format!("the {} {:?} belongs to document {owner:?}", id.0, object.name);
+                problems.add(&new.at.0, "", message, Some("--adopt takes it over".into()));
+            }
+        }
+    }
+    problems.or(())?;
+    let place = documents.iter().position(|d| d.name() == new.name());
+    let before = place.map(|i| objects(&documents[i])).unwrap_or_default();
+    for (id, object) in &after {
+        match before.get(id) {
+            None => step("create", id, &object.name, detail(None, Some(&object.value))),
+            Some(old) if old.value != object.value => {
+                step("change", id, &object.name, detail(Some(&old.value), Some(&object.value)));
+            }
+            Some(_) => {}
+        }
+    }
+    for (id, object) in before.iter().filter(|(id, _)| !after.contains_key(*id)) {
+        step("delete", id, &object.name, String::new());
+    }
+    match place {
+        Some(i) => documents[i] = new,
+        None => documents.push(new),
+    }
+    steps.sort_by(|a, b| (&a.step, &a.kind, &a.name).cmp(&(&b.step, &b.kind, &b.name)));
+    let model = validate(&merge(&documents), quotas)?;
+    Ok(Change { documents, model, steps })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Document {
+        parse(&[Source { name: "f".into(), bytes: text.into() }]).unwrap()
+    }
+
+    fn steps(documents: &[Document], text: &str, adopt: bool) -> Result<(Vec<Document>, Vec<String>), String> {
+        let change = plan(documents, read(text), adopt, &Quotas::default()).map_err(|e| e.to_string())?;
+        Ok((change.documents, change.steps.iter().map(|s| format!("{} {} {}", s.step, s.kind, s.name)).collect()))
+    }
+
+    #[test]
+    fn a_document_owns_its_objects() {
+        let a = "document: a\nsecurity_groups: [{security_group_name: g}, {security_group_name: h}]\n";
+        let (docs, first) = steps(&[], a, false).unwrap();
+        assert_eq!(first, ["create security group g", "create security group h"]);
+        assert!(steps(&docs, a, false).unwrap().1.is_empty());
+        let (fewer, gone) = steps(&docs, "document: a\nsecurity_groups: [{security_group_name: g}]\n", false).unwrap();
+        assert_eq!(gone, ["delete security group h"]);
+        let b = "document: b\nsecurity_groups: [{security_group_name: g}]\n";
+        assert!(steps(&fewer, b, false).unwrap_err().contains("belongs to document \"a\"; --adopt takes it over"));
+        let (both, taken) = steps(&fewer, b, true).unwrap();
+        assert_eq!(taken, ["adopt security group g", "create security group g"]);
+        assert!(both[0].security_groups.is_empty());
+    }
+
+    #[test]
+    fn what_others_use_is_not_deleted() {
+        let (docs, _) = steps(&[], "document: a\nsecurity_groups: [{security_group_name: g}]\n", false).unwrap();
+        let b = "document: b\nnetwork_interfaces: [{device: e, security_group_ids: [g]}]\n";
+        let (docs, _) = steps(&docs, b, false).unwrap();
+        let e = steps(&docs, "document: a\nsecurity_groups: []\n", false).unwrap_err();
+        assert!(e.contains("document \"b\" in force:") && e.contains("there is no security group \"g\""), "{e}");
+    }
+
+    #[test]
+    fn export_reads_as_the_same() {
+        let text = include_str!("../../../examples/demo.yaml");
+        let document = read(text);
+        assert_eq!(read(&export(&document)), document);
+    }
+}

@@ -1,0 +1,205 @@
+//! What is said over the socket: one line of JSON each way.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::documents::Step;
+use crate::{
+    dataplane::engine::{OnChange, Report},
+    explain::Answer,
+};
+
+/// A file of a document.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct File {
+    /// As the user named it.
+    pub name: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// The caller's own connection, which a change must not cut unasked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// This machine's end.
+    pub local: IpAddr,
+    /// The caller's end.
+    pub remote: IpAddr,
+    /// Port here.
+    pub local_port: u16,
+    /// Port there.
+    pub remote_port: u16,
+}
+
+/// The public interface of the daemon.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "action", rename_all = "snake_case")]
+pub enum Action {
+    /// What a document would change; with `apply`, change it.
+    Document {
+        /// Its files.
+        files: Vec<File>,
+        /// Take over objects of other documents.
+        adopt: bool,
+        /// Not only plan.
+        apply: bool,
+        /// Refused when the state has another generation.
+        if_generation: Option<u64>,
+        /// What becomes of live flows that would be denied.
+        on_change: OnChange,
+        /// Refused when the change would drop it.
+        session: Option<Session>,
+    },
+    /// How things stand.
+    Status,
+    /// One device, its merged rules and its counters.
+    Interface {
+        /// Its name.
+        device: String,
+    },
+    /// A document as it is in force.
+    Export {
+        /// Its name; the only one when absent.
+        document: Option<String>,
+    },
+    /// Which rule decides flows.
+    Explain {
+        /// Lines of a flows file.
+        flows: String,
+    },
+}
+
+/// What a document changes.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Planned {
+    /// Generation of the state before it.
+    pub generation: u64,
+    /// Objects.
+    pub steps: Vec<Step>,
+    /// Live flows that the new rules deny, the first few.
+    pub cut: Vec<String>,
+    /// How many there are.
+    pub cut_count: usize,
+    /// The caller's own connection would be dropped: by what.
+    pub session: Option<String>,
+    /// What applying it did.
+    pub report: Option<Report>,
+}
+
+/// A protected device.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DeviceStatus {
+    /// Name.
+    pub device: String,
+    /// Interface index.
+    pub index: u32,
+    /// `host` or `guest`.
+    pub side: String,
+    /// Where the programs sit: device ingress, device egress.
+    pub hooks: Vec<String>,
+    /// Names of its groups.
+    pub groups: Vec<String>,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Counts its changes.
+    pub epoch: u32,
+    /// Packets accepted.
+    pub accepted: u64,
+    /// Packets dropped.
+    pub dropped: u64,
+}
+
+/// How things stand.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// Of the daemon.
+    pub version: String,
+    /// Counts changes of the state.
+    pub generation: u64,
+    /// Documents and their numbers of objects.
+    pub documents: Vec<(String, usize)>,
+    /// Protected devices.
+    pub devices: Vec<DeviceStatus>,
+    /// Named, but not here.
+    pub absent: Vec<String>,
+    /// Named, but not to be protected.
+    pub refused: Vec<String>,
+    /// Live flows: confirmed, unconfirmed.
+    pub flows: (usize, usize),
+}
+
+/// A line of the merged view.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleLine {
+    /// `ingress` or `egress`.
+    pub direction: String,
+    /// Group and index, or the name of an invisible rule.
+    pub rule: String,
+    /// `accept` or `drop`.
+    pub verdict: String,
+    /// 1 to 100.
+    pub priority: Option<u8>,
+    /// Protocol, ports, remote and local side.
+    pub matches: String,
+    /// Packets it decided.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// A counter of a reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReasonLine {
+    /// `ingress` or `egress`.
+    pub direction: String,
+    /// `accept` or `drop`.
+    pub verdict: String,
+    /// Its name.
+    pub reason: String,
+    /// Packets.
+    pub packets: u64,
+}
+
+/// One device.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct InterfaceView {
+    /// How it stands.
+    pub status: DeviceStatus,
+    /// Its merged rules in order.
+    pub rules: Vec<RuleLine>,
+    /// Its counters by reason.
+    pub reasons: Vec<ReasonLine>,
+}
+
+/// What the daemon answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub enum Reply {
+    /// Problems of a document; nothing was changed.
+    Problems {
+        /// As text.
+        problems: Vec<String>,
+    },
+    /// Refused; nothing was changed.
+    Refused {
+        /// Why, and what to do.
+        message: String,
+    },
+    /// To [`Action::Document`].
+    Planned(Box<Planned>),
+    /// To [`Action::Status`].
+    Status(Box<Status>),
+    /// To [`Action::Interface`].
+    Interface(Box<InterfaceView>),
+    /// To [`Action::Export`].
+    Exported {
+        /// YAML.
+        text: String,
+    },
+    /// To [`Action::Explain`].
+    Explained {
+        /// One for each line.
+        answers: Vec<Answer>,
+    },
+}

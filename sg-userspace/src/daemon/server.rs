@@ -1,0 +1,221 @@
+//! `sgd` itself: one thread, one writer; socket, network, signals and timers
+//! are its inputs.
+
+use std::{
+    ffi::CString,
+    os::unix::fs::{PermissionsExt, chown},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{UnixListener, UnixStream},
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, oneshot},
+};
+
+use super::{
+    config::{self, Config},
+    control::Control,
+    log,
+    network::Network,
+    protocol::{Action, Reply},
+    store::FileStore,
+};
+use crate::{
+    dataplane::{attach, pins::Pins},
+    document::MAX_DOCUMENT,
+};
+
+/// Bytes of one request: a document, escaped.
+const MAX_REQUEST: u64 = 4 * MAX_DOCUMENT as u64;
+/// Seconds between looks at flows that expired, and at the network in case word of a change was lost.
+const PERIOD: Duration = Duration::from_secs(30);
+
+/// Security groups for this host: the daemon.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sgd",
+    version,
+    after_help = "Examples:
+  sgd --config /etc/sg/sgd.toml
+  sgd check --config /etc/sg/sgd.toml
+  sgd --print-config > /etc/sg/sgd.toml
+  sgd --detach                          take all protection off"
+)]
+struct Arguments {
+    /// Configuration file; without one /etc/sg/sgd.toml if it is there, else the defaults
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Take all protection off this host, and end; the policy stays stored
+    #[arg(long)]
+    detach: bool,
+    /// Print an annotated configuration file
+    #[arg(long)]
+    print_config: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Read the configuration and say what is wrong with it
+    Check,
+}
+
+/// The whole of `sgd`.
+pub fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            log::error!("{e:#}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let arguments = Arguments::parse();
+    if arguments.print_config {
+        print!("{}", config::EXAMPLE);
+        return Ok(());
+    }
+    let config = Config::read(arguments.config.as_deref())?;
+    if let Some(Command::Check) = arguments.command {
+        if let Some(group) = &config.socket_group {
+            group_id(group)?;
+        }
+        println!("the configuration is good");
+        return Ok(());
+    }
+    log::set(config.log);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    if arguments.detach {
+        return runtime.block_on(detach(&config));
+    }
+    runtime.block_on(serve(config))
+}
+
+async fn detach(config: &Config) -> Result<()> {
+    if UnixStream::connect(&config.socket).await.is_ok() {
+        bail!("a daemon is running on {}: stop it first", config.socket.display());
+    }
+    let pins = Pins::open(&config.pin_root)?;
+    let machine = Network::watch()?.machine().await.context("cannot list devices")?;
+    for device in &machine.devices {
+        attach::detach(&pins.links, device.index, Some(&device.name))
+            .with_context(|| format!("cannot detach {}", device.name))?;
+    }
+    let count = Pins::remove(&config.pin_root).context("cannot remove the pins")?;
+    println!("no device is protected any more ({count} pins removed); the stored policy is untouched");
+    Ok(())
+}
+
+fn group_id(name: &str) -> Result<u32> {
+    let c_name = CString::new(name)?;
+    // SAFETY: a terminated name; the result is read before any other call.
+    let group = unsafe { libc::getgrnam(c_name.as_ptr()) };
+    if group.is_null() {
+        bail!("socket_group = {name:?}: there is no such group; `groupadd --system {name}` makes it");
+    }
+    // SAFETY: not null, checked above.
+    Ok(unsafe { (*group).gr_gid })
+}
+
+async fn listen(config: &Config) -> Result<UnixListener> {
+    let path = &config.socket;
+    let dir = path.parent().unwrap_or(Path::new("/"));
+    std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    if UnixStream::connect(path).await.is_ok() {
+        bail!("another daemon is running on {}", path.display());
+    }
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            return Err(e).with_context(|| format!("cannot replace {}", path.display()));
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660))?;
+    if let Some(group) = &config.socket_group {
+        chown(path, None, Some(group_id(group)?))
+            .with_context(|| format!("cannot give {} to {group}", path.display()))?;
+    }
+    Ok(listener)
+}
+
+type Job = (Action, oneshot::Sender<Reply>);
+
+async fn converse(stream: UnixStream, jobs: mpsc::Sender<Job>) -> Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut line = String::new();
+    BufReader::new(read.take(MAX_REQUEST)).read_line(&mut line).await?;
+    let reply = match serde_json::from_str::<Action>(&line) {
+        Ok(action) => {
+            let (sender, receiver) = oneshot::channel();
+            jobs.send((action, sender)).await?;
+            receiver.await?
+        }
+        Err(e) => Reply::Refused { message: format!("not a request of this version: {e}") },
+    };
+    let mut bytes = serde_json::to_vec(&reply)?;
+    bytes.push(b'\n');
+    write.write_all(&bytes).await?;
+    Ok(())
+}
+
+async fn serve(config: Config) -> Result<()> {
+    let listener = listen(&config).await?;
+    let socket = config.socket.clone();
+    let store = FileStore::open(&config.state_dir)?;
+    let mut network = Network::watch().context("cannot watch the network")?;
+    let machine = network.machine().await.context("cannot list devices")?;
+    let mut control = Control::start(config, Box::new(store), machine)?;
+    let (sender, mut jobs) = mpsc::channel::<Job>(16);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut timer = tokio::time::interval(PERIOD);
+    timer.tick().await;
+    log::info!("ready on {}", socket.display());
+    loop {
+        tokio::select! {
+            // New devices first: until they are bound, they are open.
+            biased;
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            Some(()) = network.changes.recv() => match network.machine().await {
+                Ok(machine) => control.look(machine, false),
+                Err(e) => log::error!("cannot list devices: {e}"),
+            },
+            Some((action, reply)) = jobs.recv() => {
+                // Nobody may be waiting any more; the action is done all the same.
+                let _ = reply.send(control.act(&action));
+            }
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let jobs = sender.clone();
+                    tokio::spawn(async move {
+                        if let Err(e) = converse(stream, jobs).await {
+                            log::warning!("a caller went away: {e}");
+                        }
+                    });
+                }
+                Err(e) => log::warning!("cannot accept a caller: {e}"),
+            },
+            _ = timer.tick() => {
+                control.sweep();
+                if let Ok(machine) = network.machine().await {
+                    control.look(machine, false);
+                }
+            }
+        }
+    }
+    // Links and maps are pinned: the protection stays.
+    let _ = std::fs::remove_file(&socket);
+    log::info!("ended; what was in force stays in force (`sgd --detach` takes it off)");
+    Ok(())
+}

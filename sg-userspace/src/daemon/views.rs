@@ -1,0 +1,195 @@
+//! What is in force, for listings: read from the kernel's own counters.
+
+use std::io;
+
+use sg_common::{
+    event::Counter,
+    flow::Direction,
+    maps::reason_index,
+    reason::{Reason, Verdict},
+};
+
+use super::{
+    control::Control,
+    protocol::{DeviceStatus, InterfaceView, ReasonLine, RuleLine, Status},
+};
+use crate::{
+    dataplane::{clock::possible_cpus, engine::Bound, flows, object::Maps},
+    effective::{self, Entry, Origin, PolicyKey, Remote},
+    model::{Model, Ports, Side},
+};
+
+const DIRECTIONS: [Direction; 2] = [Direction::Inbound, Direction::Outbound];
+const VERDICTS: [Verdict; 2] = [Verdict::Accept, Verdict::Drop];
+
+/// `tcp`, `udp`, …, a number, or `all`.
+pub fn protocol_name(protocol: Option<u8>) -> String {
+    match protocol {
+        None => "all".into(),
+        Some(6) => "tcp".into(),
+        Some(17) => "udp".into(),
+        Some(1) => "icmp".into(),
+        Some(58) => "icmpv6".into(),
+        Some(47) => "gre".into(),
+        Some(n) => n.to_string(),
+    }
+}
+
+fn sum(counters: Vec<Counter>) -> Counter {
+    counters
+        .iter()
+        .fold(Counter::default(), |a, c| Counter { packets: a.packets + c.packets, bytes: a.bytes + c.bytes })
+}
+
+fn reason(maps: &Maps, slot: u32, direction: Direction, reason: Reason, verdict: Verdict) -> io::Result<Counter> {
+    let index = reason_index(slot, direction as u8, reason as u8, verdict as u8);
+    maps.reasons.get_per_cpu(&index, possible_cpus()).map(sum)
+}
+
+fn reasons(maps: &Maps, slot: u32) -> io::Result<Vec<ReasonLine>> {
+    let mut lines = Vec::new();
+    for direction in DIRECTIONS {
+        for verdict in VERDICTS {
+            for &r in Reason::ALL {
+                let packets = reason(maps, slot, direction, r, verdict)?.packets;
+                if packets > 0 {
+                    lines.push(ReasonLine {
+                        direction: direction.name().into(),
+                        verdict: verdict.name().into(),
+                        reason: r.name().into(),
+                        packets,
+                    });
+                }
+            }
+        }
+    }
+    Ok(lines)
+}
+
+fn device(control: &Control, index: u32, bound: &Bound) -> io::Result<DeviceStatus> {
+    let resolved = control.resolved();
+    let model = control.model();
+    let instance = resolved.bindings.iter().find(|b| b.device.index == index).map(|b| &resolved.instances[b.instance]);
+    let interface = instance.map(|i| &model.interfaces[i.interface]);
+    let counters = reasons(control.engine().maps(), bound.slot)?;
+    let total = |v: Verdict| counters.iter().filter(|c| c.verdict == v.name()).map(|c| c.packets).sum();
+    Ok(DeviceStatus {
+        device: bound.device.clone(),
+        index,
+        side: if interface.is_some_and(|i| i.side == Side::Guest) { "guest" } else { "host" }.into(),
+        hooks: bound.places.iter().flatten().map(|p| p.name().to_owned()).collect(),
+        groups: interface.map(|i| i.groups.iter().map(|&g| model.groups[g].name.clone()).collect()).unwrap_or_default(),
+        addresses: instance.map(|i| i.addresses.clone()).unwrap_or_default(),
+        epoch: bound.generation.epoch,
+        accepted: total(Verdict::Accept),
+        dropped: total(Verdict::Drop),
+    })
+}
+
+/// How things stand.
+///
+/// # Errors
+/// A table that cannot be read.
+pub fn status(control: &Control) -> io::Result<Status> {
+    let resolved = control.resolved();
+    let engine = control.engine();
+    let flows = flows::all(engine.maps())?;
+    let confirmed = flows.iter().filter(|f| f.confirmed).count();
+    let documents = control.state().documents.iter().map(|d| {
+        let objects = d.security_groups.len()
+            + d.prefix_lists.len()
+            + d.port_range_lists.len()
+            + d.network_interfaces.len()
+            + d.instances.len();
+        (d.name().to_owned(), objects)
+    });
+    Ok(Status {
+        version: env!("CARGO_PKG_VERSION").into(),
+        generation: control.state().generation,
+        documents: documents.collect(),
+        devices: engine.bound().iter().map(|(&i, b)| device(control, i, b)).collect::<io::Result<_>>()?,
+        absent: resolved.absent,
+        refused: resolved.refused.iter().map(|r| format!("{}: {}", r.device, r.why)).collect(),
+        flows: (confirmed, flows.len() - confirmed),
+    })
+}
+
+fn matches(model: &Model, e: &Entry) -> String {
+    let range = |(a, b): (u16, u16)| if a == b { a.to_string() } else { format!("{a}-{b}") };
+    let mut text = protocol_name(e.protocol);
+    match &e.ports {
+        Ports::Any => {}
+        Ports::Range(a, b) => text += &format!(" {}", range((*a, *b))),
+        Ports::List(i) => text += &format!(" {}", model.port_lists[*i].name),
+    }
+    let remote = match e.remote {
+        Remote::Net(net) => net.to_string(),
+        Remote::Members(g) => format!("group {}", model.groups[g].name),
+        Remote::List(i) => format!("list {}", model.prefix_lists[i].name),
+        Remote::Public => "public addresses".into(),
+    };
+    text += &format!(", remote {remote}");
+    if let Some(ports) = e.source_ports {
+        text += &format!(", source port {}", range(ports));
+    }
+    if let Some(local) = e.local {
+        text += &format!(", local {local}");
+    }
+    text
+}
+
+/// The rows of a device's merged view, invisible rules included.
+fn rules(control: &Control, key: &PolicyKey, slot: u32) -> io::Result<Vec<RuleLine>> {
+    let (model, maps) = (control.model(), control.engine().maps());
+    let mut lines = Vec::new();
+    for direction in DIRECTIONS {
+        let count = reason(maps, slot, direction, Reason::Essential, Verdict::Accept)?;
+        let line = |rule: String, verdict: Verdict, priority, matches, count: Counter| RuleLine {
+            direction: direction.name().into(),
+            rule,
+            verdict: verdict.name().into(),
+            priority,
+            matches,
+            packets: count.packets,
+            bytes: count.bytes,
+        };
+        let what = "ARP, neighbours, multicast membership, DHCP client".to_owned();
+        lines.push(line("(essential)".into(), Verdict::Accept, None, what, count));
+        for entry in effective::entries(model, key, direction) {
+            let name = match entry.origin {
+                Origin::Rule(g, r) => format!("{}[{r}]", model.groups[g].name),
+                Origin::IntraGroup(g) => format!("(members of {})", model.groups[g].name),
+                Origin::Smtp => "(smtp)".into(),
+                Origin::Provider => "(provider)".into(),
+            };
+            let identity = effective::identity(model, entry.origin);
+            let count = match control.engine().counters().get(&identity) {
+                Some(id) => sum(maps.rules.get_per_cpu(id, possible_cpus())?),
+                None => Counter::default(),
+            };
+            lines.push(line(name, entry.verdict, entry.priority, matches(model, &entry), count));
+        }
+        let verdict = effective::default_verdict(model, key, direction);
+        let count = reason(maps, slot, direction, Reason::Default, verdict)?;
+        lines.push(line("(default)".into(), verdict, None, "everything else".into(), count));
+    }
+    Ok(lines)
+}
+
+/// One device; `None` when it is not protected.
+///
+/// # Errors
+/// A table that cannot be read.
+pub fn interface(control: &Control, name: &str) -> io::Result<Option<InterfaceView>> {
+    let Some((&index, bound)) = control.engine().bound().iter().find(|(_, b)| b.device == name) else {
+        return Ok(None);
+    };
+    let resolved = control.resolved();
+    let Some(binding) = resolved.bindings.iter().find(|b| b.device.index == index) else { return Ok(None) };
+    let interface = &control.model().interfaces[resolved.instances[binding.instance].interface];
+    Ok(Some(InterfaceView {
+        status: device(control, index, bound)?,
+        rules: rules(control, &PolicyKey::of(interface), bound.slot)?,
+        reasons: reasons(control.engine().maps(), bound.slot)?,
+    }))
+}
