@@ -11,6 +11,7 @@
 //! - [`explain`]: which rule decides a flow; [`packet`]: the packet to ask with
 //! - [`dataplane`]: to the kernel
 //! - [`daemon`], [`ctl`]: the two programs
+//! - [`testbed`]: namespaces and traffic for demo and tests
 pub mod compiler;
 pub mod ctl;
 pub mod daemon;
@@ -21,4 +22,5 @@ pub mod explain;
 pub mod model;
 pub mod packet;
 pub mod reference;
+pub mod testbed;
 pub mod validate;
