@@ -1,0 +1,14 @@
+//! Real sockets over veth pairs, in namespaces of their own: both families,
+//! both sides, both hooks. That a packet was dropped is read from the kernel's
+//! counters, never from silence alone.
+
+mod namespaces {
+    pub mod world;
+
+    pub mod change;
+    pub mod daemon;
+    pub mod groups;
+    pub mod refusals;
+    pub mod rules;
+    pub mod wire;
+}

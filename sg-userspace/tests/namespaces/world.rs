@@ -1,0 +1,122 @@
+//! A client and a protected instance, and the daemon where it belongs.
+
+use std::{net::SocketAddr, path::Path, time::Duration};
+
+use sg_userspace::{
+    daemon::protocol::InterfaceView,
+    testbed::{Daemon, Net},
+};
+
+pub const BIN: &str = env!("CARGO_BIN_EXE_sgd");
+
+/// Directory of `sgd` and `sgctl`.
+pub fn bin() -> &'static Path {
+    Path::new(BIN).parent().unwrap()
+}
+
+/// Whether these tests can run: as root, with the kernel program. If not they
+/// are skipped, unless `SG_TEST_REQUIRE` says that this is a failure.
+pub fn can_run() -> bool {
+    // SAFETY: no memory is passed.
+    let root = unsafe { libc::geteuid() } == 0;
+    let object = sg_userspace::dataplane::object::bytes().is_ok();
+    if root && object {
+        return true;
+    }
+    let why = if root { "no kernel program is built in" } else { "not root" };
+    assert!(std::env::var_os("SG_TEST_REQUIRE").is_none(), "{why}");
+    eprintln!("skipped: {why}");
+    false
+}
+
+/// Waits until something is so, up to ten seconds.
+#[track_caller]
+pub fn eventually(what: &str, mut so: impl FnMut() -> bool) {
+    for _ in 0..500 {
+        if so() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("never so: {what}");
+}
+
+pub fn to(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+/// How the instance is protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The daemon in the instance, TC.
+    HostTc,
+    /// The daemon in the instance, XDP inbound.
+    HostXdp,
+    /// The daemon on the machine that hosts it.
+    Guest,
+}
+
+pub const WAYS: [Way; 3] = [Way::HostTc, Way::HostXdp, Way::Guest];
+
+/// `client` — `router` — `instance`; the router is the host of a guest.
+pub struct World {
+    pub client: Net,
+    pub router: Net,
+    pub instance: Net,
+    pub way: Way,
+}
+
+impl World {
+    pub fn new(way: Way) -> Self {
+        let (client, router, instance) =
+            (Net::new("client").unwrap(), Net::new("router").unwrap(), Net::new("instance").unwrap());
+        for key in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+            router.sysctl(key, "1").unwrap();
+        }
+        for (device, net, four, six) in
+            [("wan", &client, "192.0.2", "2001:db8:99:"), ("tap0", &instance, "10.0.0", "2001:db8:1:")]
+        {
+            router.veth(device, net, "eth0").unwrap();
+            router.address(device, &[&format!("{four}.1/24"), &format!("{six}:1/64")]).unwrap();
+            net.address("eth0", &[&format!("{four}.10/24"), &format!("{six}:10/64")]).unwrap();
+            net.ip(&format!("route add default via {four}.1")).unwrap();
+            net.ip(&format!("-6 route add default via {six}:1")).unwrap();
+        }
+        // Other sources, for rules that tell them apart.
+        client.address("eth0", &["192.0.2.77/24", "2001:db8:99::77/64"]).unwrap();
+        Self { client, router, instance, way }
+    }
+
+    /// The device that carries the protection.
+    pub fn device(&self) -> &'static str {
+        if self.way == Way::Guest { "tap0" } else { "eth0" }
+    }
+
+    /// The daemon, running.
+    pub fn daemon(&self) -> Daemon<'_> {
+        let net = if self.way == Way::Guest { &self.router } else { &self.instance };
+        let mut daemon = Daemon::new(net, bin()).unwrap();
+        daemon.start().unwrap();
+        daemon
+    }
+
+    /// The interface's lines in a document.
+    pub fn interface(&self, groups: &str) -> String {
+        let hook = match self.way {
+            Way::HostTc => "side: host, hook: tc",
+            Way::HostXdp => "side: host, hook: xdp",
+            Way::Guest => "side: guest, private_ip_addresses: [10.0.0.10, '2001:db8:1::10']",
+        };
+        format!("network_interfaces:\n- {{device: {}, {hook}, security_group_ids: [{groups}]}}\n", self.device())
+    }
+}
+
+/// Packets under a reason.
+pub fn reason(view: &InterfaceView, direction: &str, reason: &str) -> u64 {
+    view.reasons.iter().filter(|r| r.direction == direction && r.reason == reason).map(|r| r.packets).sum()
+}
+
+/// Packets that a line of the merged view decided.
+pub fn rule(view: &InterfaceView, direction: &str, name: &str) -> u64 {
+    view.rules.iter().filter(|r| r.direction == direction && r.rule == name).map(|r| r.packets).sum()
+}
