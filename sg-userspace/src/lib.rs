@@ -6,7 +6,7 @@
 //! - [`validate`]: every problem at once, or a model
 //! - [`model`]: the validated policy, pure
 //! - [`effective`]: the merged view of an interface
-//! - [`reference`]: the evaluator of record
+//! - [`mod@reference`]: the evaluator of record
 //! - [`compiler`]: merged view to tables
 //! - [`explain`]: which rule decides a flow; [`packet`]: the packet to ask with
 //! - [`dataplane`]: to the kernel

@@ -142,7 +142,7 @@ pub struct Explain {
     /// List every reason a packet can have
     #[arg(long)]
     pub reasons: bool,
-    /// One flow: device, direction, protocol, local[:port], remote[:port] (IPv6 with port: [address]:port)
+    /// One flow: DEVICE DIRECTION PROTOCOL LOCAL REMOTE, the last two with `:port` where there are ports
     #[arg(value_name = "FLOW", num_args = 0..=5)]
     pub flow: Vec<String>,
 }
