@@ -3,7 +3,7 @@
 //! # Layout
 //! - [`setup`]: finds or installs what the kernel build needs
 //! - [`build`]: the kernel program, and the binaries with it inside
-//! - [`test`]: all test layers, counted
+//! - [`mod@test`]: all test layers, counted
 //! - [`run`]: commands, with progress
 
 mod build;
