@@ -7,13 +7,14 @@ mod maps;
 mod stages;
 
 use aya_ebpf::{
+    EbpfContext,
     bindings::{TC_ACT_SHOT, xdp_action},
     helpers::bpf_jiffies64,
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
 use sg_common::{flow::Direction, generation::flags, reason::Verdict};
-use sg_ebpf::{Stages, conntrack::Clock, packet::Packet, pipeline};
+use sg_ebpf::{Stages, conntrack::Clock, packet::Packet, pipeline, verdict::Decision};
 
 /// `TCX_NEXT`, and `TC_ACT_UNSPEC` on clsact: other programs still run.
 const NEXT: i32 = -1;
@@ -23,7 +24,7 @@ const NEXT: i32 = -1;
 pub fn sg_xdp(ctx: XdpContext) -> u32 {
     // SAFETY: the kernel hands a valid context to the program.
     let ifindex = unsafe { (*ctx.ctx).ingress_ifindex };
-    match run(&ctx::Xdp::new(ctx.ctx), &stages::Xdp(ctx.ctx), ifindex, true, 0) {
+    match run(&ctx, &ctx::Xdp::new(ctx.ctx), &stages::Xdp(ctx.ctx), ifindex, true, 0) {
         Verdict::Accept => xdp_action::XDP_PASS,
         Verdict::Drop => xdp_action::XDP_DROP,
     }
@@ -53,7 +54,7 @@ fn tc(ctx: &TcContext, ingress: bool) -> i32 {
     let skb = ctx.skb.skb;
     // SAFETY: the kernel hands a valid context to the program.
     let ifindex = unsafe { (*skb).ifindex };
-    match run(&ctx::Skb::new(skb), &stages::Skb(skb), ifindex, ingress, 1 + ingress as u32) {
+    match run(ctx, &ctx::Skb::new(skb), &stages::Skb(skb), ifindex, ingress, 1 + ingress as u32) {
         Verdict::Accept => NEXT,
         Verdict::Drop => TC_ACT_SHOT as i32,
     }
@@ -61,7 +62,14 @@ fn tc(ctx: &TcContext, ingress: bool) -> i32 {
 
 /// Finds the interface's generation, normalises the direction, judges.
 #[inline(always)]
-fn run<P: Packet, S: Stages>(packet: &P, stages: &S, ifindex: u32, ingress: bool, hook: u32) -> Verdict {
+fn run<C: EbpfContext, P: Packet, S: Stages>(
+    context: &C,
+    packet: &P,
+    stages: &S,
+    ifindex: u32,
+    ingress: bool,
+    hook: u32,
+) -> Verdict {
     let Some(generation) = lookup::generation(ifindex) else {
         return Verdict::Accept;
     };
@@ -83,7 +91,24 @@ fn run<P: Packet, S: Stages>(packet: &P, stages: &S, ifindex: u32, ingress: bool
     let scratch = unsafe { &mut *scratch };
     scratch.begin(clock, direction);
     let decision = pipeline(stages, generation, scratch);
+    trace(context, ifindex, direction, &decision);
     finish::finish(generation, config, direction, packet.len(), &decision, &scratch.keys.full)
+}
+
+/// A line for each packet, where the feature `log` asks for it.
+#[inline(always)]
+#[cfg_attr(not(feature = "log"), expect(unused_variables, reason = "free when off"))]
+fn trace<C: EbpfContext>(context: &C, ifindex: u32, direction: Direction, decision: &Decision) {
+    #[cfg(feature = "log")]
+    aya_log_ebpf::debug!(
+        context,
+        "device {} direction {} verdict {} reason {} rule {}",
+        ifindex,
+        direction as u32,
+        decision.verdict as u32,
+        u32::from(decision.reason),
+        decision.rule
+    );
 }
 
 #[cfg(not(test))]

@@ -436,6 +436,15 @@ impl<'a> Daemon<'a> {
         self.enter(|| said(Command::new(sgctl).arg("--socket").arg(socket).args(arguments)))
     }
 
+    /// Runs any command beside the daemon, with `SG_SOCKET` set.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn command(&self, program: &Path, arguments: &[&str]) -> Result<(bool, String)> {
+        let socket = self.dir.path().join("sgd.sock");
+        self.enter(|| said(Command::new(program).args(arguments).env("SG_SOCKET", socket)))
+    }
+
     /// Puts a document in force.
     ///
     /// # Errors

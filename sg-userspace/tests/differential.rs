@@ -6,88 +6,15 @@ mod support;
 use std::collections::HashMap;
 
 use proptest::prelude::*;
-use sg_common::{
-    generation::{Generation, flags},
-    reason::{Reason, Verdict},
+use sg_userspace::reference::{FlowQuery, Reference};
+use support::{
+    Random,
+    host::{Compiled, ask, compiled, outcome},
+    scale,
 };
-use sg_ebpf::{Direct, Scratch, conntrack::Clock, packet::Bytes, pipeline, verdict::Decision};
-use sg_userspace::{
-    compiler::{
-        compile,
-        host::{HostPolicy, HostTables},
-    },
-    effective::{Origin, PolicyKey},
-    model::{Instance, Model, Side},
-    packet::first_packet,
-    reference::{FlowQuery, Outcome, Reference},
-};
-use support::{Random, scale};
 
 /// Flows asked of each document.
 const FLOWS: usize = 100;
-
-struct Compiled {
-    tables: HostTables,
-    origins: Vec<Origin>,
-    generation: Generation,
-}
-
-fn compiled(model: &Model, instances: &[Instance], instance: usize) -> Compiled {
-    let interface = &model.interfaces[instances[instance].interface];
-    let mut origins = Vec::new();
-    let tables = compile(model, instances, &PolicyKey::of(interface), |origin| {
-        origins.push(origin);
-        origins.len() as u32
-    })
-    .unwrap();
-    let mut generation = empty_generation();
-    if interface.side == Side::Guest {
-        generation.flags |= flags::GUEST;
-    }
-    if interface.source_check {
-        generation.flags |= flags::SOURCE_CHECK;
-    }
-    let own = instances[instance].addresses.iter().map(|a| (*a).into()).collect();
-    Compiled { tables: HostTables { policy: HostPolicy::new(&tables), own }, origins, generation }
-}
-
-fn empty_generation() -> Generation {
-    Generation {
-        deadline: 0,
-        policy: 0,
-        epoch: 1,
-        previous: 0,
-        shadow: 0,
-        zone: 1,
-        slot: 0,
-        flags: 0,
-        drain_until: 0,
-        tcp_established: 910,
-        udp: 30,
-        tcp_closed: 3,
-        on_change: 0,
-        mac: [0; 6],
-        policy_class: 0,
-    }
-}
-
-fn ask(compiled: &Compiled, q: &FlowQuery) -> Decision {
-    let frame = first_packet(q, [2, 0, 0, 0, 0, 1]);
-    let mut scratch = Scratch::default();
-    scratch.begin(Clock { now: 1000, hz: 250 }, q.direction);
-    let packet = Bytes::new(&frame);
-    pipeline(&Direct { packet: &packet, tables: &compiled.tables }, &compiled.generation, &mut scratch)
-}
-
-fn outcome(compiled: &Compiled, d: &Decision) -> Outcome {
-    let reason = Reason::from_u8(d.reason).unwrap();
-    let (group, rule) = match d.rule.checked_sub(1).map(|i| compiled.origins[i as usize]) {
-        Some(Origin::Rule(g, r)) => (Some(g), Some(r)),
-        Some(Origin::IntraGroup(g)) => (Some(g), None),
-        _ => (None, None),
-    };
-    Outcome { verdict: if d.is_accept() { Verdict::Accept } else { Verdict::Drop }, reason, group, rule }
-}
 
 fn agree(seed: u64) {
     let mut r = Random::new(seed);

@@ -9,11 +9,12 @@ use crate::{
     setup::setup,
 };
 
-/// Builds the kernel program; returns the object's path.
+/// Builds the kernel program; returns the object's path. With `log` it says a
+/// line for each packet, which `sgd` prints at `log = "debug"`.
 ///
 /// # Errors
 /// What is missing, or what the compiler says.
-pub fn ebpf() -> Result<PathBuf> {
+pub fn ebpf(log: bool) -> Result<PathBuf> {
     let tools = setup()?;
     step("building the kernel program");
     let endian = if cfg!(target_endian = "little") { "bpfel" } else { "bpfeb" };
@@ -41,6 +42,9 @@ pub fn ebpf() -> Result<PathBuf> {
         .env_remove("RUSTUP_TOOLCHAIN")
         // `-Zbuild-std` is unstable; Debian's compiler is a stable one.
         .env("RUSTC_BOOTSTRAP", "1");
+    if log {
+        command.args(["--features", "log"]);
+    }
     run(&mut command)?;
     let built = dir.join(&triple).join("release/sg");
     let object = target().join("sg-ebpf.o");
@@ -67,8 +71,8 @@ fn copy(from: &PathBuf, to: &PathBuf) -> Result<()> {
 ///
 /// # Errors
 /// What the compiler says.
-pub fn binaries(release: bool) -> Result<PathBuf> {
-    let object = ebpf()?;
+pub fn binaries(release: bool, log: bool) -> Result<PathBuf> {
+    let object = ebpf(log)?;
     step("building sgd and sgctl");
     let mut command = cargo();
     command.args(["build", "--package", "sg-userspace", "--bins"]).env("SG_EBPF_OBJECT", &object);

@@ -12,7 +12,7 @@ use crate::{
 /// # Errors
 /// What could not be built, or a row that was not as expected.
 pub fn demo() -> Result<()> {
-    let dir = binaries(false)?;
+    let dir = binaries(false, false)?;
     step("security groups on real traffic, in namespaces of their own");
     let mut command =
         as_root(dir.join("sg-demo")).context("the demo makes network namespaces, which needs root or sudo")?;

@@ -27,12 +27,19 @@ enum Task {
     /// Find or install what the kernel build, the tests and the demo need
     Setup,
     /// Build the kernel program
-    BuildEbpf,
+    BuildEbpf {
+        /// With a debug line for each packet
+        #[arg(long)]
+        log: bool,
+    },
     /// Build sgd and sgctl, the kernel program inside
     Build {
         /// With optimisations
         #[arg(long)]
         release: bool,
+        /// With a debug line for each packet
+        #[arg(long)]
+        log: bool,
     },
     /// Show security groups on real traffic, in namespaces of its own
     Demo,
@@ -47,9 +54,9 @@ enum Task {
 fn main() -> Result<()> {
     match Arguments::parse().task {
         Task::Setup => setup::setup().map(drop),
-        Task::BuildEbpf => build::ebpf().map(|object| println!("built {}", object.display())),
-        Task::Build { release } => {
-            build::binaries(release).map(|dir| println!("built {}/sgd and sgctl", dir.display()))
+        Task::BuildEbpf { log } => build::ebpf(log).map(|object| println!("built {}", object.display())),
+        Task::Build { release, log } => {
+            build::binaries(release, log).map(|dir| println!("built {}/sgd and sgctl", dir.display()))
         }
         Task::Demo => demo::demo(),
         Task::Test => test::test(1),

@@ -69,7 +69,7 @@ fn layer(arguments: &[&str], root: bool, object: &std::path::Path, scale: u32) -
 /// # Errors
 /// A test that failed, a layer that could not run.
 pub fn test(scale: u32) -> Result<()> {
-    let object = build::ebpf();
+    let object = build::ebpf(false);
     let rooted = is_root() || output_of(Command::new("sudo").args(["-n", "true"])).is_some();
     let mut lines = Vec::new();
     let mut bad = 0;

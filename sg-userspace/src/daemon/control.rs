@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use sg_common::flow::Direction;
 
 use super::{
-    config::Config,
+    config::{Config, Level},
     documents::{self, Change},
     log,
     protocol::{Action, File, Planned, Reply, Session},
@@ -63,25 +63,30 @@ impl Control {
         let engine = Engine::open(&config.pin_root, state.counters.clone())?;
         let mut control =
             Self { config, store, state, model, engine, machine: Machine::default(), last: Report::default() };
-        control.look(machine, true);
+        let _ = control.look(machine, true);
         Ok(control)
     }
 
-    /// The machine changed: follow it.
-    pub fn look(&mut self, machine: Machine, forced: bool) {
+    /// The machine changed: follow it. True when the kernel had to be changed.
+    pub fn look(&mut self, machine: Machine, forced: bool) -> bool {
         if machine == self.machine && !forced {
-            return;
+            return false;
         }
         self.machine = machine;
         match self.engine.enforce(&self.model, &self.machine, OnChange::Cut) {
             Ok(report) => {
                 self.tell(&report);
+                let changed = !report.is_nothing();
                 self.last = report;
                 if let Err(e) = self.keep_counters() {
                     log::error!("{e}");
                 }
+                changed
             }
-            Err(e) => log::error!("cannot follow a change of the network: {e}"),
+            Err(e) => {
+                log::error!("cannot follow a change of the network: {e}");
+                true
+            }
         }
     }
 
@@ -109,6 +114,11 @@ impl Control {
         for device in report.absent.iter().filter(|d| !self.last.absent.contains(d)) {
             log::info!("{device} is named but not here; it will be protected when it appears");
         }
+    }
+
+    /// The kernel program's debug lines; `None` unless it was built with them.
+    pub fn debug_lines(&mut self) -> Option<aya_log::EbpfLogger<&'static dyn ::log::Log>> {
+        (self.config.log == Level::Debug).then(|| self.engine.debug_lines()).flatten()
     }
 
     /// Deletes flows that expired long ago.

@@ -33,6 +33,30 @@ pub fn line(level: Level, text: fmt::Arguments<'_>) {
     }
 }
 
+/// The kernel program's debug lines come by the `log` crate.
+#[derive(Debug)]
+struct Bridge;
+
+impl log::Log for Bridge {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+    fn log(&self, record: &log::Record<'_>) {
+        if record.target().starts_with("sg") {
+            line(Level::Debug, format_args!("kernel: {}", record.args()));
+        }
+    }
+    fn flush(&self) {}
+}
+
+/// Lets debug lines of the kernel program through.
+pub fn bridge() {
+    // Already set only by ourselves.
+    if log::set_logger(&Bridge).is_ok() {
+        log::set_max_level(log::LevelFilter::Debug);
+    }
+}
+
 /// Says what failed.
 macro_rules! error {
     ($($t:tt)*) => { $crate::daemon::log::line($crate::daemon::config::Level::Error, format_args!($($t)*)) };

@@ -1,6 +1,6 @@
 //! rtnetlink: what devices and addresses there are, and word when that changes.
 
-use std::{collections::HashMap, io, net::IpAddr};
+use std::{collections::HashMap, io, net::IpAddr, time::Instant};
 
 use futures_util::{StreamExt, TryStreamExt};
 use rtnetlink::{
@@ -18,8 +18,8 @@ use crate::dataplane::machine::{Device, Machine};
 #[derive(Debug)]
 pub struct Network {
     handle: Handle,
-    /// One message for any number of changes.
-    pub changes: mpsc::Receiver<()>,
+    /// One message for any number of changes: when the first of them was heard of.
+    pub changes: mpsc::Receiver<Instant>,
 }
 
 impl Network {
@@ -38,7 +38,7 @@ impl Network {
         tokio::spawn(async move {
             while messages.next().await.is_some() {
                 // A full channel has a message that stands for this one, too.
-                let _ = sender.try_send(());
+                let _ = sender.try_send(Instant::now());
             }
         });
         Ok(Self { handle, changes })

@@ -168,6 +168,15 @@ async fn converse(stream: UnixStream, jobs: mpsc::Sender<Job>) -> Result<()> {
     Ok(())
 }
 
+/// Prints the kernel program's debug lines, ten times a second.
+async fn debug_lines(mut lines: aya_log::EbpfLogger<&'static dyn ::log::Log>) {
+    let mut timer = tokio::time::interval(Duration::from_millis(100));
+    loop {
+        timer.tick().await;
+        lines.flush();
+    }
+}
+
 async fn serve(config: Config) -> Result<()> {
     let listener = listen(&config).await?;
     let socket = config.socket.clone();
@@ -175,6 +184,11 @@ async fn serve(config: Config) -> Result<()> {
     let mut network = Network::watch().context("cannot watch the network")?;
     let machine = network.machine().await.context("cannot list devices")?;
     let mut control = Control::start(config, Box::new(store), machine)?;
+    // Whoever asks for lines gets the logger of that moment.
+    log::bridge();
+    if let Some(lines) = control.debug_lines() {
+        tokio::spawn(debug_lines(lines));
+    }
     let (sender, mut jobs) = mpsc::channel::<Job>(16);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -187,8 +201,12 @@ async fn serve(config: Config) -> Result<()> {
             biased;
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            Some(()) = network.changes.recv() => match network.machine().await {
-                Ok(machine) => control.look(machine, false),
+            Some(heard) = network.changes.recv() => match network.machine().await {
+                Ok(machine) => {
+                    if control.look(machine, false) {
+                        log::info!("followed a change of the network within {} us", heard.elapsed().as_micros());
+                    }
+                }
                 Err(e) => log::error!("cannot list devices: {e}"),
             },
             Some((action, reply)) = jobs.recv() => {
@@ -209,7 +227,7 @@ async fn serve(config: Config) -> Result<()> {
             _ = timer.tick() => {
                 control.sweep();
                 if let Ok(machine) = network.machine().await {
-                    control.look(machine, false);
+                    let _ = control.look(machine, false);
                 }
             }
         }

@@ -226,6 +226,11 @@ impl Engine {
         self.hz
     }
 
+    /// The program's debug lines; `None` unless it was built with them.
+    pub fn debug_lines(&mut self) -> Option<aya_log::EbpfLogger<&'static dyn log::Log>> {
+        aya_log::EbpfLogger::init(&mut self.object.ebpf).ok()
+    }
+
     /// The program's clock.
     ///
     /// # Errors

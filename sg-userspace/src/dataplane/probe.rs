@@ -122,6 +122,20 @@ impl Probe {
         Ok(probe)
     }
 
+    /// Instructions that the verifier walked, by program.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn verified_instructions(&mut self) -> Result<Vec<(&'static str, u32)>, ProbeError> {
+        let unknown = |_| ProbeError::Silent;
+        let mut counts =
+            vec![(maps::PROG_XDP, self.object.xdp()?.info().map_err(unknown)?.verified_instruction_count())];
+        for name in [maps::PROG_TC_IN, maps::PROG_TC_OUT] {
+            counts.push((name, self.object.tc(name)?.info().map_err(unknown)?.verified_instruction_count()));
+        }
+        Ok(counts.into_iter().map(|(name, n)| (name, n.unwrap_or(0))).collect())
+    }
+
     /// Adds jiffies to the program's clock.
     ///
     /// # Errors

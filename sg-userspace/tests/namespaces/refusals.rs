@@ -96,10 +96,50 @@ fn the_daemon_says_what_it_lacks() {
     assert!(!done && e.contains("is damaged"), "{e}");
     std::fs::remove_file(daemon.dir().join("state/state.json")).unwrap();
     let config = std::fs::read_to_string(daemon.dir().join("sgd.toml")).unwrap();
+    let other = daemon.dir().join("bpf/sg/v99");
+    daemon.command("mkdir".as_ref(), &["-p", &other.to_string_lossy()]).unwrap();
+    let (done, e) = daemon.sgd(&[]).unwrap();
+    assert!(!done && e.contains("holds the pins of ABI 99, this daemon speaks ABI 1"), "{e}");
     std::fs::write(daemon.dir().join("sgd.toml"), config.replace("bpf/sg", "state")).unwrap();
     let (done, e) = daemon.sgd(&[]).unwrap();
     assert!(!done && e.contains("is not on a BPF file system"), "{e}");
     std::fs::write(daemon.dir().join("sgd.toml"), "colour = 'red'\n").unwrap();
     let (done, e) = daemon.sgd(&["check"]).unwrap();
     assert!(!done && e.contains("unknown field `colour`"), "{e}");
+}
+
+/// A shell called `sshd` holds a connection, and runs `sgctl` as its child.
+#[test]
+fn the_callers_own_connection_is_not_cut_unasked() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::HostTc);
+    world.client.tcp_server(7000).unwrap();
+    let daemon = world.daemon();
+    let file = |name: &str, rule: &str| {
+        let path = daemon.dir().join(name);
+        let group = "security_groups:\n- security_group_name: g\n  permissions:";
+        std::fs::write(&path, format!("{group} [{rule}]\n{}", world.interface("g"))).unwrap();
+        path.to_string_lossy().into_owned()
+    };
+    let closed = file("closed.yaml", "");
+    let open =
+        file("open.yaml", "{direction: ingress, ip_protocol: tcp, port_range: 1/65535, source_cidr_ip: 192.0.2.10}");
+    let sshd = daemon.dir().join("sshd");
+    std::fs::copy("/bin/bash", &sshd).unwrap();
+    let sgctl = bin().join("sgctl");
+    let under_sshd = |arguments: &str| {
+        let script = format!("exec 3<>/dev/tcp/192.0.2.10/7000; {} {arguments}; exit $?", sgctl.display());
+        daemon.command(&sshd, &["-c", &script]).unwrap()
+    };
+    let (done, text) = under_sshd(&format!("plan -f {closed}"));
+    assert!(done && text.contains("YOUR OWN SSH CONNECTION would be dropped (reason: default)"), "{text}");
+    let (done, text) = under_sshd(&format!("apply -f {closed}"));
+    assert!(!done && text.contains("drop your own SSH connection") && text.contains("nothing was changed"), "{text}");
+    assert!(daemon.interface("eth0").is_err(), "nothing was changed");
+    let (done, text) = under_sshd(&format!("apply -f {open}"));
+    assert!(done, "{text}");
+    let (done, text) = under_sshd(&format!("apply -f {closed} --yes"));
+    assert!(done, "{text}");
 }

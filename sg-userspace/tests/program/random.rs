@@ -1,9 +1,8 @@
-//! Random documents and flows: kernel == reference. That the pipeline on the
-//! host agrees, too, is the differential test's business.
+//! Random documents and flows: kernel == host pipeline == reference.
 
 use sg_userspace::reference::Reference;
 
-use crate::support::{self, Random, kernel::probe, scale};
+use crate::support::{self, Random, host, kernel::probe, scale};
 
 const FLOWS: usize = 300;
 
@@ -17,11 +16,29 @@ fn the_kernel_agrees_with_the_reference() {
         let instances = model.declared_instances();
         let reference = Reference::new(&model, &instances);
         let flows: Vec<_> = (0..FLOWS).map(|_| support::flow(&mut r, &instances)).collect();
+        let compiled: Vec<_> = (0..instances.len()).map(|i| host::compiled(&model, &instances, i)).collect();
         for xdp in [false, true] {
             let outcomes = probe.judge(&model, &instances, &flows, xdp).unwrap();
             for ((instance, q), got) in flows.iter().zip(outcomes) {
                 assert_eq!(got, reference.judge(*instance, q), "seed {seed}, xdp {xdp}, {instance}, {q:?}\n{text}");
+                let on_host = &compiled[*instance];
+                assert_eq!(
+                    got,
+                    host::outcome(on_host, &host::ask(on_host, q)),
+                    "seed {seed}, {instance}, {q:?}\n{text}"
+                );
             }
         }
+    }
+}
+
+/// The verifier walks at most a million instructions; room is left for older
+/// kernels that prune less well.
+#[test]
+fn the_verifier_has_room_to_spare() {
+    let Some(mut probe) = probe() else { return };
+    for (name, instructions) in probe.verified_instructions().unwrap() {
+        eprintln!("{name}: {instructions} instructions verified");
+        assert!(instructions > 0 && instructions < 250_000, "{name}: {instructions}");
     }
 }

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 pub mod frames;
+pub mod host;
 pub mod kernel;
 
 use std::net::IpAddr;
