@@ -1,13 +1,15 @@
 //! The daemon `sgd`.
 //!
 //! # Layout
-//! - [`config`]: what an administrator sets; [`log`]: lines for journald
+//! - [`config`]: what an administrator sets; [`capabilities`]: what it may do
+//! - [`log`]: lines for journald
 //! - [`store`]: the last good state
 //! - [`documents`]: whose object is whose, and what a change does
 //! - [`control`]: the one writer; [`views`]: what is in force, for listings
 //! - [`network`]: devices and addresses, watched
 //! - [`protocol`]: what is said over the socket; [`server`]: the daemon itself
 
+pub mod capabilities;
 pub mod config;
 pub mod control;
 pub mod documents;

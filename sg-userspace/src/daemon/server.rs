@@ -19,6 +19,7 @@ use tokio::{
 };
 
 use super::{
+    capabilities,
     config::{self, Config},
     control::Control,
     log,
@@ -178,6 +179,10 @@ async fn debug_lines(mut lines: aya_log::EbpfLogger<&'static dyn ::log::Log>) {
 }
 
 async fn serve(config: Config) -> Result<()> {
+    let missing = capabilities::missing();
+    if !missing.is_empty() {
+        bail!("sgd lacks {}: run it as root, or give it with AmbientCapabilities= in its unit", missing.join(", "));
+    }
     let listener = listen(&config).await?;
     let socket = config.socket.clone();
     let store = FileStore::open(&config.state_dir)?;
