@@ -7,7 +7,7 @@
 //! - [`machine`]: devices and addresses, as data
 //! - [`policies`]: compiled tables to inner maps
 //! - [`attach`]: programs to devices
-//! - [`engine`]: makes the kernel agree with the model
+//! - [`engine`]: makes the kernel agree with the model; [`report`]: what that did
 //! - [`flows`]: live flows
 //! - [`probe`]: the program on packets of ours, attached to nothing
 
@@ -20,4 +20,5 @@ pub mod object;
 pub mod pins;
 pub mod policies;
 pub mod probe;
+pub mod report;
 pub mod sys;

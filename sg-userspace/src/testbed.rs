@@ -352,6 +352,16 @@ impl<'a> Daemon<'a> {
         Ok(Self { net, dir, mounts, sgd: bin.join("sgd"), sgctl: bin.join("sgctl"), child: None })
     }
 
+    /// Adds a line to the head of its configuration.
+    ///
+    /// # Errors
+    /// The file is gone.
+    pub fn configure(&self, line: &str) -> Result<()> {
+        let file = self.dir.path().join("sgd.toml");
+        let text = std::fs::read_to_string(&file)?;
+        Ok(std::fs::write(&file, format!("{line}\n{text}"))?)
+    }
+
     /// The daemon's directory: `sgd.toml`, `sgd.log`, `state`.
     pub fn dir(&self) -> &Path {
         self.dir.path()

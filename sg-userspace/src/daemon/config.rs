@@ -24,6 +24,8 @@ pub struct Config {
     pub socket_group: Option<String>,
     /// Directory on a BPF file system.
     pub pin_root: PathBuf,
+    /// TCX where the kernel has it; else clsact.
+    pub tcx: bool,
     /// Directory of the state file.
     pub state_dir: PathBuf,
     /// `error`, `warn`, `info` or `debug`.
@@ -75,6 +77,7 @@ impl Default for Config {
             socket: DEFAULT_SOCKET.into(),
             socket_group: None,
             pin_root: "/sys/fs/bpf/sg".into(),
+            tcx: true,
             state_dir: "/var/lib/sg".into(),
             log: Level::Info,
             quotas: QuotaConfig::default(),

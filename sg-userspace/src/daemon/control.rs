@@ -60,7 +60,7 @@ impl Control {
         let state = store.load()?;
         let whole = state.documents.iter().map(documents::restore).collect::<Result<Vec<_>, _>>()?;
         let model = validate(&documents::merge(&whole), &config.quotas())?;
-        let engine = Engine::open(&config.pin_root, state.counters.clone())?;
+        let engine = Engine::open(&config.pin_root, config.tcx, &machine, state.counters.clone())?;
         let mut control =
             Self { config, store, state, model, engine, machine: Machine::default(), last: Report::default() };
         let _ = control.look(machine, true);

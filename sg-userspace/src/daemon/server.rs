@@ -149,12 +149,16 @@ async fn listen(config: &Config) -> Result<UnixListener> {
     Ok(listener)
 }
 
+/// How long a caller may take to say what it wants.
+const CALLER_PATIENCE: Duration = Duration::from_secs(10);
+
 type Job = (Action, oneshot::Sender<Reply>);
 
 async fn converse(stream: UnixStream, jobs: mpsc::Sender<Job>) -> Result<()> {
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
-    BufReader::new(read.take(MAX_REQUEST)).read_line(&mut line).await?;
+    let mut reader = BufReader::new(read.take(MAX_REQUEST));
+    tokio::time::timeout(CALLER_PATIENCE, reader.read_line(&mut line)).await.context("it said nothing")??;
     let reply = match serde_json::from_str::<Action>(&line) {
         Ok(action) => {
             let (sender, receiver) = oneshot::channel();

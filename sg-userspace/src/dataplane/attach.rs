@@ -101,21 +101,35 @@ fn failed(device: &Device, ingress: bool) -> impl Fn(anyhow::Error) -> AttachErr
     move |error| AttachError::Kernel { device: device.clone(), direction, error }
 }
 
+/// Removes a pin, if it is there.
+fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
 fn keep(link: FdLink, path: &Path) -> Result<(), AttachError> {
     let pin = |error: &dyn std::fmt::Display| AttachError::Pin { path: path.into(), error: error.to_string() };
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(pin(&e)),
-        _ => {}
-    }
+    remove(path).map_err(|e| pin(&e))?;
     link.pin(path).map(drop).map_err(|e| pin(&e))
 }
 
+/// How links are made and kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Links<'a> {
+    /// Directory of their pins.
+    pub dir: &'a Path,
+    /// Whether TCX is tried before clsact.
+    pub tcx: bool,
+}
+
 /// Attaches both directions; a device that already has our links gets the
-/// new program in them. `links` is the directory of pins.
+/// new program in them.
 ///
 /// # Errors
 /// The device keeps whatever it had.
-pub fn attach(object: &mut Object, device: &Device, hook: Hook, links: &Path) -> Result<[Place; 2], AttachError> {
+pub fn attach(object: &mut Object, device: &Device, hook: Hook, links: Links<'_>) -> Result<[Place; 2], AttachError> {
     let out = attach_tc(object, device, false, links)?;
     let wanted = match hook {
         Hook::Tc => None,
@@ -125,7 +139,7 @@ pub fn attach(object: &mut Object, device: &Device, hook: Hook, links: &Path) ->
     };
     let ingress = match wanted {
         None => attach_tc(object, device, true, links)?,
-        Some(asked) => match attach_xdp(object, device, asked, links) {
+        Some(asked) => match attach_xdp(object, device, asked, links.dir) {
             Ok(place) => place,
             Err(_) if !asked => attach_tc(object, device, true, links)?,
             Err(e) => return Err(e),
@@ -134,11 +148,17 @@ pub fn attach(object: &mut Object, device: &Device, hook: Hook, links: &Path) ->
     Ok([ingress, out])
 }
 
-fn attach_tc(object: &mut Object, device: &Device, ingress: bool, links: &Path) -> Result<Place, AttachError> {
+fn attach_tc(object: &mut Object, device: &Device, ingress: bool, links: Links<'_>) -> Result<Place, AttachError> {
     let (name, kind) =
         if ingress { (maps::PROG_TC_IN, TcAttachType::Ingress) } else { (maps::PROG_TC_OUT, TcAttachType::Egress) };
     let fail = failed(device, ingress);
-    let path = pin_path(links, device.index, ingress);
+    let path = pin_path(links.dir, device.index, ingress);
+    if !links.tcx {
+        let place = attach_clsact(object, device, name, kind).map_err(&fail)?;
+        // Not judged twice: the filter is there, a link of before may go.
+        remove(&path).map_err(|e| fail(e.into()))?;
+        return Ok(place);
+    }
     let program = object.tc(name)?;
     if let Ok(old) = PinnedLink::from_pin(&path) {
         let adopted =
@@ -156,6 +176,8 @@ fn attach_tc(object: &mut Object, device: &Device, ingress: bool, links: &Path) 
             let link = program.take_link(id).map_err(|e| fail(e.into()))?;
             let link = FdLink::try_from(link).map_err(|e| fail(e.into()))?;
             keep(link, &path)?;
+            // A filter of before, if there is one, would judge a second time.
+            let _ = tc::qdisc_detach_program(&device.name, kind, name);
             Ok(Place::Tcx)
         }
         Err(ProgramError::SyscallError(e)) if matches!(e.io_error.raw_os_error(), Some(libc::EINVAL)) => {
@@ -226,10 +248,7 @@ fn attach_xdp(object: &mut Object, device: &Device, generic: bool, links: &Path)
 /// A pin that cannot be removed.
 pub fn detach(links: &Path, index: u32, name: Option<&str>) -> io::Result<()> {
     for ingress in [false, true] {
-        match std::fs::remove_file(pin_path(links, index, ingress)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
+        remove(&pin_path(links, index, ingress))?;
     }
     if let Some(name) = name {
         // Not there on a device with TCX.

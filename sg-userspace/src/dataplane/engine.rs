@@ -19,8 +19,9 @@ use sg_common::{
 };
 use thiserror::Error;
 
+pub use super::report::{OnChange, Report};
 use super::{
-    attach::{self, AttachError, Place},
+    attach::{self, AttachError, Links, Place},
     machine::{Machine, Resolved},
     object::{self, Object, ObjectError},
     pins::{PinError, Pins},
@@ -93,50 +94,14 @@ pub struct Bound {
     hook: Hook,
 }
 
-/// What a change did.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Report {
-    /// Devices newly protected.
-    pub bound: Vec<String>,
-    /// Devices no longer protected.
-    pub unbound: Vec<String>,
-    /// Devices that enforce something new.
-    pub changed: Vec<String>,
-    /// Devices named in the document that are not here (yet).
-    pub absent: Vec<String>,
-    /// Devices that can not be protected, and why.
-    pub refused: Vec<String>,
-    /// Policies written.
-    pub policies: usize,
-}
-
-impl Report {
-    /// Whether anything was written.
-    pub fn is_nothing(&self) -> bool {
-        self.bound.is_empty() && self.unbound.is_empty() && self.changed.is_empty() && self.policies == 0
-    }
-}
-
-/// How live flows take a change.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnChange {
-    /// What the new rules deny is cut.
-    #[default]
-    Cut,
-    /// What lives may live on.
-    Keep,
-    /// What lives may live on for some seconds.
-    Drain(u32),
-}
-
 /// Everything in the kernel.
 pub struct Engine {
     object: Object,
     pins: Pins,
+    tcx: bool,
     hz: u32,
     bound: BTreeMap<u32, Bound>,
-    policies: BTreeMap<u32, (PolicyKey, Tables)>,
+    policies: BTreeMap<u32, Tables>,
     /// Policy indices of an earlier daemon, until nothing uses them.
     foreign: BTreeSet<u32>,
     counters: HashMap<String, u32>,
@@ -145,12 +110,18 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Loads the program, or takes over what an earlier daemon left. `counters`
-    /// are the rule counters by identity, as they were saved.
+    /// Loads the program, or takes over what an earlier daemon left on the
+    /// devices of this machine. `counters` are the rule counters by identity, as
+    /// they were saved; without `tcx`, clsact is used even where TCX is there.
     ///
     /// # Errors
     /// No rights, no program, no bpffs, pins of another version.
-    pub fn open(pin_root: &Path, counters: HashMap<String, u32>) -> Result<Self, EngineError> {
+    pub fn open(
+        pin_root: &Path,
+        tcx: bool,
+        machine: &Machine,
+        counters: HashMap<String, u32>,
+    ) -> Result<Self, EngineError> {
         let pins = Pins::open(pin_root)?;
         let mut object = object::load(&object::bytes()?, Some(&pins.dir))?;
         let hz = object.ticks_per_second().map_err(kernel("read the kernel's clock"))?;
@@ -163,6 +134,7 @@ impl Engine {
         let mut engine = Self {
             object,
             pins,
+            tcx,
             hz,
             bound: BTreeMap::new(),
             policies: BTreeMap::new(),
@@ -171,12 +143,12 @@ impl Engine {
             epoch: 0,
             zone: 0,
         };
-        engine.adopt().map_err(kernel("read what is in force"))?;
+        engine.adopt(machine).map_err(kernel("read what is in force"))?;
         Ok(engine)
     }
 
     /// Reads what an earlier daemon left in force.
-    fn adopt(&mut self) -> io::Result<()> {
+    fn adopt(&mut self, machine: &Machine) -> io::Result<()> {
         for record in 1..MAX_GENERATIONS {
             if let Some(g) = self.object.maps.generations.get(&record)? {
                 self.epoch = self.epoch.max(g.epoch);
@@ -184,7 +156,10 @@ impl Engine {
             }
         }
         let own_keys = self.object.maps.own.keys()?;
-        for index in attach::pinned(&self.pins.links) {
+        // A clsact filter has no pin; a device that is gone may still have one.
+        let mut indices: BTreeSet<u32> = machine.devices.iter().map(|d| d.index).filter(|i| *i < MAX_IFINDEX).collect();
+        indices.extend(attach::pinned(&self.pins.links));
+        for index in indices {
             let Some(record) = self.object.maps.ifaces.get(&index)?.filter(|r| *r != 0) else { continue };
             let Some(generation) = self.object.maps.generations.get(&(record as u32))? else { continue };
             let own = own_keys.iter().filter(|k| k.zone == generation.zone).map(|k| k.addr.into()).collect();
@@ -329,6 +304,8 @@ impl Engine {
         report: &mut Report,
     ) -> Result<Option<EngineError>, EngineError> {
         let mut failure = None;
+        let dir = self.pins.links.clone();
+        let links = Links { dir: &dir, tcx: self.tcx };
         for binding in &resolved.bindings {
             let (device, instance) = (&binding.device, &resolved.instances[binding.instance]);
             let hook = model.interfaces[instance.interface].hook;
@@ -363,7 +340,7 @@ impl Engine {
                 };
                 self.bound.insert(device.index, bound);
             }
-            match attach::attach(&mut self.object, device, hook, &self.pins.links) {
+            match attach::attach(&mut self.object, device, hook, links) {
                 Ok(places) => {
                     if let Some(bound) = self.bound.get_mut(&device.index) {
                         bound.places = Some(places);
@@ -388,9 +365,8 @@ impl Engine {
     ) -> Result<HashMap<PolicyKey, (u32, u32)>, EngineError> {
         let mut indices = HashMap::new();
         for (key, tables) in compiled {
-            let same = self.policies.iter().find(|(_, (k, t))| {
-                *k == key && t.flat == tables.flat && t.hosts == tables.hosts && t.prefixes == tables.prefixes
-            });
+            let equal = |t: &Tables| t.flat == tables.flat && t.hosts == tables.hosts && t.prefixes == tables.prefixes;
+            let same = self.policies.iter().find(|(_, t)| equal(t));
             let class = tables.size_class() as u32;
             if let Some((&index, _)) = same {
                 indices.insert(key, (index, class));
@@ -399,7 +375,7 @@ impl Engine {
             let free = |i: &u32| !self.policies.contains_key(i) && !self.foreign.contains(i);
             let index = (0..MAX_POLICIES).find(free).ok_or(PolicyError::Full)?;
             policies::install(&self.object.maps, index, &tables)?;
-            self.policies.insert(index, (key.clone(), tables));
+            self.policies.insert(index, tables);
             indices.insert(key, (index, class));
             report.policies += 1;
         }

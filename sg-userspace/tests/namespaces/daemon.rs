@@ -67,12 +67,42 @@ fn killed_and_restarted_on_the_host_side() {
     survives(Way::HostTc);
 }
 #[test]
+fn killed_and_restarted_at_clsact() {
+    survives(Way::HostClsact);
+}
+#[test]
 fn killed_and_restarted_at_xdp() {
     survives(Way::HostXdp);
 }
 #[test]
 fn killed_and_restarted_on_the_guest_side() {
     survives(Way::Guest);
+}
+
+#[test]
+fn a_change_of_hooks_judges_no_packet_twice() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::HostTc);
+    world.instance.tcp_server(80).unwrap();
+    let mut daemon = world.daemon();
+    daemon.apply(&policy(&world), &[]).unwrap();
+    let original = std::fs::read_to_string(daemon.dir().join("sgd.toml")).unwrap();
+    for (line, hooks) in [("tcx = false", "clsact"), ("tcx = true", "tcx")] {
+        daemon.stop(libc::SIGTERM).unwrap();
+        std::fs::write(daemon.dir().join("sgd.toml"), &original).unwrap();
+        daemon.configure(line).unwrap();
+        daemon.start().unwrap();
+        assert_eq!(daemon.interface("eth0").unwrap().status.hooks, [hooks, hooks]);
+        let before = rule(&daemon.interface("eth0").unwrap(), "ingress", "g[0]");
+        let established = reason(&daemon.interface("eth0").unwrap(), "ingress", "established");
+        assert!(world.client.tcp(to("10.0.0.10:80")).unwrap());
+        let view = daemon.interface("eth0").unwrap();
+        assert_eq!(rule(&view, "ingress", "g[0]"), before + 1);
+        // ACK, data, ACK, FIN, ACK: twice that if each were judged twice.
+        assert!(reason(&view, "ingress", "established") - established < 8, "{:?}", view.reasons);
+    }
 }
 
 #[test]

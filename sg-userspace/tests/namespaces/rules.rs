@@ -120,8 +120,12 @@ fn every_kind(way: Way) {
     let view = b.daemon.interface(world.device()).unwrap();
     assert!(reason(&view, "ingress", "fragment") > 0, "{:?}", view.reasons);
     assert_eq!(reason(&view, "ingress", "fragment_unseen"), 0);
-    let hook = &view.status.hooks[0];
-    assert_eq!(hook.starts_with("xdp"), way == Way::HostXdp, "{hook}");
+    let wanted = match way {
+        Way::HostTc | Way::Guest => ["tcx", "tcx"],
+        Way::HostClsact => ["clsact", "clsact"],
+        Way::HostXdp => ["xdp", "tcx"],
+    };
+    assert_eq!(view.status.hooks, wanted);
 }
 
 #[test]
@@ -137,4 +141,9 @@ fn every_kind_on_the_host_side_at_xdp() {
 #[test]
 fn every_kind_on_the_guest_side() {
     every_kind(Way::Guest);
+}
+
+#[test]
+fn every_kind_on_the_host_side_at_clsact() {
+    every_kind(Way::HostClsact);
 }

@@ -50,13 +50,15 @@ pub fn to(text: &str) -> SocketAddr {
 pub enum Way {
     /// The daemon in the instance, TC.
     HostTc,
+    /// The daemon in the instance, at a clsact qdisc.
+    HostClsact,
     /// The daemon in the instance, XDP inbound.
     HostXdp,
     /// The daemon on the machine that hosts it.
     Guest,
 }
 
-pub const WAYS: [Way; 3] = [Way::HostTc, Way::HostXdp, Way::Guest];
+pub const WAYS: [Way; 4] = [Way::HostTc, Way::HostClsact, Way::HostXdp, Way::Guest];
 
 /// `client` — `router` — `instance`; the router is the host of a guest.
 pub struct World {
@@ -96,6 +98,9 @@ impl World {
     pub fn daemon(&self) -> Daemon<'_> {
         let net = if self.way == Way::Guest { &self.router } else { &self.instance };
         let mut daemon = Daemon::new(net, bin()).unwrap();
+        if self.way == Way::HostClsact {
+            daemon.configure("tcx = false").unwrap();
+        }
         daemon.start().unwrap();
         daemon
     }
@@ -103,7 +108,7 @@ impl World {
     /// The interface's lines in a document.
     pub fn interface(&self, groups: &str) -> String {
         let hook = match self.way {
-            Way::HostTc => "side: host, hook: tc",
+            Way::HostTc | Way::HostClsact => "side: host, hook: tc",
             Way::HostXdp => "side: host, hook: xdp",
             Way::Guest => "side: guest, private_ip_addresses: [10.0.0.10, '2001:db8:1::10']",
         };
