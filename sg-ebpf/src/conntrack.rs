@@ -56,12 +56,27 @@ impl Packet<'_> {
 /// Judges a packet by its flow, or as the first of a new one.
 #[inline(always)]
 pub fn track<T: Tables>(tables: &T, generation: &Generation, clock: Clock, packet: &Packet<'_>) -> Decision {
-    if let Some(flow) = tables.flow(packet.keys)
-        && !state::is_expired(flow, packet.parsed.protocol, clock)
-    {
+    let p = packet.parsed;
+    if p.is_icmp() && !p.is_echo() {
+        // Nothing but echo has an identifier that could name a flow.
+        return judge(tables, generation, packet.keys, packet.direction);
+    }
+    if let Some(flow) = tables.flow(packet.keys) {
+        if state::is_expired(flow, p.protocol, clock) {
+            // Its successor must not stand behind it.
+            tables.remove(FlowTable::Main, packet.keys);
+            tables.remove(FlowTable::Churn(Direction::Inbound), packet.keys);
+            tables.remove(FlowTable::Churn(Direction::Outbound), packet.keys);
+            return first(tables, generation, clock, packet);
+        }
         let origin = Direction::from_u8(flow.origin.get());
+        let forward = packet.direction as u8 == origin as u8;
+        if p.is_icmp() && p.is_echo_request() != forward {
+            // A request is no reply, whatever its identifier.
+            return judge(tables, generation, packet.keys, packet.direction);
+        }
         let dead = flow.verdict.get() == Verdict::Drop as u8 || state::is_closing(flow);
-        if packet.is_pure_syn() && (dead || packet.direction as u8 != origin as u8) {
+        if packet.is_pure_syn() && (dead || !forward) {
             let decision = judge(tables, generation, packet.keys, packet.direction);
             if decision.is_accept() && dead {
                 renew(flow, generation, clock, packet, decision.rule);
@@ -93,12 +108,13 @@ fn follow<T: Tables>(
         return Decision::new(Verdict::Drop, Reason::Cut, rule);
     }
     state::touch(flow, side, clock);
-    let answered = flow.seen[side ^ 1].get() & seen::ANY != 0;
-    let bits = state::advance(flow.seen[side].get(), packet.parsed.tcp_flags, packet.is_tcp(), answered);
+    let (own, other) = (flow.seen[side].get(), flow.seen[side ^ 1].get());
+    let answered = state::is_answer(own, other, packet.parsed.tcp_flags, packet.is_tcp());
+    let bits = state::advance(own, packet.parsed.tcp_flags, packet.is_tcp(), answered);
     if bits != flow.seen[side].get() {
         flow.seen[side].set(bits);
     }
-    if flow.confirmed == 0 && side == origin as usize && answered && bits & seen::RST == 0 {
+    if flow.confirmed == 0 && side == origin as usize && answered {
         let mut confirmed = flow.clone();
         confirmed.confirmed = 1;
         if tables.insert(FlowTable::Main, packet.keys, &confirmed) {

@@ -7,7 +7,7 @@ use sg_common::{
 };
 
 use crate::{
-    conntrack::{Clock, Packet},
+    conntrack::{Clock, Packet, state::age},
     tables::Tables,
     verdict::Decision,
 };
@@ -26,13 +26,18 @@ fn key(packet: &Packet<'_>) -> FragKey {
     }
 }
 
-/// Remembers what happened to a first fragment; a later first one overwrites.
+/// Remembers what happened to a first fragment; a later first one overwrites, denied ones included.
 #[inline(always)]
 pub fn remember<T: Tables>(tables: &T, clock: Clock, packet: &Packet<'_>, decision: &Decision, scratch: &mut FragKey) {
-    let entry =
-        FragEntry { seen: clock.now, header: packet.parsed.header_len, verdict: decision.verdict as u8, pad: 0 };
+    let p = packet.parsed;
+    // Offsets count from behind the fragment header, where other headers may stand first.
+    let header = (p.l4.wrapping_sub(p.fragment_base)).wrapping_add(u32::from(p.header_len));
+    let entry = FragEntry { seen: clock.now, header: header as u16, verdict: decision.verdict as u8, pad: 0 };
     *scratch = key(packet);
-    tables.remember(scratch, &entry);
+    // What is denied takes no room of others: its later fragments are unseen, and dropped, too.
+    if decision.is_accept() || tables.fragment(scratch).is_some() {
+        tables.remember(scratch, &entry);
+    }
 }
 
 /// Judges a later fragment.
@@ -40,7 +45,7 @@ pub fn remember<T: Tables>(tables: &T, clock: Clock, packet: &Packet<'_>, decisi
 pub fn follow<T: Tables>(tables: &T, clock: Clock, packet: &Packet<'_>, scratch: &mut FragKey) -> Decision {
     *scratch = key(packet);
     match tables.fragment(scratch) {
-        Some(f) if clock.now.wrapping_sub(f.seen) <= u32::from(TIMEOUT_FRAGMENT) * clock.hz => {
+        Some(f) if age(clock.now.wrapping_sub(f.seen), clock) <= u32::from(TIMEOUT_FRAGMENT) * clock.hz => {
             if packet.parsed.fragment_offset < f.header {
                 Decision::new(Verdict::Drop, Reason::FragmentOverlap, 0)
             } else {

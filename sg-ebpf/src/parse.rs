@@ -53,6 +53,8 @@ pub struct Parsed {
     pub fragment_protocol: u8,
     /// Byte offset of a later fragment.
     pub fragment_offset: u16,
+    /// Where the fragmented part begins: offsets of fragments count from here.
+    pub fragment_base: u32,
     /// Bytes of transport header, that later fragments must not touch.
     pub header_len: u16,
     /// Identification, host order.
@@ -91,6 +93,7 @@ impl Parsed {
             fragment: Fragment::Whole,
             fragment_protocol: 0,
             fragment_offset: 0,
+            fragment_base: 0,
             header_len: 0,
             fragment_id: 0,
             src: Addr::UNSPECIFIED,

@@ -60,6 +60,12 @@ pub fn parse_v6<P: Packet>(packet: &P, offset: u32, parsed: &mut Parsed) -> Resu
     if packet.len() < offset + 40 || payload > left {
         return Err(Reason::IpLength);
     }
+    // An IPv4 address in IPv6 clothes never belongs on the wire (RFC 4291, 2.5.5.2;
+    // RFC 6052 uses others), and would pass for the IPv4 one in our tables.
+    let mapped = u32::from_be(0xffff);
+    if (h[2] | h[3] == 0 && h[4] == mapped) || (h[6] | h[7] == 0 && h[8] == mapped) {
+        return Err(Reason::Malformed);
+    }
     parsed.kind = Kind::Ip;
     parsed.v4 = false;
     parsed.ttl = word as u8;
@@ -78,8 +84,9 @@ pub fn addr_of(words: [u32; 4]) -> Addr {
     Addr(unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(words) })
 }
 
+/// Whether a next-header value is a header to walk past.
 #[inline(always)]
-const fn is_extension(next: u8) -> bool {
+pub(crate) const fn is_extension(next: u8) -> bool {
     matches!(
         next,
         proto::EXT_HOP
@@ -145,6 +152,7 @@ fn extensions<P: Packet>(packet: &P, parsed: &mut Parsed, first: u8) -> Result<(
 #[inline(always)]
 fn fragment(parsed: &mut Parsed, protocol: u8, offset: u16, more: bool) -> Result<(), Reason> {
     parsed.fragment_protocol = protocol;
+    parsed.fragment_base = parsed.l4;
     parsed.fragment_offset = offset;
     parsed.fragment = match (offset, more) {
         (0, false) => Fragment::Whole,

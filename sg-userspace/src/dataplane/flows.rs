@@ -2,7 +2,11 @@
 
 use std::io;
 
-use sg_common::{flow::FlowKey, reason::Verdict};
+use sg_common::{
+    flow::{Flow, FlowKey},
+    reason::Verdict,
+};
+use sg_ebpf::conntrack::{Clock, state::age};
 
 use super::object::Maps;
 use crate::model::Direction;
@@ -28,17 +32,24 @@ pub struct Live {
 
 /// Six words of an entry, see [`sg_common::flow::Flow`].
 fn decode(key: FlowKey, words: [u32; 6]) -> Live {
-    let [last_in, last_out, _epoch, rule, four, five] = words;
-    let (four, five) = (four.to_ne_bytes(), five.to_ne_bytes());
+    let [last_in, last_out, _epoch, rule, _timeout_and_seen, five] = words;
+    let five = five.to_ne_bytes();
     Live {
         key,
         origin: Direction::from_u8(five[0]),
         verdict: Verdict::from_u8(five[1]),
         last: [last_in, last_out],
         rule,
-        timeout: u32::from(u16::from_ne_bytes([four[0], four[1]])),
+        timeout: timeout(words, key.protocol()),
         confirmed: five[3] == 1,
     }
+}
+
+/// Idle seconds that the program itself grants an entry.
+fn timeout(words: [u32; 6], protocol: u8) -> u32 {
+    // SAFETY: 24 bytes without padding, asserted in sg-common; any bits are an entry.
+    let flow: Flow = unsafe { std::mem::transmute(words) };
+    sg_ebpf::conntrack::state::timeout(&flow, protocol)
 }
 
 /// All entries of all tables, expired ones included.
@@ -94,18 +105,16 @@ pub fn forget_zone(maps: &Maps, zone: u32) -> io::Result<usize> {
 /// What the kernel says.
 pub fn sweep(maps: &Maps, now: u32, hz: u32) -> io::Result<usize> {
     delete(maps, |flow| {
-        let idle = flow.last.map(|last| now.wrapping_sub(last)).into_iter().filter(|i| (*i as i32) > 0).min();
-        idle.unwrap_or(0) > flow.timeout.max(u32::from(sg_common::limits::TIMEOUT_HALF_OPEN)).saturating_mul(2 * hz)
+        let clock = Clock { now, hz };
+        let idle = flow.last.map(|last| age(now.wrapping_sub(last), clock)).into_iter().min().unwrap_or(0);
+        idle > flow.timeout.saturating_mul(2 * hz)
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sg_common::{
-        addr::Addr,
-        flow::{Cell, Flow},
-    };
+    use sg_common::{addr::Addr, flow::Cell};
 
     #[test]
     fn an_entry_is_read_as_it_is_written() {
@@ -131,7 +140,7 @@ mod tests {
             remote_port: 2,
         };
         let live = decode(key, words);
-        assert_eq!((live.last, live.rule, live.timeout, live.confirmed), ([11, 12], 14, 910, true));
+        assert_eq!((live.last, live.rule, live.timeout, live.confirmed), ([11, 12], 14, 10, true));
         assert_eq!((live.origin, live.verdict), (Direction::Outbound, Verdict::Accept));
     }
 }

@@ -226,6 +226,8 @@ fn ipv6() -> Vec<Case> {
             Drop,
             ExtensionHeader,
         ),
+        case("an IPv4 source in IPv6 clothes", In, v6(MAPPED, L6, 6, &syn), Drop, Malformed),
+        case("an IPv4 destination in IPv6 clothes", Out, v6(L6, MAPPED, 6, &syn), Drop, Malformed),
         case("version 5 in an IPv6 frame", In, bad_version, Drop, IpHeader),
         case("a payload length beyond the packet", In, too_long, Drop, IpLength),
         case("39 bytes of header", In, cut, Drop, Truncated),
@@ -299,6 +301,8 @@ fn essentials() -> Vec<Case> {
     ]
 }
 
+/// A member's IPv4 address, mapped.
+const MAPPED: [u8; 16] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 10, 0, 0, 6];
 /// A global IPv6 address that no rule names.
 const R4_MAPPED: [u8; 16] = [0x20, 1, 0xd, 0xb8, 0xaa, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 
@@ -336,7 +340,7 @@ fn fragments() -> Vec<Case> {
         case("the same id of another protocol", In, frag(79, 24, false, 6, &[1; 24]), Drop, FragmentUnseen),
         case("another id", In, frag(80, 24, false, 17, &[1; 24]), Drop, FragmentUnseen),
         case("a first fragment that is denied", In, frag(81, 0, true, 17, &udp(1, 54, &[7; 16])), Drop, Default),
-        case("what follows a denied one", In, frag(81, 24, false, 17, &[1; 24]), Drop, Fragment),
+        case("what follows a denied one", In, frag(81, 24, false, 17, &[1; 24]), Drop, FragmentUnseen),
         case("a first fragment that cuts tcp", In, frag(82, 0, true, 6, &tcp(1, 80, SYN)[..16]), Drop, FragmentShort),
         case("what follows one cut short", In, frag(82, 16, false, 6, &[1; 24]), Drop, FragmentUnseen),
         case("a first fragment of tcp", In, frag(83, 0, true, 6, &tcp(41000, 80, SYN)), Accept, Rule),
@@ -348,6 +352,21 @@ fn fragments() -> Vec<Case> {
         case("v6 first fragment", In, v6(R6, L6, 44, &frag6(17, 0, true, 9, &first_udp)), Accept, Rule),
         case("v6 later fragment", In, v6(R6, L6, 44, &frag6(17, 24, false, 9, &[1; 8])), Accept, Fragment),
         case("v6 later fragment unseen", In, v6(R6, L6, 44, &frag6(17, 24, false, 10, &[1; 8])), Drop, FragmentUnseen),
+        case(
+            "v6 first fragment with options before tcp",
+            In,
+            v6(R6, L6, 44, &frag6(60, 0, true, 12, &ext(6, &[tcp(42000, 80, SYN), vec![0; 4]].concat()))),
+            Accept,
+            Rule,
+        ),
+        case(
+            "v6 fragment into the tcp header behind them",
+            In,
+            v6(R6, L6, 44, &frag6(60, 24, false, 12, &[1; 8])),
+            Drop,
+            FragmentOverlap,
+        ),
+        case("v6 fragment behind it", In, v6(R6, L6, 44, &frag6(60, 32, false, 12, &[1; 8])), Accept, Fragment),
         case("v6 first fragment cut short", In, v6(R6, L6, 44, &frag6(6, 0, true, 11, &[0; 8])), Drop, FragmentShort),
     ]
 }

@@ -279,3 +279,78 @@ fn a_forgotten_fragment_is_unseen() {
     b.wait(32);
     b.inbound(&later.frame(&[1; 24]), Drop, FragmentUnseen);
 }
+
+#[test]
+fn an_expired_flow_does_not_shadow_its_successor() {
+    let Some(mut b) = Bench::new() else { return };
+    let out = |flags| from_local(6, &tcp(5000, 6000, flags));
+    let back = |flags| from_remote(6, &tcp(6000, 5000, flags));
+    b.outbound(&out(SYN), Accept, Default);
+    b.inbound(&back(SYN | ACK), Accept, Established);
+    b.outbound(&out(ACK), Accept, Established);
+    b.outbound(&out(FIN | ACK), Accept, Established);
+    b.inbound(&back(FIN | ACK), Accept, Established);
+    b.wait(5);
+    b.outbound(&out(SYN), Accept, Default);
+    b.inbound(&back(SYN | ACK), Accept, Established);
+    b.outbound(&out(ACK), Accept, Established);
+    // The same for a datagram protocol with fixed ports on both sides.
+    b.outbound(&from_local(17, &udp(123, 123, &[])), Accept, Default);
+    b.inbound(&from_remote(17, &udp(123, 123, &[])), Accept, Established);
+    b.outbound(&from_local(17, &udp(123, 123, &[])), Accept, Established);
+    b.wait(40);
+    b.outbound(&from_local(17, &udp(123, 123, &[])), Accept, Default);
+    b.inbound(&from_remote(17, &udp(123, 123, &[])), Accept, Established);
+}
+
+#[test]
+fn a_repeated_syn_does_not_confirm() {
+    let Some(mut b) = Bench::new() else { return };
+    b.inbound(&to_server(SYN), Accept, Rule);
+    b.outbound(&from_server(SYN | ACK), Accept, Established);
+    b.inbound(&to_server(SYN), Accept, Established);
+    // Still half open: it is forgotten after ten seconds, not after 910.
+    b.wait(12);
+    b.outbound(&from_server(SYN | ACK), Accept, Rule);
+}
+
+#[test]
+fn what_is_cut_stays_cut_even_after_a_reset() {
+    let Some(mut b) = Bench::new() else { return };
+    handshake(&mut b);
+    b.inbound(&to_server(RST), Accept, Established);
+    b.change(CLOSED, on_change::CUT);
+    b.outbound(&from_server(ACK), Drop, Cut);
+    b.wait(30);
+    b.outbound(&from_server(ACK), Drop, Cut);
+}
+
+#[test]
+fn only_echo_replies_belong_to_an_echo() {
+    let Some(mut b) = Bench::new() else { return };
+    b.change(CLOSED, on_change::CUT);
+    b.outbound(&from_local(1, &icmp(8, 0, &[])), Accept, Default);
+    b.inbound(&from_remote(1, &icmp(0, 0, &[])), Accept, Established);
+    b.inbound(&from_remote(1, &icmp(8, 0, &[])), Drop, Default);
+    b.inbound(&from_remote(1, &icmp(13, 0, &[])), Drop, Default);
+    let zero = |kind| vec![kind, 0, 0, 0, 0, 0, 0, 1];
+    b.outbound(&from_local(1, &zero(8)), Accept, Default);
+    b.inbound(&from_remote(1, &icmp(5, 0, &[0; 20])), Drop, Default);
+    b.inbound(&from_remote(1, &zero(0)), Accept, Established);
+}
+
+#[test]
+fn packet_too_big_about_a_packet_with_extension_headers() {
+    let Some(mut b) = Bench::new() else { return };
+    b.change(CLOSED, on_change::CUT);
+    let mut first = udp(5000, 6000, &[7; 16]);
+    first[4..6].copy_from_slice(&1000_u16.to_be_bytes());
+    let sent = v6_bytes(L6, R6, 44, 64, &frag6(17, 0, true, 5, &first));
+    let router = [0x20, 1, 0xd, 0xb8, 0x77, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+    let error = |quoted: &[u8]| v6(router, L6, 58, &icmp(2, 0, quoted));
+    b.inbound(&error(&sent), Drop, Default);
+    b.outbound(&eth(0x86dd, &sent), Accept, Default);
+    b.inbound(&error(&sent), Accept, Related);
+    let later = v6_bytes(L6, R6, 44, 64, &frag6(17, 24, false, 5, &first));
+    b.inbound(&error(&later), Drop, Default);
+}
