@@ -4,6 +4,7 @@
 
 use std::{
     io,
+    os::fd::AsFd,
     path::{Path, PathBuf},
 };
 
@@ -94,6 +95,13 @@ pub fn pinned(links: &Path) -> Vec<u32> {
     indices.sort_unstable();
     indices.dedup();
     indices
+}
+
+/// Whether pinned links of a device are on no device of that index any more:
+/// it is gone, and another may have its index.
+pub fn is_stale(links: &Path, index: u32) -> bool {
+    let link = super::sys::open_pin(&pin_path(links, index, false));
+    link.is_ok_and(|link| super::sys::link_ifindex(link.as_fd()).is_ok_and(|on| on != index))
 }
 
 fn failed(device: &Device, ingress: bool) -> impl Fn(anyhow::Error) -> AttachError {

@@ -160,6 +160,11 @@ impl Engine {
         let mut indices: BTreeSet<u32> = machine.devices.iter().map(|d| d.index).filter(|i| *i < MAX_IFINDEX).collect();
         indices.extend(attach::pinned(&self.pins.links));
         for index in indices {
+            if attach::is_stale(&self.pins.links, index) {
+                // A device that has the index now inherits nothing.
+                attach::detach(&self.pins.links, index, None)?;
+                self.object.maps.ifaces.update(&index, &0)?;
+            }
             let Some(record) = self.object.maps.ifaces.get(&index)?.filter(|r| *r != 0) else { continue };
             let Some(generation) = self.object.maps.generations.get(&(record as u32))? else { continue };
             let own = own_keys.iter().filter(|k| k.zone == generation.zone).map(|k| k.addr.into()).collect();

@@ -22,6 +22,7 @@ const BPF_MAP_GET_NEXT_KEY: u32 = 4;
 const BPF_PROG_TEST_RUN: u32 = 10;
 const BPF_OBJ_PIN: u32 = 6;
 const BPF_OBJ_GET: u32 = 7;
+const BPF_OBJ_GET_INFO_BY_FD: u32 = 15;
 const BPF_MAP_UPDATE_BATCH: u32 = 26;
 
 /// Map types that are created here.
@@ -385,6 +386,27 @@ pub fn pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     let path = c_path(path)?;
     let mut attr = Object { path: path.as_ptr() as u64, fd: fd.as_raw_fd() as u32, flags: 0 };
     bpf(BPF_OBJ_PIN, &mut attr).map(drop)
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct GetInfo {
+    fd: u32,
+    length: u32,
+    info: u64,
+}
+
+/// The interface index that a TCX or XDP link is on; 0 when its device is gone.
+///
+/// # Errors
+/// What the kernel says.
+pub fn link_ifindex(link: BorrowedFd<'_>) -> io::Result<u32> {
+    // struct bpf_link_info: type, id, program, padding, then the index for both kinds.
+    let mut info = [0u32; 16];
+    let mut attr =
+        GetInfo { fd: link.as_raw_fd() as u32, length: size_of_val(&info) as u32, info: info.as_mut_ptr() as u64 };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    Ok(info[4])
 }
 
 /// Opens a pinned object.

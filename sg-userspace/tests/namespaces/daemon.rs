@@ -125,6 +125,39 @@ fn a_device_that_appears_is_protected() {
     eventually("late0 is protected again", || daemon.interface("late0").is_ok());
 }
 
+/// The device goes and another comes with its index while no daemon runs: the
+/// new one is bound, and no flow of the old one lets anybody in.
+#[test]
+fn a_reused_index_inherits_nothing() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::Guest);
+    world.instance.tcp_server(80).unwrap();
+    let mut daemon = world.daemon();
+    daemon.apply(&policy(&world), &[]).unwrap();
+    let index = daemon.interface("tap0").unwrap().status.index;
+    let mut live = world.client.connect(to("10.0.0.10:80")).unwrap();
+    assert!(echoes(&mut live, b"before"));
+    daemon.stop(libc::SIGKILL).unwrap();
+    world.router.ip("link del tap0").unwrap();
+    let path = world.instance.path();
+    world.router.ip(&format!("link add tap0 index {index} type veth peer name eth0 netns {path}")).unwrap();
+    world.router.ip("link set tap0 up").unwrap();
+    world.instance.ip("link set eth0 up").unwrap();
+    world.router.address("tap0", &["10.0.0.1/24"]).unwrap();
+    world.instance.address("eth0", &["10.0.0.10/24"]).unwrap();
+    world.instance.ip("route add default via 10.0.0.1").unwrap();
+    daemon.start().unwrap();
+    let view = daemon.interface("tap0").unwrap();
+    assert_eq!((view.status.index, view.status.hooks.len()), (index, 2));
+    assert!(world.client.tcp(to("10.0.0.10:80")).unwrap());
+    // The old connection is judged anew, in the new device's own zone.
+    let before = rule(&daemon.interface("tap0").unwrap(), "ingress", "g[0]");
+    assert!(echoes(&mut live, b"after"), "the rules admit it in its midst");
+    assert_eq!(rule(&daemon.interface("tap0").unwrap(), "ingress", "g[0]"), before + 1);
+}
+
 #[test]
 fn applying_twice_writes_nothing_and_export_is_the_identity() {
     if !can_run() {
