@@ -76,6 +76,11 @@ pub struct Tables {
 }
 
 impl Tables {
+    /// Whether the kernel would hold the same bytes.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.flat == other.flat && self.hosts == other.hosts && self.prefixes == other.prefixes
+    }
+
     /// Size class of the flat value.
     pub fn size_class(&self) -> usize {
         CLASS_SIZES.iter().position(|&size| self.flat.len() <= size as usize).unwrap_or(CLASS_SIZES.len() - 1)

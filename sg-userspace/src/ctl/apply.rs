@@ -42,6 +42,11 @@ fn show(planned: &Planned) -> Result<()> {
         }
         writeln!(out, "{table}")?;
     }
+    let w = &planned.writes;
+    if w.policies > 0 {
+        let (tables, entries) = (format!("{} policy tables", w.policies), format!("{} address entries", w.entries));
+        writeln!(out, "to write to the kernel: {tables} ({} bytes), {entries}", w.bytes)?;
+    }
     if planned.cut_count > 0 {
         writeln!(out, "{} that the new rules deny:", count(planned.cut_count, "live flow"))?;
         for flow in &planned.cut {

@@ -197,6 +197,8 @@ impl Control {
         let change =
             documents::plan(&self.state.documents, new, wanted.adopt, &self.config.quotas()).map_err(problems)?;
         let mut planned = self.consequences(&change, wanted);
+        let preview = self.engine.preview(&change.model, &self.machine);
+        planned.writes = preview.map_err(|e| Reply::Refused { message: format!("{e}; nothing was changed") })?;
         if !wanted.apply {
             return Ok(Reply::Planned(Box::new(planned)));
         }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::documents::Step;
 use crate::{
-    dataplane::engine::{OnChange, Report},
+    dataplane::engine::{OnChange, Preview, Report},
     explain::Answer,
 };
 
@@ -83,6 +83,8 @@ pub struct Planned {
     pub cut_count: usize,
     /// The caller's own connection would be dropped: by what.
     pub session: Option<String>,
+    /// What it would write to the kernel.
+    pub writes: Preview,
     /// What applying it did.
     pub report: Option<Report>,
 }

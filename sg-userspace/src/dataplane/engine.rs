@@ -19,7 +19,7 @@ use sg_common::{
 };
 use thiserror::Error;
 
-pub use super::report::{OnChange, Report};
+pub use super::report::{OnChange, Preview, Report};
 use super::{
     attach::{self, AttachError, Links, Place},
     machine::{Machine, Resolved},
@@ -253,6 +253,24 @@ impl Engine {
         Ok(compiled)
     }
 
+    /// What a model would write, without writing it: policies, their table
+    /// entries, and bytes.
+    ///
+    /// # Errors
+    /// A policy that does not fit.
+    pub fn preview(&mut self, model: &Model, machine: &Machine) -> Result<Preview, EngineError> {
+        let counters = self.counters.clone();
+        let compiled = self.compile(model, &machine.resolve(model));
+        self.counters = counters;
+        let mut preview = Preview::default();
+        for tables in compiled?.values().filter(|t| !self.policies.values().any(|p| p.is_same(t))) {
+            preview.policies += 1;
+            preview.entries += tables.hosts.len() + tables.prefixes.len();
+            preview.bytes += tables.flat.len();
+        }
+        Ok(preview)
+    }
+
     /// Makes the kernel agree with the model on this machine.
     ///
     /// # Errors
@@ -370,8 +388,7 @@ impl Engine {
     ) -> Result<HashMap<PolicyKey, (u32, u32)>, EngineError> {
         let mut indices = HashMap::new();
         for (key, tables) in compiled {
-            let equal = |t: &Tables| t.flat == tables.flat && t.hosts == tables.hosts && t.prefixes == tables.prefixes;
-            let same = self.policies.iter().find(|(_, t)| equal(t));
+            let same = self.policies.iter().find(|(_, t)| t.is_same(&tables));
             let class = tables.size_class() as u32;
             if let Some((&index, _)) = same {
                 indices.insert(key, (index, class));

@@ -38,3 +38,14 @@ pub enum OnChange {
     /// What lives may live on for some seconds.
     Drain(u32),
 }
+
+/// What a change would write to the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preview {
+    /// Policies.
+    pub policies: usize,
+    /// Entries of their address tables.
+    pub entries: usize,
+    /// Bytes of their flat values.
+    pub bytes: usize,
+}
