@@ -282,7 +282,8 @@ impl TempDir {
     /// # Errors
     /// No room.
     pub fn new() -> Result<Self> {
-        let template = std::env::temp_dir().join("sg-XXXXXX");
+        // mkdtemp(3) replaces six of these.
+        let template = std::env::temp_dir().join(format!("sg-{}", "X".repeat(6)));
         let mut name = std::ffi::CString::new(template.as_os_str().as_encoded_bytes())?.into_bytes_with_nul();
         // SAFETY: a terminated, writable template.
         let made = unsafe { libc::mkdtemp(name.as_mut_ptr().cast()) };
