@@ -14,9 +14,11 @@
 //! - [`policy`]: the flat policy value and its tables
 //! - [`event`]: what leaves through the ring buffer
 //! - [`maps`]: names of maps and programs
+//! - [`bench`]: what the benchmark's programs share with its driver
 #![no_std]
 
 pub mod addr;
+pub mod bench;
 pub mod event;
 pub mod flow;
 pub mod generation;

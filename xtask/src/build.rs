@@ -15,8 +15,33 @@ use crate::{
 /// # Errors
 /// What is missing, or what the compiler says.
 pub fn ebpf(log: bool) -> Result<PathBuf> {
-    let tools = setup()?;
     step("building the kernel program");
+    let built = compile("sg", log)?;
+    let object = target().join("sg-ebpf.o");
+    copy(&built, &object)?;
+    // Binaries that were built without it find it beside them.
+    for profile in ["debug", "release"] {
+        let beside = target().join(profile);
+        fs::create_dir_all(&beside)?;
+        copy(&built, &beside.join("sg-ebpf.o"))?;
+    }
+    Ok(object)
+}
+
+/// Builds the programs that the benchmark compares with; returns the object's path.
+///
+/// # Errors
+/// As [`ebpf`].
+pub fn peers() -> Result<PathBuf> {
+    step("building the programs to compare with");
+    let object = target().join("sg-bench-peers.o");
+    copy(&compile("sg-bench-peers", false)?, &object)?;
+    Ok(object)
+}
+
+/// Compiles a binary of `sg-ebpf` for the kernel.
+fn compile(binary: &str, log: bool) -> Result<PathBuf> {
+    let tools = setup()?;
     let endian = if cfg!(target_endian = "little") { "bpfel" } else { "bpfeb" };
     let triple = format!("{endian}-unknown-none");
     let flags = [
@@ -32,7 +57,8 @@ pub fn ebpf(log: bool) -> Result<PathBuf> {
     let dir = target().join("bpf");
     let mut command = cargo();
     command
-        .args(["build", "--release", "--package", "sg-ebpf", "--bin", "sg", "-Zbuild-std=core", "--target", &triple])
+        .args(["build", "--release", "--package", "sg-ebpf", "--bin", binary, "-Zbuild-std=core"])
+        .args(["--target", &triple])
         .arg("--target-dir")
         .arg(&dir)
         .env("RUSTC", &tools.compiler.rustc)
@@ -46,16 +72,7 @@ pub fn ebpf(log: bool) -> Result<PathBuf> {
         command.args(["--features", "log"]);
     }
     run(&mut command)?;
-    let built = dir.join(&triple).join("release/sg");
-    let object = target().join("sg-ebpf.o");
-    copy(&built, &object)?;
-    // Binaries that were built without it find it beside them.
-    for profile in ["debug", "release"] {
-        let beside = target().join(profile);
-        fs::create_dir_all(&beside)?;
-        copy(&built, &beside.join("sg-ebpf.o"))?;
-    }
-    Ok(object)
+    Ok(dir.join(&triple).join("release").join(binary))
 }
 
 /// Replaces a file only when it differs, so that cargo does not rebuild for nothing.

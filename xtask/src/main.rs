@@ -3,14 +3,18 @@
 //! # Layout
 //! - [`setup`]: finds or installs what the kernel build needs
 //! - [`build`]: the kernel program, and the binaries with it inside
+//! - [`mod@bench`]: speed and size, beside peers
 //! - [`mod@test`]: all test layers, counted
 //! - [`run`]: commands, with progress
 
+mod bench;
 mod build;
 mod demo;
 mod run;
 mod setup;
 mod test;
+
+use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -41,6 +45,24 @@ enum Task {
         #[arg(long)]
         log: bool,
     },
+    /// Measure, beside what others do
+    Bench {
+        /// Fewer rounds: two minutes
+        #[arg(long)]
+        quick: bool,
+        /// Writes the figures as JSON
+        #[arg(long)]
+        json: Option<PathBuf>,
+        /// Only figures whose name contains this
+        #[arg(long)]
+        only: Option<String>,
+        /// Compares with another revision of this repository
+        #[arg(long, value_name = "REV")]
+        against: Option<String>,
+        /// Writes docs/benchmarks.md and its plots
+        #[arg(long)]
+        docs: bool,
+    },
     /// Show security groups on real traffic, in namespaces of its own
     Demo,
     /// Run every test layer; fails when one cannot run
@@ -57,6 +79,9 @@ fn main() -> Result<()> {
         Task::BuildEbpf { log } => build::ebpf(log).map(|object| println!("built {}", object.display())),
         Task::Build { release, log } => {
             build::binaries(release, log).map(|dir| println!("built {}/sgd and sgctl", dir.display()))
+        }
+        Task::Bench { quick, json, only, against, docs } => {
+            bench::bench(&bench::Wish { quick, json, only, against, docs })
         }
         Task::Demo => demo::demo(),
         Task::Test => test::test(1),

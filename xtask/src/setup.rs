@@ -116,6 +116,25 @@ fn iproute2() -> Result<()> {
     run(command.args(["install", "-y", "--no-install-recommends", "iproute2"]).env("DEBIAN_FRONTEND", "noninteractive"))
 }
 
+/// Installs what has one of these programs missing; a program's package is
+/// named as it, but for `nft`.
+///
+/// # Errors
+/// What is missing and how to get it.
+pub fn packages(what: &str, programs: &[&str]) -> Result<()> {
+    let missing: Vec<&str> = programs.iter().filter(|p| find(p).is_none()).copied().collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names = missing.iter().map(|p| if *p == "nft" { "nftables" } else { p });
+    let names: Vec<&str> = names.collect();
+    step(&format!("installing {what}"));
+    let command = as_root("timeout").filter(|_| find("apt-get").is_some());
+    let mut command = command.with_context(|| format!("missing: install {}", names.join(", ")))?;
+    command.args([PATIENCE, "apt-get", "install", "-y", "--no-install-recommends"]).args(names);
+    run(command.env("DEBIAN_FRONTEND", "noninteractive"))
+}
+
 /// Finds or installs everything.
 ///
 /// # Errors

@@ -2,7 +2,7 @@
 //! attached, nothing pinned. The program runs as if on the loopback device of
 //! this network namespace, whose index is always 1.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use aya::maps::RingBuf;
 use sg_common::{
@@ -143,6 +143,33 @@ impl Probe {
     pub fn clock(&self, offset: u32) -> Result<(), ProbeError> {
         let config = Config { abi: ABI_VERSION, hz: self.hz, time_offset: offset, events: events::ALL };
         self.object.maps.config.update(&0, &config).map_err(io("write the configuration"))
+    }
+
+    /// Judges without events, as the daemon sets it.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn quiet(&self) -> Result<(), ProbeError> {
+        let config = Config { abi: ABI_VERSION, hz: self.hz, time_offset: 0, events: events::OFF };
+        self.object.maps.config.update(&0, &config).map_err(io("write the configuration"))
+    }
+
+    /// A program, to be run by others.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn program(&mut self, entry: Entry) -> Result<BorrowedFd<'_>, ProbeError> {
+        let fd = match entry {
+            Entry::Xdp => self.object.xdp()?.fd(),
+            Entry::TcIn => self.object.tc(maps::PROG_TC_IN)?.fd(),
+            Entry::TcOut => self.object.tc(maps::PROG_TC_OUT)?.fd(),
+        };
+        Ok(fd.map_err(|_| ProbeError::Silent)?.as_fd())
+    }
+
+    /// The maps.
+    pub fn maps(&self) -> &object::Maps {
+        &self.object.maps
     }
 
     /// Jiffies a second.

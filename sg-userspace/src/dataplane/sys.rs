@@ -20,6 +20,8 @@ const BPF_MAP_UPDATE_ELEM: u32 = 2;
 const BPF_MAP_DELETE_ELEM: u32 = 3;
 const BPF_MAP_GET_NEXT_KEY: u32 = 4;
 const BPF_PROG_TEST_RUN: u32 = 10;
+/// Frames that go where the program sends them.
+const BPF_F_TEST_XDP_LIVE_FRAMES: u32 = 2;
 const BPF_OBJ_PIN: u32 = 6;
 const BPF_OBJ_GET: u32 = 7;
 const BPF_OBJ_GET_INFO_BY_FD: u32 = 15;
@@ -131,6 +133,8 @@ macro_rules! raw {
     )+};
 }
 raw!(
+    sg_common::bench::BenchKey,
+    sg_common::bench::Vary,
     u32,
     u64,
     [u32; 6],
@@ -427,15 +431,32 @@ pub fn open_pin(path: &Path) -> io::Result<OwnedFd> {
 /// # Errors
 /// What the kernel says; `EINVAL` for a frame without a whole Ethernet header.
 pub fn test_run(program: BorrowedFd<'_>, data: &[u8], context: &[u8]) -> io::Result<u32> {
+    test_runs(program, data, context, 1, false).map(|(code, _)| code)
+}
+
+/// Runs a program on a packet `repeat` times; returns what it said last, and
+/// the nanoseconds that one run took. `live` XDP frames go where the program
+/// sends them, and their making and freeing is part of the time.
+///
+/// # Errors
+/// What the kernel says.
+pub fn test_runs(
+    program: BorrowedFd<'_>,
+    data: &[u8],
+    context: &[u8],
+    repeat: u32,
+    live: bool,
+) -> io::Result<(u32, u32)> {
     let mut attr = TestRun {
         prog_fd: program.as_raw_fd() as u32,
         data_size_in: data.len() as u32,
         data_in: data.as_ptr() as u64,
-        repeat: 1,
+        repeat,
         ctx_size_in: context.len() as u32,
         ctx_in: if context.is_empty() { 0 } else { context.as_ptr() as u64 },
+        flags: if live { BPF_F_TEST_XDP_LIVE_FRAMES } else { 0 },
         ..TestRun::default()
     };
     bpf(BPF_PROG_TEST_RUN, &mut attr)?;
-    Ok(attr.retval)
+    Ok((attr.retval, attr.duration))
 }

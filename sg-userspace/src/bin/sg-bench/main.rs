@@ -1,0 +1,80 @@
+//! The benchmark: figures beside their peers, in one run, interleaved.
+//!
+//! `cargo xtask bench` builds and runs it. Everything happens in network
+//! namespaces of its own.
+
+mod figures;
+mod measure;
+mod packets;
+mod peers;
+mod policy;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use figures::Figure;
+
+/// What is asked.
+#[derive(Parser)]
+struct Arguments {
+    /// The object with the programs to compare with
+    #[arg(long)]
+    peers: PathBuf,
+    /// Fewer rounds: two minutes
+    #[arg(long)]
+    quick: bool,
+    /// Writes the figures as JSON
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// Only parts whose name contains this
+    #[arg(long)]
+    only: Option<String>,
+    /// Writes benchmarks.md and its plots there
+    #[arg(long)]
+    docs: Option<PathBuf>,
+}
+
+/// How much is measured.
+pub struct Scale {
+    /// Counted rounds.
+    pub rounds: usize,
+    /// Runs of a program in one sample.
+    pub repeat: u32,
+}
+
+type Part = fn(&peers::Peers, &Scale, &mut Vec<Figure>) -> Result<()>;
+
+const PARTS: &[(&str, Part)] =
+    &[("established", packets::established), ("denied", packets::denied), ("new-flows", packets::new_flows)];
+
+fn run(arguments: &Arguments) -> Result<bool> {
+    let scale =
+        if arguments.quick { Scale { rounds: 5, repeat: 200_000 } } else { Scale { rounds: 15, repeat: 1_000_000 } };
+    measure::pin(1).or_else(|_| measure::pin(0))?;
+    let peers = peers::Peers::load(&arguments.peers)?;
+    let mut figures = Vec::new();
+    for (name, part) in PARTS {
+        if arguments.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
+            continue;
+        }
+        eprintln!("\x1b[1m--> {name}\x1b[0m");
+        part(&peers, &scale, &mut figures).with_context(|| format!("{name} could not be measured"))?;
+    }
+    println!("{}", figures::terminal(&figures));
+    if let Some(file) = &arguments.json {
+        let json = serde_json::json!({ "figures": figures });
+        std::fs::write(file, format!("{json:#}\n")).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(figures.iter().all(|f| f.met != Some(false)))
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(_) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Rounds, medians, spread: every contestant runs once a round, so that what
+//! disturbs the machine disturbs all of them.
+
+use std::io::Write;
+
+use anyhow::{Context, Result};
+
+/// Something that is measured; returns one sample.
+pub struct Contestant<'a> {
+    /// What it is called in the table.
+    pub name: String,
+    run: Box<dyn FnMut() -> Result<f64> + 'a>,
+}
+
+impl<'a> Contestant<'a> {
+    /// A name and what gives a sample.
+    pub fn new(name: impl Into<String>, run: impl FnMut() -> Result<f64> + 'a) -> Self {
+        Self { name: name.into(), run: Box::new(run) }
+    }
+}
+
+/// Samples of one contestant.
+#[derive(Clone, Debug, Default)]
+pub struct Samples(Vec<f64>);
+
+impl Samples {
+    /// From what was measured.
+    pub fn new(mut values: Vec<f64>) -> Self {
+        values.sort_by(f64::total_cmp);
+        Self(values)
+    }
+    /// The middle one.
+    pub fn median(&self) -> f64 {
+        self.quantile(0.5)
+    }
+    /// The first and the third quartile.
+    pub fn spread(&self) -> (f64, f64) {
+        (self.quantile(0.25), self.quantile(0.75))
+    }
+    fn quantile(&self, q: f64) -> f64 {
+        let last = self.0.len().saturating_sub(1);
+        self.0.get((last as f64 * q).round() as usize).copied().unwrap_or(f64::NAN)
+    }
+}
+
+/// Runs all of them, interleaved; a first round warms up and is not counted.
+///
+/// # Errors
+/// What a contestant says, with its name.
+pub fn rounds(count: usize, contestants: &mut [Contestant<'_>]) -> Result<Vec<Samples>> {
+    let mut values = vec![Vec::new(); contestants.len()];
+    for round in 0..=count {
+        progress(&format!("round {round}/{count}"));
+        for (contestant, values) in contestants.iter_mut().zip(&mut values) {
+            let sample = (contestant.run)().with_context(|| contestant.name.clone())?;
+            if round > 0 {
+                values.push(sample);
+            }
+        }
+    }
+    progress("");
+    Ok(values.into_iter().map(Samples::new).collect())
+}
+
+/// One line that the next one overwrites.
+pub fn progress(text: &str) {
+    eprint!("\r\x1b[K{text}");
+    let _ = std::io::stderr().flush();
+}
+
+/// Binds this thread to a CPU.
+///
+/// # Errors
+/// No such CPU.
+pub fn pin(cpu: usize) -> Result<()> {
+    // SAFETY: all zeroes is an empty set.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `set` is a set, and the kernel reads as much as its size.
+    let status = unsafe {
+        libc::CPU_SET(cpu, &mut set);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set)
+    };
+    if status == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()).context("cannot stay on one CPU") }
+}
