@@ -118,7 +118,8 @@ fn on(kernel: Kernel, programs: &[(&'static str, PathBuf)]) -> Result<Counts> {
     let root = package(&kernel.package()?, Extent::Alone)?;
     let busybox = package("busybox-static", Extent::Alone)?.join("bin/busybox");
     let (emulator, image, modules) = if kernel == Kernel::Uml {
-        (Emulator::UserMode, root.join("usr/bin/linux.uml"), Vec::new())
+        let dir = root.join("usr/lib/uml/modules");
+        (Emulator::UserMode, root.join("usr/bin/linux.uml"), modules::closure(&dir, &["ipv6"])?)
     } else {
         let qemu = match find("qemu-system-x86_64") {
             Some(_) => PathBuf::new(),
