@@ -5,6 +5,7 @@
 //! - [`build`]: the kernel program, and the binaries with it inside
 //! - [`mod@bench`]: speed and size, beside peers
 //! - [`mod@test`]: all test layers, counted
+//! - [`vm`]: the tests on other kernels, in small machines
 //! - [`run`]: commands, with progress
 
 mod bench;
@@ -13,6 +14,7 @@ mod demo;
 mod run;
 mod setup;
 mod test;
+mod vm;
 
 use std::path::PathBuf;
 
@@ -67,6 +69,12 @@ enum Task {
     Demo,
     /// Run every test layer; fails when one cannot run
     Test,
+    /// The tests that depend on the kernel, on others than this machine's
+    VmTest {
+        /// Only on this one
+        #[arg(long)]
+        kernel: Option<vm::Kernel>,
+    },
     /// The large tests at ten times their number
     Soak,
     /// Everything that a change must pass: format, lints, docs, tests
@@ -85,6 +93,7 @@ fn main() -> Result<()> {
         }
         Task::Demo => demo::demo(),
         Task::Test => test::test(1),
+        Task::VmTest { kernel } => vm::task(kernel),
         Task::Soak => test::test(10),
         Task::Ci => test::ci(),
     }

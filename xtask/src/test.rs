@@ -19,10 +19,26 @@ const LAYERS: &[(&str, &[&str], bool)] = &[
     ("3 namespaces", &["--package", "sg-userspace", "--test", "namespaces"], true),
 ];
 
-#[derive(Default)]
-struct Counts {
-    passed: u32,
-    failed: u32,
+/// Tests, counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Those that passed.
+    pub passed: u32,
+    /// Those that did not.
+    pub failed: u32,
+}
+
+impl Counts {
+    /// Adds the numbers of a line `test result: …`.
+    pub fn read(&mut self, line: &str) {
+        let Some(result) = line.strip_prefix("test result: ") else { return };
+        let number = |what: &str| {
+            let part = result.split([';', '.']).find(|p| p.trim_end().ends_with(what));
+            part.and_then(|p| p.split_whitespace().next()).and_then(|n| n.parse::<u32>().ok()).unwrap_or(0)
+        };
+        self.passed += number("passed");
+        self.failed += number("failed");
+    }
 }
 
 /// Runs one layer, passing its output on and counting.
@@ -48,14 +64,7 @@ fn layer(arguments: &[&str], root: bool, object: &std::path::Path, scale: u32) -
     for line in BufReader::new(child.stdout.take().context("no output")?).lines() {
         let line = line?;
         println!("{line}");
-        if let Some(result) = line.strip_prefix("test result: ") {
-            let number = |what: &str| {
-                let part = result.split([';', '.']).find(|p| p.trim_end().ends_with(what));
-                part.and_then(|p| p.split_whitespace().next()).and_then(|n| n.parse::<u32>().ok()).unwrap_or(0)
-            };
-            counts.passed += number("passed");
-            counts.failed += number("failed");
-        }
+        counts.read(&line);
     }
     let status = child.wait()?;
     if !status.success() && counts.failed == 0 {

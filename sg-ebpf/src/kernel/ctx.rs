@@ -1,6 +1,8 @@
 //! Packets as the hooks hand them over: direct access first, the kernel's
 //! copying helper where the bytes are not linear.
 
+use core::arch::asm;
+
 use aya_ebpf::{
     bindings::{__sk_buff, xdp_md},
     helpers::{
@@ -13,10 +15,21 @@ use sg_ebpf::packet::{Packet, Plain};
 /// Headers lie within this many bytes; the verifier needs a bound.
 const MAX_OFFSET: u32 = 0x3fff;
 
+/// An offset that has been compared with [`MAX_OFFSET`], bounded once more where
+/// the compiler cannot take it away: it may spill the offset before it compares
+/// it, and verifiers before 6.8 do not carry the bound over to the spilled copy.
+#[inline(always)]
+fn bounded(offset: u32) -> usize {
+    let mut at = offset as usize;
+    // SAFETY: one register's own bits; no memory, no flags.
+    unsafe { asm!("{at} &= {max}", at = inout(reg) at, max = const MAX_OFFSET, options(pure, nomem, nostack)) };
+    at
+}
+
 /// Reads at `start + offset` if that ends before `end`.
 #[inline(always)]
 fn direct<T: Plain>(start: usize, end: usize, offset: u32) -> Option<T> {
-    let at = start + offset as usize;
+    let at = start + bounded(offset);
     if at + size_of::<T>() > end {
         return None;
     }

@@ -19,6 +19,13 @@ use super::maps::*;
 
 const NO_CONFIG: &Config = &Config { abi: 0, hz: 250, time_offset: 0, events: 0 };
 
+/// A key on the stack. Kernel 6.1 takes no key from what a global function was
+/// given a pointer to, unlike newer ones.
+#[inline(always)]
+fn on_stack<K: Copy>(key: K) -> K {
+    key
+}
+
 /// The generation of a device: `None` when the device is not ours,
 /// `Some(None)` when its entry names no record.
 #[inline(always)]
@@ -65,8 +72,9 @@ impl Addresses for PolicyAddresses {
     #[inline(always)]
     fn host(&self, addr: &Addr) -> Option<AddrClass> {
         let map = SG_HOSTS.get(self.0)?;
+        let key = on_stack(*addr);
         // SAFETY: the value is four bytes, read whole.
-        unsafe { map.get(addr) }.copied()
+        unsafe { map.get(&key) }.copied()
     }
     #[inline(always)]
     fn prefix(&self, addr: &Addr, v4: bool, local: bool) -> Option<AddrClass> {
@@ -127,11 +135,11 @@ fn find(keys: &FlowKeys) -> *const Flow {
     // read as words, each written whole.
     let flow = unsafe {
         if keys.is_v4() {
-            let key = &keys.short;
-            SG_FLOWS4.get(key).or_else(|| SG_CHURN_IN4.get(key)).or_else(|| SG_CHURN_OUT4.get(key))
+            let key = on_stack(keys.short);
+            SG_FLOWS4.get(&key).or_else(|| SG_CHURN_IN4.get(&key)).or_else(|| SG_CHURN_OUT4.get(&key))
         } else {
-            let key = &keys.full;
-            SG_FLOWS6.get(key).or_else(|| SG_CHURN_IN6.get(key)).or_else(|| SG_CHURN_OUT6.get(key))
+            let key = on_stack(keys.full);
+            SG_FLOWS6.get(&key).or_else(|| SG_CHURN_IN6.get(&key)).or_else(|| SG_CHURN_OUT6.get(&key))
         }
     };
     match flow {
@@ -163,14 +171,14 @@ impl Tables for KernelMaps {
     fn insert(&self, table: FlowTable, keys: &FlowKeys, flow: &Flow) -> bool {
         let (any, new) = (u64::from(BPF_ANY), u64::from(BPF_NOEXIST));
         let status = if keys.is_v4() {
-            let key = &keys.short;
+            let key = &on_stack(keys.short);
             match table {
                 FlowTable::Main => SG_FLOWS4.insert(key, flow, new),
                 FlowTable::Churn(Direction::Inbound) => SG_CHURN_IN4.insert(key, flow, any),
                 FlowTable::Churn(Direction::Outbound) => SG_CHURN_OUT4.insert(key, flow, any),
             }
         } else {
-            let key = &keys.full;
+            let key = &on_stack(keys.full);
             match table {
                 FlowTable::Main => SG_FLOWS6.insert(key, flow, new),
                 FlowTable::Churn(Direction::Inbound) => SG_CHURN_IN6.insert(key, flow, any),
@@ -186,14 +194,14 @@ impl Tables for KernelMaps {
     fn remove(&self, table: FlowTable, keys: &FlowKeys) {
         // What is already gone needs no removing.
         let _ = if keys.is_v4() {
-            let key = &keys.short;
+            let key = &on_stack(keys.short);
             match table {
                 FlowTable::Main => SG_FLOWS4.remove(key),
                 FlowTable::Churn(Direction::Inbound) => SG_CHURN_IN4.remove(key),
                 FlowTable::Churn(Direction::Outbound) => SG_CHURN_OUT4.remove(key),
             }
         } else {
-            let key = &keys.full;
+            let key = &on_stack(keys.full);
             match table {
                 FlowTable::Main => SG_FLOWS6.remove(key),
                 FlowTable::Churn(Direction::Inbound) => SG_CHURN_IN6.remove(key),
@@ -205,14 +213,14 @@ impl Tables for KernelMaps {
     #[inline(always)]
     fn fragment(&self, key: &FragKey) -> Option<FragEntry> {
         // SAFETY: eight bytes, written whole by the map update.
-        unsafe { SG_FRAGMENTS.get(key) }.copied()
+        unsafe { SG_FRAGMENTS.get(&on_stack(*key)) }.copied()
     }
 
     #[inline(always)]
     fn remember(&self, key: &FragKey, entry: &FragEntry) {
         // A full LRU table evicts; there is nothing to do about a failure but
         // that later fragments are dropped as unseen.
-        let _ = SG_FRAGMENTS.insert(key, entry, u64::from(BPF_ANY));
+        let _ = SG_FRAGMENTS.insert(&on_stack(*key), entry, u64::from(BPF_ANY));
     }
 
     #[inline(always)]

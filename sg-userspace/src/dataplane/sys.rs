@@ -3,6 +3,8 @@
 //!
 //! Everything unsafe about map access in user space is in this file.
 
+mod btf;
+
 use std::{
     ffi::CString,
     io,
@@ -58,6 +60,10 @@ struct MapCreate {
     inner_map_fd: u32,
     numa_node: u32,
     name: [u8; 16],
+    ifindex: u32,
+    btf_fd: u32,
+    btf_key_type: u32,
+    btf_value_type: u32,
 }
 
 #[repr(C)]
@@ -334,8 +340,18 @@ pub fn create(
     max_entries: u32,
     flags: u32,
 ) -> io::Result<OwnedFd> {
-    let mut attr =
-        MapCreate { map_type: kind, key_size, value_size, max_entries, map_flags: flags, ..MapCreate::default() };
+    let types = btf::load(key_size, value_size)?;
+    let mut attr = MapCreate {
+        map_type: kind,
+        key_size,
+        value_size,
+        max_entries,
+        map_flags: flags,
+        btf_fd: types.as_raw_fd() as u32,
+        btf_key_type: if kind == map_type::ARRAY { btf::INDEX } else { btf::KEY },
+        btf_value_type: btf::VALUE,
+        ..MapCreate::default()
+    };
     for (to, from) in attr.name.iter_mut().take(15).zip(name.bytes()) {
         *to = from;
     }

@@ -1,6 +1,11 @@
 //! A client and a protected instance, and the daemon where it belongs.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+    time::Duration,
+};
 
 use sg_userspace::{
     daemon::protocol::InterfaceView,
@@ -9,9 +14,14 @@ use sg_userspace::{
 
 pub const BIN: &str = env!("CARGO_BIN_EXE_sgd");
 
-/// Directory of `sgd` and `sgctl`.
+/// Directory of `sgd` and `sgctl`: where cargo built them, or where `SG_BIN`
+/// says, in a machine of its own.
 pub fn bin() -> &'static Path {
-    Path::new(BIN).parent().unwrap()
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    DIR.get_or_init(|| match std::env::var_os("SG_BIN") {
+        Some(dir) => dir.into(),
+        None => Path::new(BIN).parent().unwrap().into(),
+    })
 }
 
 /// Whether these tests can run: as root, with the kernel program. If not they
