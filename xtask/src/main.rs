@@ -52,6 +52,9 @@ enum Task {
         /// Only on this one
         #[arg(long)]
         kernel: Option<vm::Kernel>,
+        /// With the tests of the program and the namespaces, which take minutes there
+        #[arg(long)]
+        everything: bool,
     },
     /// The large tests at ten times their number
     Soak,
@@ -68,7 +71,7 @@ fn main() -> Result<()> {
         }
         Task::Demo => demo::demo(),
         Task::Test => test::test(1),
-        Task::VmTest { kernel } => vm::task(kernel),
+        Task::VmTest { kernel, everything } => vm::task(kernel, everything),
         Task::Soak => test::test(10),
         Task::Ci => test::ci(),
     }

@@ -15,7 +15,7 @@ mod modules;
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Stdio,
     time::Instant,
 };
 
@@ -114,7 +114,7 @@ fn starting(dir: &Path, prefix: &str) -> Result<PathBuf> {
         .with_context(|| format!("there is no {prefix}* in {}", dir.display()))
 }
 
-fn on(kernel: Kernel, programs: &[(&'static str, PathBuf)]) -> Result<Counts> {
+fn on(kernel: Kernel, everything: bool, programs: &[(&'static str, PathBuf)]) -> Result<Counts> {
     let root = package(&kernel.package()?, Extent::Alone)?;
     let busybox = package("busybox-static", Extent::Alone)?.join("bin/busybox");
     let (emulator, image, modules) = if kernel == Kernel::Uml {
@@ -129,16 +129,22 @@ fn on(kernel: Kernel, programs: &[(&'static str, PathBuf)]) -> Result<Counts> {
         (Emulator::Qemu(qemu), starting(&root.join("boot"), "vmlinuz-")?, modules::closure(&dir, &MODULES)?)
     };
     let name = kernel.name();
-    let filter = if kernel == Kernel::Uml { "without_btf" } else { "--skip without_btf" };
-    let script = format!(
-        "export SG_VM={name} SG_BIN=/bin SG_TEST_REQUIRE=1\n/bin/vm --test-threads=2 --show-output {filter}\necho \"@@RESULT rc=$?\""
-    );
+    let mut script = format!("export SG_VM={name} SG_BIN=/bin SG_TEST_REQUIRE=1\nrc=0\n");
+    let suites: &[&str] = match (kernel, everything) {
+        (Kernel::Uml, _) => &["vm without_btf"],
+        (_, false) => &["vm --skip without_btf"],
+        (_, true) => &["vm --skip without_btf", "program", "namespaces"],
+    };
+    for suite in suites {
+        script += &format!("/bin/{suite} --test-threads=2 --show-output || rc=$?\n");
+    }
+    script += "echo \"@@RESULT rc=$rc\"";
     let contents = initrd::Contents { busybox: &busybox, modules: &modules, programs, script: &script };
     let initrd = fetch::directory().join(format!("initrd-{name}.cpio"));
     fs::write(&initrd, initrd::build(&contents)?).with_context(|| format!("cannot write {}", initrd.display()))?;
     step(&format!("kernel {name}"));
     let begin = Instant::now();
-    let counts = boot::boot(&emulator, &image, &initrd).with_context(|| format!("on kernel {name}"))?;
+    let counts = boot::boot(&emulator, &image, &initrd, everything).with_context(|| format!("on kernel {name}"))?;
     step(&format!(
         "kernel {name}: {} passed, {} failed in {:.1} s",
         counts.passed,
@@ -148,15 +154,16 @@ fn on(kernel: Kernel, programs: &[(&'static str, PathBuf)]) -> Result<Counts> {
     Ok(counts)
 }
 
-/// Runs the tests on one kernel, or on all one after another.
+/// Runs the tests on one kernel, or on all one after another; with `everything`
+/// also those of the program and the namespaces.
 ///
 /// # Errors
 /// No kernel to be had, a machine without a result.
-pub fn test(object: &Path, only: Option<Kernel>) -> Result<Counts> {
+pub fn test(object: &Path, only: Option<Kernel>, everything: bool) -> Result<Counts> {
     let programs = programs(object)?;
     let mut sum = Counts::default();
     for &kernel in Kernel::value_variants().iter().filter(|k| only.is_none_or(|o| o == **k)) {
-        let counts = on(kernel, &programs)?;
+        let counts = on(kernel, everything, &programs)?;
         if counts.passed + counts.failed == 0 {
             bail!("no test ran on kernel {}", kernel.name());
         }
@@ -170,9 +177,9 @@ pub fn test(object: &Path, only: Option<Kernel>) -> Result<Counts> {
 ///
 /// # Errors
 /// A test that failed, a kernel that could not be had.
-pub fn task(only: Option<Kernel>) -> Result<()> {
+pub fn task(only: Option<Kernel>, everything: bool) -> Result<()> {
     let object = crate::build::ebpf(false)?;
-    let counts = test(&object, only)?;
+    let counts = test(&object, only, everything)?;
     if counts.failed > 0 {
         bail!("{} tests failed", counts.failed);
     }

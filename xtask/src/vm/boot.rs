@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Stdio,
 };
 
 use anyhow::{Context, Result, bail};
@@ -13,8 +13,8 @@ use crate::{
     test::Counts,
 };
 
-/// Seconds a machine may take for everything.
-const PATIENCE: &str = "180";
+/// Seconds a machine may take; the second, for all tests.
+const PATIENCE: [&str; 2] = ["180", "900"];
 /// The last line that its first process writes.
 const RESULT: &str = "@@RESULT rc=";
 
@@ -83,7 +83,8 @@ fn qemu(root: &Path) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// It cannot be started, it says no result, or a bad one without a failed test.
-pub fn boot(emulator: &Emulator, kernel: &Path, initrd: &Path) -> Result<Counts> {
+pub fn boot(emulator: &Emulator, kernel: &Path, initrd: &Path, everything: bool) -> Result<Counts> {
+    let patience = PATIENCE[usize::from(everything)];
     let (kernel, initrd) = (kernel.display().to_string(), initrd.display().to_string());
     let words: Vec<String> = match emulator {
         Emulator::Qemu(root) => {
@@ -103,7 +104,7 @@ pub fn boot(emulator: &Emulator, kernel: &Path, initrd: &Path) -> Result<Counts>
     // Each program becomes the next, so that ending the process ends the machine.
     let script =
         if matches!(emulator, Emulator::Qemu(_)) { format!("{CABLES}exec \"$@\"") } else { "exec \"$@\"".into() };
-    command.args(["--foreground", "-k", "5", PATIENCE, "unshare", "-n", "sh", "-c", &script, "sh"]).args(&words);
+    command.args(["--foreground", "-k", "5", patience, "unshare", "-n", "sh", "-c", &script, "sh"]).args(&words);
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn().with_context(|| format!("cannot start {}", shown(&command)))?;
     let mut counts = Counts::default();
@@ -121,7 +122,7 @@ pub fn boot(emulator: &Emulator, kernel: &Path, initrd: &Path) -> Result<Counts>
     }
     let status = child.wait()?;
     match result {
-        None => bail!("the machine ended without a result ({status}; it may take {PATIENCE} seconds)"),
+        None => bail!("the machine ended without a result ({status}; it may take {patience} seconds)"),
         Some(code) if code != 0 && counts.failed == 0 => bail!("the tests ended with status {code}"),
         Some(_) => Ok(counts),
     }
