@@ -55,6 +55,8 @@ enum Task {
         /// With the tests of the program and the namespaces, which take minutes there
         #[arg(long)]
         everything: bool,
+        /// Only tests whose names contain this, with all they print
+        filter: Option<String>,
     },
     /// The large tests at ten times their number
     Soak,
@@ -71,7 +73,7 @@ fn main() -> Result<()> {
         }
         Task::Demo => demo::demo(),
         Task::Test => test::test(1),
-        Task::VmTest { kernel, everything } => vm::task(kernel, everything),
+        Task::VmTest { kernel, everything, filter } => vm::task(&vm::Choice { kernel, everything, filter }),
         Task::Soak => test::test(10),
         Task::Ci => test::ci(),
     }

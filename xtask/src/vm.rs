@@ -60,6 +60,17 @@ impl Kernel {
     }
 }
 
+/// What to run.
+#[derive(Clone, Debug, Default)]
+pub struct Choice {
+    /// Only on this kernel.
+    pub kernel: Option<Kernel>,
+    /// The tests of the program and the namespaces, too.
+    pub everything: bool,
+    /// Only tests whose names contain this, with all they print.
+    pub filter: Option<String>,
+}
+
 /// Drivers and devices that the tests use; those built in are passed over.
 const MODULES: [&str; 11] = [
     "virtio_pci",
@@ -114,7 +125,7 @@ fn starting(dir: &Path, prefix: &str) -> Result<PathBuf> {
         .with_context(|| format!("there is no {prefix}* in {}", dir.display()))
 }
 
-fn on(kernel: Kernel, everything: bool, programs: &[(&'static str, PathBuf)]) -> Result<Counts> {
+fn on(kernel: Kernel, choice: &Choice, programs: &[(&'static str, PathBuf)]) -> Result<Counts> {
     let root = package(&kernel.package()?, Extent::Alone)?;
     let busybox = package("busybox-static", Extent::Alone)?.join("bin/busybox");
     let (emulator, image, modules) = if kernel == Kernel::Uml {
@@ -130,13 +141,17 @@ fn on(kernel: Kernel, everything: bool, programs: &[(&'static str, PathBuf)]) ->
     };
     let name = kernel.name();
     let mut script = format!("export SG_VM={name} SG_BIN=/bin SG_TEST_REQUIRE=1\nrc=0\n");
-    let suites: &[&str] = match (kernel, everything) {
+    let suites: &[&str] = match (kernel, choice.everything) {
         (Kernel::Uml, _) => &["vm without_btf"],
         (_, false) => &["vm --skip without_btf"],
         (_, true) => &["vm --skip without_btf", "program", "namespaces"],
     };
+    let output = match &choice.filter {
+        Some(filter) => format!("--nocapture {filter}"),
+        None => "--show-output".into(),
+    };
     for suite in suites {
-        script += &format!("/bin/{suite} --test-threads=2 --show-output || rc=$?\n");
+        script += &format!("/bin/{suite} --test-threads=2 {output} || rc=$?\n");
     }
     script += "echo \"@@RESULT rc=$rc\"";
     let contents = initrd::Contents { busybox: &busybox, modules: &modules, programs, script: &script };
@@ -144,7 +159,8 @@ fn on(kernel: Kernel, everything: bool, programs: &[(&'static str, PathBuf)]) ->
     fs::write(&initrd, initrd::build(&contents)?).with_context(|| format!("cannot write {}", initrd.display()))?;
     step(&format!("kernel {name}"));
     let begin = Instant::now();
-    let counts = boot::boot(&emulator, &image, &initrd, everything).with_context(|| format!("on kernel {name}"))?;
+    let counts =
+        boot::boot(&emulator, &image, &initrd, choice.everything).with_context(|| format!("on kernel {name}"))?;
     step(&format!(
         "kernel {name}: {} passed, {} failed in {:.1} s",
         counts.passed,
@@ -159,12 +175,12 @@ fn on(kernel: Kernel, everything: bool, programs: &[(&'static str, PathBuf)]) ->
 ///
 /// # Errors
 /// No kernel to be had, a machine without a result.
-pub fn test(object: &Path, only: Option<Kernel>, everything: bool) -> Result<Counts> {
+pub fn test(object: &Path, choice: &Choice) -> Result<Counts> {
     let programs = programs(object)?;
     let mut sum = Counts::default();
-    for &kernel in Kernel::value_variants().iter().filter(|k| only.is_none_or(|o| o == **k)) {
-        let counts = on(kernel, everything, &programs)?;
-        if counts.passed + counts.failed == 0 {
+    for &kernel in Kernel::value_variants().iter().filter(|k| choice.kernel.is_none_or(|only| only == **k)) {
+        let counts = on(kernel, choice, &programs)?;
+        if counts.passed + counts.failed == 0 && choice.filter.is_none() {
             bail!("no test ran on kernel {}", kernel.name());
         }
         sum.passed += counts.passed;
@@ -177,9 +193,9 @@ pub fn test(object: &Path, only: Option<Kernel>, everything: bool) -> Result<Cou
 ///
 /// # Errors
 /// A test that failed, a kernel that could not be had.
-pub fn task(only: Option<Kernel>, everything: bool) -> Result<()> {
+pub fn task(choice: &Choice) -> Result<()> {
     let object = crate::build::ebpf(false)?;
-    let counts = test(&object, only, everything)?;
+    let counts = test(&object, choice)?;
     if counts.failed > 0 {
         bail!("{} tests failed", counts.failed);
     }
