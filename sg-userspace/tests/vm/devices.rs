@@ -33,6 +33,23 @@ fn tagged_packets_are_judged_on_the_parent() {
     judged(&daemon, "eth0", &world.router, TAGGED);
 }
 
+/// A stated limit: XDP sees frames, and a tag beside one is in none.
+#[test]
+fn a_tag_beside_the_packet_is_not_seen_at_xdp() {
+    let Some(_) = kernel() else { return };
+    let world = World::new(Way::HostTc);
+    tag(&world);
+    world.router.tcp_server(7000).unwrap();
+    let daemon = world.daemon();
+    daemon.apply(&policy("eth0", "hook: xdp"), &[]).unwrap();
+    let connects = || world.instance.tcp(to("10.8.0.1:7000")).unwrap();
+    let unknown = || reason(&daemon.interface("eth0").unwrap(), "ingress", "no_flow");
+    assert!(!connects() && unknown() > 0, "the reply belongs to no flow");
+    // Without the sender's offload the tag is in the frame.
+    world.router.run(|| Ok(output("ethtool", &["-K", "tap0", "txvlan", "off"]))).unwrap();
+    assert!(connects());
+}
+
 #[test]
 fn a_vlan_device_is_protected_alone() {
     let Some(kernel) = kernel() else { return };
