@@ -36,7 +36,7 @@ done
 ";
 
 /// The network cards, told apart by the last byte of their addresses: 1 and 2
-/// joined, 3 and 4 joined, 5 and 6 joined.
+/// joined, 3 and 4, 5 and 6, 7 and 8.
 const CARDS: &str = "-netdev hubport,id=h1,hubid=0 -netdev hubport,id=h2,hubid=0 \
      -device virtio-net-pci,netdev=h1,romfile=,mac=52:54:00:00:00:01 \
      -device virtio-net-pci,netdev=h2,romfile=,mac=52:54:00:00:00:02 \
@@ -46,7 +46,10 @@ const CARDS: &str = "-netdev hubport,id=h1,hubid=0 -netdev hubport,id=h2,hubid=0
      -netdev tap,id=t2,ifname=tap2,queues=4,script=no,downscript=no \
      -netdev tap,id=t3,ifname=tap3,script=no,downscript=no \
      -device virtio-net-pci,netdev=t2,romfile=,mac=52:54:00:00:00:05,mq=on,vectors=10 \
-     -device virtio-net-pci,netdev=t3,romfile=,mac=52:54:00:00:00:06";
+     -device virtio-net-pci,netdev=t3,romfile=,mac=52:54:00:00:00:06 \
+     -netdev hubport,id=h3,hubid=1 -netdev hubport,id=h4,hubid=1 \
+     -device virtio-net-pci,netdev=h3,romfile=,mac=52:54:00:00:00:07 \
+     -device virtio-net-pci,netdev=h4,romfile=,mac=52:54:00:00:00:08";
 
 /// What runs the machine.
 pub enum Emulator {
