@@ -98,7 +98,8 @@ pub fn boot(emulator: &Emulator, kernel: &Path, initrd: &Path, everything: bool)
         }
         Emulator::UserMode => {
             let line = "mem=768M con0=fd:0,fd:1 con=null root=/dev/ram0 rdinit=/init quiet loglevel=2 panic=-1";
-            let mut words = vec![kernel, format!("initrd={initrd}")];
+            let scratch = super::fetch::directory().join("uml/");
+            let mut words = vec![kernel, format!("initrd={initrd}"), format!("uml_dir={}", scratch.display())];
             words.extend(line.split_whitespace().map(str::to_owned));
             words
         }
