@@ -36,6 +36,8 @@ pub const PROG_TC_IN: &str = "sg_tc_in";
 pub const PROG_TC_OUT: &str = "sg_tc_out";
 /// One line that returns the clock, for calibration.
 pub const PROG_CLOCK: &str = "sg_clock";
+/// Global, `u32`: not 0 for kernels that take map keys only from the stack.
+pub const STACK_KEYS: &str = "SG_STACK_KEYS";
 
 /// Index of a reason counter.
 #[inline(always)]

@@ -10,6 +10,8 @@ mod world;
 mod vm {
     pub mod machine;
 
+    pub mod cards;
+    pub mod devices;
     pub mod hooks;
     pub mod load;
     pub mod without_btf;

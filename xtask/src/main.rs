@@ -74,6 +74,11 @@ enum Task {
         /// Only on this one
         #[arg(long)]
         kernel: Option<vm::Kernel>,
+        /// With the tests of the program and the namespaces, which take minutes there
+        #[arg(long)]
+        everything: bool,
+        /// Only tests whose names contain this, with all they print
+        filter: Option<String>,
     },
     /// The large tests at ten times their number
     Soak,
@@ -93,7 +98,7 @@ fn main() -> Result<()> {
         }
         Task::Demo => demo::demo(),
         Task::Test => test::test(1),
-        Task::VmTest { kernel } => vm::task(kernel),
+        Task::VmTest { kernel, everything, filter } => vm::task(&vm::Choice { kernel, everything, filter }),
         Task::Soak => test::test(10),
         Task::Ci => test::ci(),
     }

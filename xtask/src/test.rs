@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::{
     build,
     run::{cargo, is_root, output_of, run, shown, step},
+    vm,
 };
 
 /// A layer: name, arguments of `cargo test`, whether it needs root and the kernel program.
@@ -82,7 +83,8 @@ pub fn test(scale: u32) -> Result<()> {
     let rooted = is_root() || output_of(Command::new("sudo").args(["-n", "true"])).is_some();
     let mut lines = Vec::new();
     let mut bad = 0;
-    for (name, arguments, needs_root) in LAYERS {
+    let machines = ("4 other kernels", &[][..], true);
+    for &(name, arguments, needs_root) in LAYERS.iter().chain([&machines]) {
         let skip = match (&object, needs_root, rooted) {
             (Err(e), true, _) => Some(format!("no kernel program: {e:#}")),
             (_, true, false) => Some("needs root, or sudo without a password".into()),
@@ -96,7 +98,12 @@ pub fn test(scale: u32) -> Result<()> {
         step(&format!("layer {name}"));
         let empty = std::path::PathBuf::new();
         let path = object.as_ref().unwrap_or(&empty);
-        match layer(arguments, *needs_root, path, scale) {
+        let result = if name == machines.0 {
+            vm::test(path, &vm::Choice { everything: scale > 1, ..vm::Choice::default() })
+        } else {
+            layer(arguments, needs_root, path, scale)
+        };
+        match result {
             Ok(counts) => {
                 bad += u32::from(counts.failed > 0 || counts.passed == 0);
                 lines.push(format!("layer {name}: {} passed, {} failed", counts.passed, counts.failed));

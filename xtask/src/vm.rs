@@ -15,7 +15,7 @@ mod modules;
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Stdio,
     time::Instant,
 };
 
@@ -58,6 +58,17 @@ impl Kernel {
             Self::Uml => Ok("user-mode-linux".into()),
         }
     }
+}
+
+/// What to run.
+#[derive(Clone, Debug, Default)]
+pub struct Choice {
+    /// Only on this kernel.
+    pub kernel: Option<Kernel>,
+    /// The tests of the program and the namespaces, too.
+    pub everything: bool,
+    /// Only tests whose names contain this, with all they print.
+    pub filter: Option<String>,
 }
 
 /// Drivers and devices that the tests use; those built in are passed over.
@@ -114,7 +125,7 @@ fn starting(dir: &Path, prefix: &str) -> Result<PathBuf> {
         .with_context(|| format!("there is no {prefix}* in {}", dir.display()))
 }
 
-fn on(kernel: Kernel, programs: &[(&'static str, PathBuf)]) -> Result<Counts> {
+fn on(kernel: Kernel, choice: &Choice, programs: &[(&'static str, PathBuf)]) -> Result<Counts> {
     let root = package(&kernel.package()?, Extent::Alone)?;
     let busybox = package("busybox-static", Extent::Alone)?.join("bin/busybox");
     let (emulator, image, modules) = if kernel == Kernel::Uml {
@@ -129,16 +140,29 @@ fn on(kernel: Kernel, programs: &[(&'static str, PathBuf)]) -> Result<Counts> {
         (Emulator::Qemu(qemu), starting(&root.join("boot"), "vmlinuz-")?, modules::closure(&dir, &MODULES)?)
     };
     let name = kernel.name();
-    let filter = if kernel == Kernel::Uml { "without_btf" } else { "--skip without_btf" };
-    let script = format!(
-        "export SG_VM={name} SG_BIN=/bin SG_TEST_REQUIRE=1\n/bin/vm --test-threads=2 --show-output {filter}\necho \"@@RESULT rc=$?\""
-    );
+    let mut script = format!("export SG_VM={name} SG_BIN=/bin SG_TEST_REQUIRE=1\nrc=0\n");
+    let suites: &[&str] = match (kernel, choice.everything) {
+        (Kernel::Uml, _) => &["vm without_btf"],
+        (_, false) => &["vm --skip without_btf"],
+        (_, true) => &["vm --skip without_btf", "program", "namespaces"],
+    };
+    let output = match &choice.filter {
+        Some(filter) => format!("--nocapture {filter}"),
+        None => "--show-output".into(),
+    };
+    for suite in suites {
+        // Tests with cards wait for one another; those of the namespaces for time.
+        let threads = if suite.starts_with("vm") { 4 } else { 2 };
+        script += &format!("/bin/{suite} --test-threads={threads} {output} || rc=$?\n");
+    }
+    script += "echo \"@@RESULT rc=$rc\"";
     let contents = initrd::Contents { busybox: &busybox, modules: &modules, programs, script: &script };
     let initrd = fetch::directory().join(format!("initrd-{name}.cpio"));
     fs::write(&initrd, initrd::build(&contents)?).with_context(|| format!("cannot write {}", initrd.display()))?;
     step(&format!("kernel {name}"));
     let begin = Instant::now();
-    let counts = boot::boot(&emulator, &image, &initrd).with_context(|| format!("on kernel {name}"))?;
+    let counts =
+        boot::boot(&emulator, &image, &initrd, choice.everything).with_context(|| format!("on kernel {name}"))?;
     step(&format!(
         "kernel {name}: {} passed, {} failed in {:.1} s",
         counts.passed,
@@ -148,16 +172,17 @@ fn on(kernel: Kernel, programs: &[(&'static str, PathBuf)]) -> Result<Counts> {
     Ok(counts)
 }
 
-/// Runs the tests on one kernel, or on all one after another.
+/// Runs the tests on one kernel, or on all one after another; with `everything`
+/// also those of the program and the namespaces.
 ///
 /// # Errors
 /// No kernel to be had, a machine without a result.
-pub fn test(object: &Path, only: Option<Kernel>) -> Result<Counts> {
+pub fn test(object: &Path, choice: &Choice) -> Result<Counts> {
     let programs = programs(object)?;
     let mut sum = Counts::default();
-    for &kernel in Kernel::value_variants().iter().filter(|k| only.is_none_or(|o| o == **k)) {
-        let counts = on(kernel, &programs)?;
-        if counts.passed + counts.failed == 0 {
+    for &kernel in Kernel::value_variants().iter().filter(|k| choice.kernel.is_none_or(|only| only == **k)) {
+        let counts = on(kernel, choice, &programs)?;
+        if counts.passed + counts.failed == 0 && choice.filter.is_none() {
             bail!("no test ran on kernel {}", kernel.name());
         }
         sum.passed += counts.passed;
@@ -170,9 +195,9 @@ pub fn test(object: &Path, only: Option<Kernel>) -> Result<Counts> {
 ///
 /// # Errors
 /// A test that failed, a kernel that could not be had.
-pub fn task(only: Option<Kernel>) -> Result<()> {
+pub fn task(choice: &Choice) -> Result<()> {
     let object = crate::build::ebpf(false)?;
-    let counts = test(&object, only)?;
+    let counts = test(&object, choice)?;
     if counts.failed > 0 {
         bail!("{} tests failed", counts.failed);
     }

@@ -19,11 +19,23 @@ use super::maps::*;
 
 const NO_CONFIG: &Config = &Config { abi: 0, hz: 250, time_offset: 0, events: 0 };
 
-/// A key on the stack. Kernel 6.1 takes no key from what a global function was
-/// given a pointer to, unlike newer ones.
+/// Not 0 where a key has to lie on the stack: kernels before 6.2 take none from
+/// what a global function was given a pointer to. The daemon writes it before
+/// the verifier sees the program, which then holds only the branch that is taken.
+/// Its value here is that of no other constant, or the two would become one.
+#[unsafe(no_mangle)]
+static SG_STACK_KEYS: u32 = 0x53_4b_31_ff;
+
+/// Hands a key to a map where the kernel takes it.
 #[inline(always)]
-fn on_stack<K: Copy>(key: K) -> K {
-    key
+fn with<K: Copy, R>(key: &K, f: impl FnOnce(&K) -> R) -> R {
+    // SAFETY: a static; volatile, because the loader changes it.
+    if unsafe { (&raw const SG_STACK_KEYS).read_volatile() } != 0 {
+        let copy = *key;
+        f(&copy)
+    } else {
+        f(key)
+    }
 }
 
 /// The generation of a device: `None` when the device is not ours,
@@ -72,9 +84,8 @@ impl Addresses for PolicyAddresses {
     #[inline(always)]
     fn host(&self, addr: &Addr) -> Option<AddrClass> {
         let map = SG_HOSTS.get(self.0)?;
-        let key = on_stack(*addr);
         // SAFETY: the value is four bytes, read whole.
-        unsafe { map.get(&key) }.copied()
+        with(addr, |key| unsafe { map.get(key) }.copied())
     }
     #[inline(always)]
     fn prefix(&self, addr: &Addr, v4: bool, local: bool) -> Option<AddrClass> {
@@ -135,11 +146,13 @@ fn find(keys: &FlowKeys) -> *const Flow {
     // read as words, each written whole.
     let flow = unsafe {
         if keys.is_v4() {
-            let key = on_stack(keys.short);
-            SG_FLOWS4.get(&key).or_else(|| SG_CHURN_IN4.get(&key)).or_else(|| SG_CHURN_OUT4.get(&key))
+            with(&keys.short, |key| {
+                SG_FLOWS4.get(key).or_else(|| SG_CHURN_IN4.get(key)).or_else(|| SG_CHURN_OUT4.get(key))
+            })
         } else {
-            let key = on_stack(keys.full);
-            SG_FLOWS6.get(&key).or_else(|| SG_CHURN_IN6.get(&key)).or_else(|| SG_CHURN_OUT6.get(&key))
+            with(&keys.full, |key| {
+                SG_FLOWS6.get(key).or_else(|| SG_CHURN_IN6.get(key)).or_else(|| SG_CHURN_OUT6.get(key))
+            })
         }
     };
     match flow {
@@ -171,19 +184,17 @@ impl Tables for KernelMaps {
     fn insert(&self, table: FlowTable, keys: &FlowKeys, flow: &Flow) -> bool {
         let (any, new) = (u64::from(BPF_ANY), u64::from(BPF_NOEXIST));
         let status = if keys.is_v4() {
-            let key = &on_stack(keys.short);
-            match table {
+            with(&keys.short, |key| match table {
                 FlowTable::Main => SG_FLOWS4.insert(key, flow, new),
                 FlowTable::Churn(Direction::Inbound) => SG_CHURN_IN4.insert(key, flow, any),
                 FlowTable::Churn(Direction::Outbound) => SG_CHURN_OUT4.insert(key, flow, any),
-            }
+            })
         } else {
-            let key = &on_stack(keys.full);
-            match table {
+            with(&keys.full, |key| match table {
                 FlowTable::Main => SG_FLOWS6.insert(key, flow, new),
                 FlowTable::Churn(Direction::Inbound) => SG_CHURN_IN6.insert(key, flow, any),
                 FlowTable::Churn(Direction::Outbound) => SG_CHURN_OUT6.insert(key, flow, any),
-            }
+            })
         };
         // Another CPU may have confirmed the same flow a moment ago.
         const EEXIST: i32 = -17;
@@ -194,33 +205,31 @@ impl Tables for KernelMaps {
     fn remove(&self, table: FlowTable, keys: &FlowKeys) {
         // What is already gone needs no removing.
         let _ = if keys.is_v4() {
-            let key = &on_stack(keys.short);
-            match table {
+            with(&keys.short, |key| match table {
                 FlowTable::Main => SG_FLOWS4.remove(key),
                 FlowTable::Churn(Direction::Inbound) => SG_CHURN_IN4.remove(key),
                 FlowTable::Churn(Direction::Outbound) => SG_CHURN_OUT4.remove(key),
-            }
+            })
         } else {
-            let key = &on_stack(keys.full);
-            match table {
+            with(&keys.full, |key| match table {
                 FlowTable::Main => SG_FLOWS6.remove(key),
                 FlowTable::Churn(Direction::Inbound) => SG_CHURN_IN6.remove(key),
                 FlowTable::Churn(Direction::Outbound) => SG_CHURN_OUT6.remove(key),
-            }
+            })
         };
     }
 
     #[inline(always)]
     fn fragment(&self, key: &FragKey) -> Option<FragEntry> {
         // SAFETY: eight bytes, written whole by the map update.
-        unsafe { SG_FRAGMENTS.get(&on_stack(*key)) }.copied()
+        with(key, |key| unsafe { SG_FRAGMENTS.get(key) }.copied())
     }
 
     #[inline(always)]
     fn remember(&self, key: &FragKey, entry: &FragEntry) {
         // A full LRU table evicts; there is nothing to do about a failure but
         // that later fragments are dropped as unseen.
-        let _ = SG_FRAGMENTS.insert(&on_stack(*key), entry, u64::from(BPF_ANY));
+        let _ = with(key, |key| SG_FRAGMENTS.insert(key, entry, u64::from(BPF_ANY)));
     }
 
     #[inline(always)]

@@ -7,7 +7,7 @@ use rtnetlink::{
     Handle, MulticastGroup,
     packet_route::{
         address::{AddressAttribute, AddressScope},
-        link::{LinkAttribute, LinkInfo, LinkLayerType},
+        link::{LinkAttribute, LinkInfo, LinkLayerType, LinkXdp, XdpAttached},
     },
 };
 use tokio::sync::mpsc;
@@ -79,6 +79,7 @@ impl Network {
                 loopback: layer == LinkLayerType::Loopback,
                 master: None,
                 kind: None,
+                generic_xdp: false,
                 addresses: addresses.remove(&index).unwrap_or_default(),
             };
             device.addresses.sort_unstable();
@@ -86,6 +87,9 @@ impl Network {
                 match attribute {
                     LinkAttribute::IfName(name) => device.name = name,
                     LinkAttribute::Controller(master) => drop(masters.insert(index, master)),
+                    LinkAttribute::Xdp(attached) => {
+                        device.generic_xdp = attached.contains(&LinkXdp::Attached(XdpAttached::SocketBuffer));
+                    }
                     LinkAttribute::LinkInfo(infos) => {
                         for info in infos {
                             if let LinkInfo::Kind(kind) = info {

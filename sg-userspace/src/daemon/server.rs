@@ -107,9 +107,14 @@ async fn detach(config: &Config) -> Result<()> {
     }
     let pins = Pins::open(&config.pin_root)?;
     let machine = Network::watch()?.machine().await.context("cannot list devices")?;
+    let mut kept = Vec::new();
     for device in &machine.devices {
-        attach::detach(&pins.links, device.index, Some(&device.name))
-            .with_context(|| format!("cannot detach {}", device.name))?;
+        if let Err(e) = attach::detach(&pins.links, device.index, Some(&device.name)) {
+            kept.push(format!("{} is still protected: {e}", device.name));
+        }
+    }
+    if !kept.is_empty() {
+        bail!("{}", kept.join("\n"));
     }
     let count = Pins::remove(&config.pin_root).context("cannot remove the pins")?;
     println!("no device is protected any more ({count} pins removed); the stored policy is untouched");

@@ -109,8 +109,17 @@ fn failed(device: &Device, ingress: bool) -> impl Fn(anyhow::Error) -> AttachErr
     move |error| AttachError::Kernel { device: device.clone(), direction, error }
 }
 
-/// Removes a pin, if it is there.
+/// Removes a pinned link, if it is there. A driver that does not let go of its
+/// program keeps the link, and the error says so.
 fn remove(path: &Path) -> io::Result<()> {
+    if let Ok(link) = super::sys::open_pin(path) {
+        super::sys::neutralize(link.as_fd()).map_err(|e| {
+            let why = "its driver does not let go of the XDP program";
+            let cure =
+                "set the MTU back to what it was when the program came (`ip link set … mtu 1500`), then try again";
+            io::Error::new(e.kind(), format!("{why} ({e}), as some do not once the MTU is too large for XDP: {cure}"))
+        })?;
+    }
     match std::fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => Ok(()),
@@ -132,13 +141,23 @@ pub struct Links<'a> {
     pub tcx: bool,
 }
 
+/// What attaching did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// Device ingress, device egress.
+    pub places: [Place; 2],
+    /// Whether nothing of ours was on the device before.
+    pub fresh: bool,
+}
+
 /// Attaches both directions; a device that already has our links gets the
 /// new program in them.
 ///
 /// # Errors
 /// The device keeps whatever it had.
-pub fn attach(object: &mut Object, device: &Device, hook: Hook, links: Links<'_>) -> Result<[Place; 2], AttachError> {
-    let out = attach_tc(object, device, false, links)?;
+pub fn attach(object: &mut Object, device: &Device, hook: Hook, links: Links<'_>) -> Result<Attached, AttachError> {
+    let pinned = pin_path(links.dir, device.index, false).exists();
+    let (out, replaced) = attach_tc(object, device, false, links)?;
     let wanted = match hook {
         Hook::Tc => None,
         Hook::Xdp => Some(true),
@@ -146,26 +165,29 @@ pub fn attach(object: &mut Object, device: &Device, hook: Hook, links: Links<'_>
         Hook::Auto => (device.ethernet && device.kind.is_none()).then_some(false),
     };
     let ingress = match wanted {
-        None => attach_tc(object, device, true, links)?,
+        None => attach_tc(object, device, true, links)?.0,
         Some(asked) => match attach_xdp(object, device, asked, links.dir) {
             Ok(place) => place,
-            Err(_) if !asked => attach_tc(object, device, true, links)?,
+            Err(_) if !asked => attach_tc(object, device, true, links)?.0,
             Err(e) => return Err(e),
         },
     };
-    Ok([ingress, out])
+    Ok(Attached { places: [ingress, out], fresh: !pinned && !replaced })
 }
 
-fn attach_tc(object: &mut Object, device: &Device, ingress: bool, links: Links<'_>) -> Result<Place, AttachError> {
+/// Also says whether a filter of ours was there already.
+fn attach_tc(
+    object: &mut Object,
+    device: &Device,
+    ingress: bool,
+    links: Links<'_>,
+) -> Result<(Place, bool), AttachError> {
     let (name, kind) =
         if ingress { (maps::PROG_TC_IN, TcAttachType::Ingress) } else { (maps::PROG_TC_OUT, TcAttachType::Egress) };
     let fail = failed(device, ingress);
     let path = pin_path(links.dir, device.index, ingress);
     if !links.tcx {
-        let place = attach_clsact(object, device, name, kind).map_err(&fail)?;
-        // Not judged twice: the filter is there, a link of before may go.
-        remove(&path).map_err(|e| fail(e.into()))?;
-        return Ok(place);
+        return clsact_only(object, device, (name, kind), &path).map_err(&fail);
     }
     let program = object.tc(name)?;
     if let Ok(old) = PinnedLink::from_pin(&path) {
@@ -174,7 +196,7 @@ fn attach_tc(object: &mut Object, device: &Device, ingress: bool, links: Links<'
         if let Some(id) = adopted {
             // The pin keeps the link; our descriptor of it is not needed.
             drop(program.take_link(id));
-            return Ok(Place::Tcx);
+            return Ok((Place::Tcx, false));
         }
         // The device it was on is gone, or it is an XDP link.
     }
@@ -185,35 +207,51 @@ fn attach_tc(object: &mut Object, device: &Device, ingress: bool, links: Links<'
             let link = FdLink::try_from(link).map_err(|e| fail(e.into()))?;
             keep(link, &path)?;
             // A filter of before, if there is one, would judge a second time.
-            let _ = tc::qdisc_detach_program(&device.name, kind, name);
-            Ok(Place::Tcx)
+            let replaced = tc::qdisc_detach_program(&device.name, kind, name).is_ok();
+            Ok((Place::Tcx, replaced))
         }
         Err(ProgramError::SyscallError(e)) if matches!(e.io_error.raw_os_error(), Some(libc::EINVAL)) => {
-            attach_clsact(object, device, name, kind).map_err(&fail)
+            clsact_only(object, device, (name, kind), &path).map_err(&fail)
         }
         Err(e) => Err(fail(e.into())),
     }
 }
 
-/// Below 6.6 there is no TCX.
-fn attach_clsact(object: &mut Object, device: &Device, name: &str, kind: TcAttachType) -> anyhow::Result<Place> {
+/// A filter, and no link beside it: nothing is judged twice.
+fn clsact_only(
+    object: &mut Object,
+    device: &Device,
+    (name, kind): (&str, TcAttachType),
+    link: &Path,
+) -> anyhow::Result<(Place, bool)> {
+    let replaced = attach_clsact(object, device, name, kind)?;
+    if let Err(e) = remove(link) {
+        // The link stays, so the filter goes; what it says does not matter then.
+        let _ = tc::qdisc_detach_program(&device.name, kind, name);
+        return Err(e.into());
+    }
+    Ok((Place::Clsact, replaced))
+}
+
+/// Below 6.6 there is no TCX. Says whether a filter of ours was there.
+fn attach_clsact(object: &mut Object, device: &Device, name: &str, kind: TcAttachType) -> anyhow::Result<bool> {
     match tc::qdisc_add_clsact(&device.name) {
         Ok(()) => {}
         Err(TcError::NetlinkError(e)) if e.raw_os_error() == Some(libc::EEXIST) => {}
         Err(e) => return Err(e.into()),
     }
     let program = object.tc(name)?;
-    let id = match program.attach_with_options(&device.name, kind, TcAttachOptions::Netlink(FIRST)) {
-        Ok(id) => id,
+    let (id, replaced) = match program.attach_with_options(&device.name, kind, TcAttachOptions::Netlink(FIRST)) {
+        Ok(id) => (id, false),
         Err(_) => {
             // Our own filter of before: its program is replaced in place.
             let old = SchedClassifierLink::attached(&device.name, kind, FIRST.priority, FIRST.handle, None)?;
-            program.attach_to_link(old)?
+            (program.attach_to_link(old)?, true)
         }
     };
     // Dropping the link would take the filter off; it stays until detached by name.
     std::mem::forget(program.take_link(id)?);
-    Ok(Place::Clsact)
+    Ok(replaced)
 }
 
 fn attach_xdp(object: &mut Object, device: &Device, generic: bool, links: &Path) -> Result<Place, AttachError> {
@@ -225,7 +263,7 @@ fn attach_xdp(object: &mut Object, device: &Device, generic: bool, links: &Path)
             aya::programs::xdp::XdpLink::try_from(FdLink::from(old)).ok().and_then(|l| program.attach_to_link(l).ok());
         if let Some(id) = adopted {
             drop(program.take_link(id));
-            return Ok(Place::XdpNative);
+            return Ok(if device.generic_xdp { Place::XdpGeneric } else { Place::XdpNative });
         }
     }
     let modes = [(XdpMode::Driver, Place::XdpNative), (XdpMode::Skb, Place::XdpGeneric)];
@@ -236,6 +274,8 @@ fn attach_xdp(object: &mut Object, device: &Device, generic: bool, links: &Path)
                 let link = program.take_link(id).map_err(|e| fail(e.into()))?;
                 let link = FdLink::try_from(link).map_err(|e| fail(e.into()))?;
                 keep(link, &path)?;
+                // A filter of before, if there is one, would judge a second time.
+                let _ = tc::qdisc_detach_program(&device.name, TcAttachType::Ingress, maps::PROG_TC_IN);
                 return Ok(place);
             }
             Err(e) => {
@@ -253,9 +293,10 @@ fn attach_xdp(object: &mut Object, device: &Device, generic: bool, links: &Path)
 /// Takes the protection off a device, or what is left of it when the device is gone.
 ///
 /// # Errors
-/// A pin that cannot be removed.
+/// A pin that cannot be removed, a driver that does not let go of its program.
 pub fn detach(links: &Path, index: u32, name: Option<&str>) -> io::Result<()> {
-    for ingress in [false, true] {
+    // Ingress first: where a driver keeps its program, nothing is taken off.
+    for ingress in [true, false] {
         remove(&pin_path(links, index, ingress))?;
     }
     if let Some(name) = name {

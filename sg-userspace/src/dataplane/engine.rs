@@ -5,6 +5,8 @@
 //! bound and denies before its policy is; a policy is whole before a generation
 //! names it; a generation is whole before the interface's entry flips to it.
 
+mod bind;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     io,
@@ -21,7 +23,7 @@ use thiserror::Error;
 
 pub use super::report::{OnChange, Preview, Report};
 use super::{
-    attach::{self, AttachError, Links, Place},
+    attach::{self, AttachError, Place},
     machine::{Machine, Resolved},
     object::{self, Object, ObjectError},
     pins::{PinError, Pins},
@@ -52,6 +54,15 @@ pub enum EngineError {
     /// Not attached.
     #[error(transparent)]
     Attach(#[from] AttachError),
+    /// Not let go of.
+    #[error("cannot take the protection off {device}: {error}")]
+    Detach {
+        /// The device.
+        device: String,
+        /// Why.
+        #[source]
+        error: io::Error,
+    },
     /// A map write failed.
     #[error("cannot {what}: {error}")]
     Kernel {
@@ -317,69 +328,6 @@ impl Engine {
         }
     }
 
-    /// Binds what is named: a new device denies before it has a policy. The
-    /// first failure is returned at the end, so that one bad device does not
-    /// leave the others open.
-    fn bind(
-        &mut self,
-        model: &Model,
-        resolved: &Resolved,
-        report: &mut Report,
-    ) -> Result<Option<EngineError>, EngineError> {
-        let mut failure = None;
-        let dir = self.pins.links.clone();
-        let links = Links { dir: &dir, tcx: self.tcx };
-        for binding in &resolved.bindings {
-            let (device, instance) = (&binding.device, &resolved.instances[binding.instance]);
-            let hook = model.interfaces[instance.interface].hook;
-            let known = self.bound.get(&device.index);
-            if known.is_some_and(|b| b.places.is_some() && b.hook == hook && b.device == device.name) {
-                continue;
-            }
-            let is_new = known.is_none();
-            if is_new {
-                let taken: BTreeSet<u32> = self.bound.values().map(|b| b.slot).collect();
-                let slot = (1..MAX_SLOTS).find(|s| !taken.contains(s)).ok_or(EngineError::Slots(taken.len()))?;
-                self.zone += 1;
-                self.epoch += 1;
-                let mut generation = generation_of(model, instance, self.zone);
-                generation.policy = NO_POLICY;
-                generation.slot = slot;
-                generation.epoch = self.epoch;
-                if !device.ethernet {
-                    generation.flags |= flags::NO_L2;
-                }
-                let record = slot * 4;
-                self.object.maps.generations.update(&record, &generation).map_err(kernel("write a generation"))?;
-                self.object.maps.ifaces.update(&device.index, &u64::from(record)).map_err(kernel("bind a device"))?;
-                let bound = Bound {
-                    device: device.name.clone(),
-                    slot,
-                    record,
-                    generation,
-                    own: BTreeSet::new(),
-                    places: None,
-                    hook,
-                };
-                self.bound.insert(device.index, bound);
-            }
-            match attach::attach(&mut self.object, device, hook, links) {
-                Ok(places) => {
-                    if let Some(bound) = self.bound.get_mut(&device.index) {
-                        bound.places = Some(places);
-                        bound.hook = hook;
-                        bound.device.clone_from(&device.name);
-                    }
-                    if is_new {
-                        report.bound.push(device.name.clone());
-                    }
-                }
-                Err(e) => failure = failure.or(Some(EngineError::from(e))),
-            }
-        }
-        Ok(failure)
-    }
-
     /// Writes the policies that are not there yet; returns index and size class of each.
     fn write(
         &mut self,
@@ -454,25 +402,6 @@ impl Engine {
             bound.generation = wanted;
         }
         Ok(true)
-    }
-
-    /// Lets go of devices that are no longer named, or gone.
-    fn unbind(&mut self, machine: &Machine, resolved: &Resolved, report: &mut Report) -> Result<(), EngineError> {
-        let named: BTreeSet<u32> = resolved.bindings.iter().map(|b| b.device.index).collect();
-        let stale: Vec<u32> = self.bound.keys().copied().filter(|i| !named.contains(i)).collect();
-        for index in stale {
-            let name = machine.devices.iter().find(|d| d.index == index).map(|d| d.name.as_str());
-            attach::detach(&self.pins.links, index, name).map_err(kernel("detach a device"))?;
-            self.object.maps.ifaces.update(&index, &0).map_err(kernel("unbind a device"))?;
-            self.own(index, &[])?;
-            if let Some(bound) = self.bound.remove(&index) {
-                let shown =
-                    if bound.device.is_empty() { name.unwrap_or("a device that is gone") } else { &bound.device };
-                report.unbound.push(shown.to_owned());
-                super::flows::forget_zone(&self.object.maps, bound.generation.zone).map_err(kernel("forget flows"))?;
-            }
-        }
-        Ok(())
     }
 
     /// Removes policies that nothing uses.

@@ -20,6 +20,8 @@ pub struct Device {
     pub master: Option<(String, String)>,
     /// What kind of virtual device: `veth`, `tun`, `bond`; `None` for hardware.
     pub kind: Option<String>,
+    /// Whether it carries an XDP program behind its driver.
+    pub generic_xdp: bool,
     /// Global-scope addresses.
     pub addresses: Vec<IpAddr>,
 }
@@ -128,6 +130,7 @@ mod tests {
             loopback: index == 1,
             master: None,
             kind: None,
+            generic_xdp: false,
             addresses: vec![IpAddr::from([10, 0, 0, index as u8])],
         }
     }

@@ -214,6 +214,15 @@ fn load_error(e: impl Into<anyhow::Error>) -> ObjectError {
     if denied && !format!("{e:#}").contains("processed") { ObjectError::Privileges } else { ObjectError::Load(e) }
 }
 
+/// Whether a kernel takes map keys only from the stack: before 6.2 none from
+/// what a global function was given a pointer to. A release that cannot be
+/// read counts as one, since keys on the stack are right everywhere.
+fn stack_keys(release: &str) -> bool {
+    let mut numbers = release.trim().split(['.', '-', '+']).map(|n| n.parse::<u32>().ok());
+    let version = (numbers.next().flatten(), numbers.next().flatten());
+    version < (Some(6), Some(2))
+}
+
 /// Loads the object. With `pins`, maps are pinned there, or taken from there
 /// when they are pinned already.
 ///
@@ -223,9 +232,11 @@ pub fn load(bytes: &[u8], pins: Option<&Path>) -> Result<Object, ObjectError> {
     if !Path::new("/sys/kernel/btf/vmlinux").exists() && !cfg!(test) {
         return Err(ObjectError::NoBtf);
     }
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let stack_keys = u32::from(stack_keys(&release));
     let names = names();
     let mut loader = EbpfLoader::new();
-    loader.verifier_log_level(VerifierLogLevel::STATS);
+    loader.verifier_log_level(VerifierLogLevel::STATS).override_global(maps::STACK_KEYS, &stack_keys, true);
     if let Some(dir) = pins {
         for &name in &names {
             loader.map_pin_path(name, dir.join(name));
@@ -304,3 +315,18 @@ impl Object {
 pub type HostMap = RawMap<Addr, AddrClass>;
 /// The trie of a policy.
 pub type PrefixMap = RawMap<LpmKey, AddrClass>;
+
+#[cfg(test)]
+mod tests {
+    use super::stack_keys;
+
+    #[test]
+    fn kernels_before_6_2_take_keys_from_the_stack() {
+        for release in ["6.1.0-56-cloud-amd64\n", "5.15.0-91-generic", "6.1", "", "unknown"] {
+            assert!(stack_keys(release), "{release}");
+        }
+        for release in ["6.2.0", "6.12.117+deb12-cloud-amd64", "7.0.0-rc1", "10.1"] {
+            assert!(!stack_keys(release), "{release}");
+        }
+    }
+}

@@ -4,6 +4,7 @@
 //! Everything unsafe about map access in user space is in this file.
 
 mod btf;
+mod neutral;
 
 use std::{
     ffi::CString,
@@ -12,6 +13,8 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     path::Path,
 };
+
+pub use neutral::neutralize;
 
 /// The kernel's own "not supported", which libc does not know.
 const ENOTSUPP: i32 = 524;
@@ -421,12 +424,16 @@ struct GetInfo {
 /// # Errors
 /// What the kernel says.
 pub fn link_ifindex(link: BorrowedFd<'_>) -> io::Result<u32> {
-    // struct bpf_link_info: type, id, program, padding, then the index for both kinds.
+    Ok(link_info(link)?[4])
+}
+
+/// struct bpf_link_info: type, id, program, padding, then the index for both kinds.
+fn link_info(link: BorrowedFd<'_>) -> io::Result<[u32; 16]> {
     let mut info = [0u32; 16];
     let mut attr =
         GetInfo { fd: link.as_raw_fd() as u32, length: size_of_val(&info) as u32, info: info.as_mut_ptr() as u64 };
     bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
-    Ok(info[4])
+    Ok(info)
 }
 
 /// Opens a pinned object.

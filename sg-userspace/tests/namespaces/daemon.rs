@@ -89,7 +89,7 @@ fn a_change_of_hooks_judges_no_packet_twice() {
     let mut daemon = world.daemon();
     daemon.apply(&policy(&world), &[]).unwrap();
     let original = std::fs::read_to_string(daemon.dir().join("sgd.toml")).unwrap();
-    for (line, hooks) in [("tcx = false", "clsact"), ("tcx = true", "tcx")] {
+    for (line, hooks) in [("tcx = false", "clsact"), ("tcx = true", tc_place())] {
         daemon.stop(libc::SIGTERM).unwrap();
         std::fs::write(daemon.dir().join("sgd.toml"), &original).unwrap();
         daemon.configure(line).unwrap();

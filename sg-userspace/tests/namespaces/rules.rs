@@ -121,9 +121,9 @@ fn every_kind(way: Way) {
     assert!(reason(&view, "ingress", "fragment") > 0, "{:?}", view.reasons);
     assert_eq!(reason(&view, "ingress", "fragment_unseen"), 0);
     let wanted = match way {
-        Way::HostTc | Way::Guest => ["tcx", "tcx"],
+        Way::HostTc | Way::Guest => [tc_place(), tc_place()],
         Way::HostClsact => ["clsact", "clsact"],
-        Way::HostXdp => ["xdp", "tcx"],
+        Way::HostXdp => ["xdp", tc_place()],
     };
     assert_eq!(view.status.hooks, wanted);
 }

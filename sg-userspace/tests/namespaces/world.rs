@@ -4,7 +4,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::OnceLock,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use sg_userspace::{
@@ -39,10 +39,18 @@ pub fn can_run() -> bool {
     false
 }
 
+/// Where the daemon's programs sit at TC on this kernel: TCX is there from 6.6 on.
+pub fn tc_place() -> &'static str {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split('.').map(|n| n.parse::<u32>().unwrap_or(0));
+    if (numbers.next(), numbers.next()) >= (Some(6), Some(6)) { "tcx" } else { "clsact" }
+}
+
 /// Waits until something is so, up to ten seconds.
 #[track_caller]
 pub fn eventually(what: &str, mut so: impl FnMut() -> bool) {
-    for _ in 0..500 {
+    let until = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < until {
         if so() {
             return;
         }

@@ -16,7 +16,7 @@ pub struct Kernel {
 impl Kernel {
     /// Where the daemon's programs sit at TC.
     pub fn tc(self) -> &'static str {
-        if self.version >= (6, 6) { "tcx" } else { "clsact" }
+        tc_place()
     }
 }
 

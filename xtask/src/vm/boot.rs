@@ -3,7 +3,7 @@
 use std::{
     io::{BufRead, BufReader},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Stdio,
 };
 
 use anyhow::{Context, Result, bail};
@@ -13,8 +13,8 @@ use crate::{
     test::Counts,
 };
 
-/// Seconds a machine may take for everything.
-const PATIENCE: &str = "180";
+/// Seconds a machine may take; the second, for all tests.
+const PATIENCE: [&str; 2] = ["180", "900"];
 /// The last line that its first process writes.
 const RESULT: &str = "@@RESULT rc=";
 
@@ -36,7 +36,7 @@ done
 ";
 
 /// The network cards, told apart by the last byte of their addresses: 1 and 2
-/// joined, 3 and 4 joined, 5 and 6 joined.
+/// joined, 3 and 4, 5 and 6, 7 and 8.
 const CARDS: &str = "-netdev hubport,id=h1,hubid=0 -netdev hubport,id=h2,hubid=0 \
      -device virtio-net-pci,netdev=h1,romfile=,mac=52:54:00:00:00:01 \
      -device virtio-net-pci,netdev=h2,romfile=,mac=52:54:00:00:00:02 \
@@ -46,7 +46,10 @@ const CARDS: &str = "-netdev hubport,id=h1,hubid=0 -netdev hubport,id=h2,hubid=0
      -netdev tap,id=t2,ifname=tap2,queues=4,script=no,downscript=no \
      -netdev tap,id=t3,ifname=tap3,script=no,downscript=no \
      -device virtio-net-pci,netdev=t2,romfile=,mac=52:54:00:00:00:05,mq=on,vectors=10 \
-     -device virtio-net-pci,netdev=t3,romfile=,mac=52:54:00:00:00:06";
+     -device virtio-net-pci,netdev=t3,romfile=,mac=52:54:00:00:00:06 \
+     -netdev hubport,id=h3,hubid=1 -netdev hubport,id=h4,hubid=1 \
+     -device virtio-net-pci,netdev=h3,romfile=,mac=52:54:00:00:00:07 \
+     -device virtio-net-pci,netdev=h4,romfile=,mac=52:54:00:00:00:08";
 
 /// What runs the machine.
 pub enum Emulator {
@@ -83,7 +86,8 @@ fn qemu(root: &Path) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// It cannot be started, it says no result, or a bad one without a failed test.
-pub fn boot(emulator: &Emulator, kernel: &Path, initrd: &Path) -> Result<Counts> {
+pub fn boot(emulator: &Emulator, kernel: &Path, initrd: &Path, everything: bool) -> Result<Counts> {
+    let patience = PATIENCE[usize::from(everything)];
     let (kernel, initrd) = (kernel.display().to_string(), initrd.display().to_string());
     let words: Vec<String> = match emulator {
         Emulator::Qemu(root) => {
@@ -94,7 +98,8 @@ pub fn boot(emulator: &Emulator, kernel: &Path, initrd: &Path) -> Result<Counts>
         }
         Emulator::UserMode => {
             let line = "mem=768M con0=fd:0,fd:1 con=null root=/dev/ram0 rdinit=/init quiet loglevel=2 panic=-1";
-            let mut words = vec![kernel, format!("initrd={initrd}")];
+            let scratch = super::fetch::directory().join("uml/");
+            let mut words = vec![kernel, format!("initrd={initrd}"), format!("uml_dir={}", scratch.display())];
             words.extend(line.split_whitespace().map(str::to_owned));
             words
         }
@@ -103,7 +108,7 @@ pub fn boot(emulator: &Emulator, kernel: &Path, initrd: &Path) -> Result<Counts>
     // Each program becomes the next, so that ending the process ends the machine.
     let script =
         if matches!(emulator, Emulator::Qemu(_)) { format!("{CABLES}exec \"$@\"") } else { "exec \"$@\"".into() };
-    command.args(["--foreground", "-k", "5", PATIENCE, "unshare", "-n", "sh", "-c", &script, "sh"]).args(&words);
+    command.args(["--foreground", "-k", "5", patience, "unshare", "-n", "sh", "-c", &script, "sh"]).args(&words);
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn().with_context(|| format!("cannot start {}", shown(&command)))?;
     let mut counts = Counts::default();
@@ -121,7 +126,7 @@ pub fn boot(emulator: &Emulator, kernel: &Path, initrd: &Path) -> Result<Counts>
     }
     let status = child.wait()?;
     match result {
-        None => bail!("the machine ended without a result ({status}; it may take {PATIENCE} seconds)"),
+        None => bail!("the machine ended without a result ({status}; it may take {patience} seconds)"),
         Some(code) if code != 0 && counts.failed == 0 => bail!("the tests ended with status {code}"),
         Some(_) => Ok(counts),
     }

@@ -110,10 +110,7 @@ pub fn package(name: &str, extent: Extent) -> Result<PathBuf> {
     if download(name, extent, &debs).is_err() {
         // The lists may name a version that the archive has replaced.
         refresh().and_then(|()| fresh()).and_then(|()| download(name, extent, &debs)).with_context(|| {
-            format!(
-                "cannot download {name}: apt's archive is out of reach (nothing of it is in {})",
-                directory().display()
-            )
+            format!("cannot download {name}: apt's archive is out of reach, or has no such package")
         })?;
     }
     let root = part.join("root");

@@ -1,0 +1,130 @@
+//! Devices: what is named is bound, what is not is let go of.
+
+use std::collections::BTreeSet;
+
+use sg_common::{
+    generation::{NO_POLICY, flags},
+    limits::MAX_SLOTS,
+};
+
+use super::{Bound, Engine, EngineError, kernel};
+use crate::{
+    dataplane::{
+        attach::{self, Links},
+        flows,
+        machine::{Device, Machine, Resolved},
+        probe::generation_of,
+        report::Report,
+    },
+    model::{Hook, Instance, Model},
+};
+
+impl Engine {
+    /// Binds what is named: a new device denies before it has a policy. The
+    /// first failure is returned at the end, so that one bad device does not
+    /// leave the others open.
+    pub(super) fn bind(
+        &mut self,
+        model: &Model,
+        resolved: &Resolved,
+        report: &mut Report,
+    ) -> Result<Option<EngineError>, EngineError> {
+        let mut failure = None;
+        let dir = self.pins.links.clone();
+        let links = Links { dir: &dir, tcx: self.tcx };
+        for binding in &resolved.bindings {
+            let (device, instance) = (&binding.device, &resolved.instances[binding.instance]);
+            let hook = model.interfaces[instance.interface].hook;
+            let known = self.bound.get(&device.index);
+            if known.is_some_and(|b| b.places.is_some() && b.hook == hook && b.device == device.name) {
+                continue;
+            }
+            let is_new = known.is_none();
+            if is_new {
+                self.admit(model, instance, device, hook)?;
+            }
+            match attach::attach(&mut self.object, device, hook, links) {
+                Ok(attached) => {
+                    // A filter has no pin that would tell: an index that came with
+                    // a record but without anything of ours has been reused.
+                    let reused =
+                        !is_new && attached.fresh && self.bound.get(&device.index).is_some_and(|b| b.places.is_none());
+                    if reused {
+                        self.forget(device.index)?;
+                        self.admit(model, instance, device, hook)?;
+                    }
+                    if let Some(bound) = self.bound.get_mut(&device.index) {
+                        bound.places = Some(attached.places);
+                        bound.hook = hook;
+                        bound.device.clone_from(&device.name);
+                    }
+                    if is_new {
+                        report.bound.push(device.name.clone());
+                    }
+                }
+                Err(e) => failure = failure.or(Some(EngineError::from(e))),
+            }
+        }
+        Ok(failure)
+    }
+
+    /// Gives a device a slot and a zone that nothing used before; it denies.
+    fn admit(&mut self, model: &Model, instance: &Instance, device: &Device, hook: Hook) -> Result<(), EngineError> {
+        let taken: BTreeSet<u32> = self.bound.values().map(|b| b.slot).collect();
+        let slot = (1..MAX_SLOTS).find(|s| !taken.contains(s)).ok_or(EngineError::Slots(taken.len()))?;
+        self.zone += 1;
+        self.epoch += 1;
+        let mut generation = generation_of(model, instance, self.zone);
+        generation.policy = NO_POLICY;
+        generation.slot = slot;
+        generation.epoch = self.epoch;
+        if !device.ethernet {
+            generation.flags |= flags::NO_L2;
+        }
+        let record = slot * 4;
+        self.object.maps.generations.update(&record, &generation).map_err(kernel("write a generation"))?;
+        self.object.maps.ifaces.update(&device.index, &u64::from(record)).map_err(kernel("bind a device"))?;
+        let device_name = device.name.clone();
+        let bound = Bound { device: device_name, slot, record, generation, own: BTreeSet::new(), places: None, hook };
+        self.bound.insert(device.index, bound);
+        Ok(())
+    }
+
+    /// Forgets a device and its flows.
+    fn forget(&mut self, index: u32) -> Result<Option<Bound>, EngineError> {
+        self.object.maps.ifaces.update(&index, &0).map_err(kernel("unbind a device"))?;
+        self.own(index, &[])?;
+        let bound = self.bound.remove(&index);
+        if let Some(bound) = &bound {
+            flows::forget_zone(&self.object.maps, bound.generation.zone).map_err(kernel("forget flows"))?;
+        }
+        Ok(bound)
+    }
+
+    /// Lets go of devices that are no longer named, or gone.
+    pub(super) fn unbind(
+        &mut self,
+        machine: &Machine,
+        resolved: &Resolved,
+        report: &mut Report,
+    ) -> Result<(), EngineError> {
+        let named: BTreeSet<u32> = resolved.bindings.iter().map(|b| b.device.index).collect();
+        let stale: Vec<u32> = self.bound.keys().copied().filter(|i| !named.contains(i)).collect();
+        let mut failure = None;
+        for index in stale {
+            let name = machine.devices.iter().find(|d| d.index == index).map(|d| d.name.as_str());
+            if let Err(error) = attach::detach(&self.pins.links, index, name) {
+                // It keeps what it had; the others are let go of all the same.
+                let device = name.unwrap_or("a device that is gone").to_owned();
+                failure = failure.or(Some(EngineError::Detach { device, error }));
+                continue;
+            }
+            if let Some(bound) = self.forget(index)? {
+                let shown =
+                    if bound.device.is_empty() { name.unwrap_or("a device that is gone") } else { &bound.device };
+                report.unbound.push(shown.to_owned());
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+}
