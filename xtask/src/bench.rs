@@ -1,5 +1,7 @@
 //! Builds the benchmark, and runs it as root.
 
+mod against;
+
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -30,6 +32,13 @@ pub struct Wish {
 /// # Errors
 /// What could not be built or run.
 pub fn bench(wish: &Wish) -> Result<()> {
+    match &wish.against {
+        Some(revision) => against::compare(revision, wish),
+        None => here(wish),
+    }
+}
+
+fn here(wish: &Wish) -> Result<()> {
     let dir = binaries(true, false)?;
     let peers = peers()?;
     setup::packages("nftables and iperf3, which the benchmark compares and measures with", &["nft", "iperf3"])?;

@@ -10,15 +10,12 @@ use crate::measure::Samples;
 pub enum Bound {
     /// At most.
     Most(f64),
-    /// At least.
-    Least(f64),
 }
 
 impl Bound {
     fn met(self, value: f64) -> bool {
         match self {
             Self::Most(most) => value <= most,
-            Self::Least(least) => value >= least,
         }
     }
 }
@@ -27,7 +24,6 @@ impl std::fmt::Display for Bound {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Most(most) => write!(f, "≤ {most}"),
-            Self::Least(least) => write!(f, "≥ {least}"),
         }
     }
 }
@@ -77,23 +73,11 @@ impl Figure {
         }
     }
 
-    /// A figure that was counted, not sampled.
-    pub fn count(part: &'static str, name: impl Into<String>, unit: &'static str, value: f64) -> Self {
-        Self::new(part, name, unit, &Samples::new(vec![value]))
-    }
-
     /// Beside a peer: the ratio is value over peer.
     pub fn over(mut self, name: impl Into<String>, peer: f64) -> Self {
         self.against = Some(name.into());
         self.peer = Some(peer);
         self.ratio = Some(self.value / peer);
-        self
-    }
-
-    /// Beside a peer that we want to be faster than: the ratio is peer over value.
-    pub fn faster_than(mut self, name: impl Into<String>, peer: f64) -> Self {
-        self = self.over(name, peer);
-        self.ratio = Some(peer / self.value);
         self
     }
 

@@ -66,6 +66,12 @@ fn run(arguments: &Arguments) -> Result<bool> {
         let json = serde_json::json!({ "figures": figures });
         std::fs::write(file, format!("{json:#}\n")).with_context(|| format!("cannot write {}", file.display()))?;
     }
+    if let Some(dir) = &arguments.docs {
+        let file = dir.join("benchmarks.md");
+        std::fs::create_dir_all(dir)
+            .and_then(|()| std::fs::write(&file, figures::markdown(&figures)))
+            .with_context(|| format!("cannot write {}", file.display()))?;
+    }
     Ok(figures.iter().all(|f| f.met != Some(false)))
 }
 
