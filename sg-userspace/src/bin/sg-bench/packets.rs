@@ -124,33 +124,35 @@ pub fn denied(peers: &Peers, scale: &Scale, figures: &mut Vec<Figure>) -> Result
 
 /// New flows, accepted and denied, at ten and at a thousand rules.
 pub fn new_flows(peers: &Peers, scale: &Scale, figures: &mut Vec<Figure>) -> Result<()> {
-    let source = peers.program("bench_xdp_vary")?;
-    for (kind, v4, protocol, port) in [
-        ("denied", true, UDP, 1500),
-        ("denied", false, UDP, 1500),
-        ("accepted", true, TCP, 443),
-        ("accepted", false, TCP, 443),
-    ] {
-        let frame = packet(v4, Direction::Inbound, protocol, port);
-        let (mut few, mut many) = (probe(10, 0)?, probe(1000, 0)?);
-        let (few, many) = (few.program(Entry::Xdp)?, many.program(Entry::Xdp)?);
-        let run = |program| {
-            peers.vary(Hook::Xdp, &frame, v4, 65_536, Some(program))?;
-            time(source, &frame, scale.repeat)
-        };
-        let samples = rounds(
-            scale.rounds,
-            &mut [
-                Contestant::new(format!("{kind}, 10 rules"), || run(few)),
-                Contestant::new(format!("{kind}, 1000 rules"), || run(many)),
-            ],
-        )?;
-        let family = if v4 { "IPv4" } else { "IPv6" };
-        figures.push(
-            Figure::new(PART, format!("new flow, {kind}, {family}, 1000 rules"), "ns", &samples[1])
-                .over("10 rules", samples[0].median())
-                .goal(Bound::Most(1.25), Some(Bound::Most(1.1))),
-        );
+    for (hook, entry, source) in [(Hook::Xdp, Entry::Xdp, "bench_xdp_vary"), (Hook::Tc, Entry::TcIn, "bench_tc_vary")] {
+        let source = peers.program(source)?;
+        for (kind, v4, protocol, port) in [
+            ("denied", true, UDP, 1500),
+            ("denied", false, UDP, 1500),
+            ("accepted", true, TCP, 443),
+            ("accepted", false, TCP, 443),
+        ] {
+            let frame = packet(v4, Direction::Inbound, protocol, port);
+            let (mut few, mut many) = (probe(10, 0)?, probe(1000, 0)?);
+            let (few, many) = (few.program(entry)?, many.program(entry)?);
+            let run = |program| {
+                peers.vary(hook, &frame, v4, 65_536, Some(program))?;
+                time(source, &frame, scale.repeat)
+            };
+            let samples = rounds(
+                scale.rounds,
+                &mut [
+                    Contestant::new(format!("{kind}, 10 rules"), || run(few)),
+                    Contestant::new(format!("{kind}, 1000 rules"), || run(many)),
+                ],
+            )?;
+            let family = if v4 { "IPv4" } else { "IPv6" };
+            figures.push(
+                Figure::new(PART, format!("new flow, {kind}, {hook}, {family}, 1000 rules"), "ns", &samples[1])
+                    .over("10 rules", samples[0].median())
+                    .goal(Bound::Most(1.25), Some(Bound::Most(1.1))),
+            );
+        }
     }
     Ok(())
 }

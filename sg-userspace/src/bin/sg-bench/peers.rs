@@ -26,6 +26,15 @@ pub enum Hook {
     Tc,
 }
 
+impl std::fmt::Display for Hook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Xdp => "XDP",
+            Self::Tc => "TC",
+        })
+    }
+}
+
 /// The loaded object.
 pub struct Peers {
     ebpf: Ebpf,

@@ -52,7 +52,7 @@ pub fn document(rules: usize, members: usize, device: &str) -> String {
         }
         if group == 0 {
             text +=
-                "      - {direction: ingress, ip_protocol: tcp, port_range: 443/443, source_cidr_ip: 192.0.2.0/24}\n";
+                "      - {direction: ingress, ip_protocol: tcp, port_range: 443/443, source_cidr_ip: 192.0.0.0/16}\n";
             text += "      - {direction: ingress, ip_protocol: tcp, port_range: 443/443, ipv6_source_cidr_ip: '2001:db8::/32'}\n";
             if members > 0 {
                 text +=
