@@ -24,25 +24,22 @@ pub fn query(keys: &FlowKeys, direction: Direction) -> Query {
         Direction::Outbound => (key.local_port, key.remote_port),
     };
     Query {
-        direction,
-        v4: keys.is_v4(),
-        protocol: key.protocol(),
         local: key.local,
         remote: key.remote,
         source_port,
         destination_port,
+        protocol: key.protocol(),
+        direction: direction as u8,
+        v4: keys.is_v4() as u8,
+        pad: 0,
     }
 }
 
-/// What is asked of a policy.
+/// What is asked of a policy; bytes in place of enums, as it crosses functions
+/// that are verified alone.
+#[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Query {
-    /// Direction of the flow's first packet.
-    pub direction: Direction,
-    /// Whether the addresses are IPv4.
-    pub v4: bool,
-    /// IP protocol number.
-    pub protocol: u8,
     /// The instance's address.
     pub local: Addr,
     /// The other side's address.
@@ -51,6 +48,14 @@ pub struct Query {
     pub source_port: u16,
     /// Destination port of the first packet, host order.
     pub destination_port: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// [`Direction`] of the flow's first packet.
+    pub direction: u8,
+    /// 1 when the addresses are IPv4.
+    pub v4: u8,
+    /// Zero.
+    pub pad: u8,
 }
 
 #[inline(always)]
@@ -82,7 +87,7 @@ pub fn classify<F: Flat, A: Addresses>(flat: &F, addresses: &A, query: &Query) -
     }
     let remote = match exact {
         Some(class) => class,
-        None if flags & POLICY_PREFIXES != 0 => lpm(addresses, &query.remote, query.v4, false),
+        None if flags & POLICY_PREFIXES != 0 => lpm(addresses, &query.remote, query.v4 != 0, false),
         None => AddrClass::default(),
     };
     let remote = if side == 0 { remote.class[0] } else { remote.class[1] } as u32;
@@ -98,7 +103,7 @@ pub fn classify<F: Flat, A: Addresses>(flat: &F, addresses: &A, query: &Query) -
         let cell = remote * field(offset_of!(DirectionHeader, columns)) + service;
         flat.u16(field(offset_of!(DirectionHeader, matrix)) + cell * 2) as u32
     } else {
-        let local = lpm(addresses, &query.local, query.v4, true);
+        let local = lpm(addresses, &query.local, query.v4 != 0, true);
         let local = if side == 0 { local.class[0] } else { local.class[1] } as u32;
         let source = port_class(flat, field(offset_of!(DirectionHeader, source_ports)), pages, query.source_port);
         let stride = BITVEC_WORDS as u32 * 8;

@@ -12,6 +12,7 @@ use sg_common::{
 };
 
 use crate::{
+    classify::query,
     parse::Parsed,
     proto,
     tables::{FlowTable, Tables},
@@ -216,7 +217,7 @@ fn renew(flow: &Flow, generation: &Generation, clock: Clock, packet: &Packet<'_>
 /// Asks the policy.
 #[inline(always)]
 fn judge<T: Tables>(tables: &T, generation: &Generation, keys: &FlowKeys, origin: Direction) -> Decision {
-    match tables.decide(generation, keys, origin) {
+    match tables.decide(generation, &query(keys, origin)) {
         Some(row) => Decision::from_row(row),
         None => Decision::new(Verdict::Drop, Reason::TableMissing, 0),
     }

@@ -13,7 +13,11 @@ use aya_ebpf::{
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
-use sg_common::{flow::Direction, generation::flags, reason::Verdict};
+use sg_common::{
+    flow::Direction,
+    generation::{events, flags},
+    reason::Verdict,
+};
 use sg_ebpf::{Stages, conntrack::Clock, packet::Packet, pipeline, verdict::Decision};
 
 /// `TCX_NEXT`, and `TC_ACT_UNSPEC` on clsact: other programs still run.
@@ -83,6 +87,12 @@ fn run<C: EbpfContext, P: Packet, S: Stages>(
     // SAFETY: the helper has no preconditions.
     let now = unsafe { bpf_jiffies64() } as u32;
     let clock = Clock { now: now.wrapping_add(config.time_offset), hz: config.hz };
+    if config.events != events::ALL
+        && let Some(decision) = stages.fast(generation, clock, direction)
+        && (decision.is_accept() || config.events == events::OFF)
+    {
+        return finish::quiet(generation, direction, packet.linear_len(), &decision);
+    }
     let Some(scratch) = maps::SG_SCRATCH.get_ptr_mut(hook) else {
         return Verdict::Drop;
     };

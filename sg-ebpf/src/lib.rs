@@ -7,6 +7,7 @@
 //!
 //! # Layout
 //! - [`packet`], [`tables`]: what a stage may ask
+//! - [`fast`](mod@fast): the short way of plain packets
 //! - [`parse`]: bytes to fields, or a reason
 //! - [`essentials`]: what stands before any rule
 //! - [`fragments`]: later fragments follow their first
@@ -18,6 +19,7 @@
 pub mod classify;
 pub mod conntrack;
 pub mod essentials;
+pub mod fast;
 pub mod fragments;
 pub mod packet;
 pub mod parse;
@@ -131,6 +133,8 @@ impl Scratch {
 /// has each as a function of its own, which the verifier checks once and
 /// alone; on the host they are plain calls.
 pub trait Stages {
+    /// The short way, if the packet can take it.
+    fn fast(&self, generation: &Generation, clock: Clock, direction: Direction) -> Option<Decision>;
     /// Bytes to fields and key.
     fn parse(&self, generation: &Generation, scratch: &mut Scratch) -> bool;
     /// What stands before conntrack and rules.
@@ -187,6 +191,11 @@ pub struct Direct<'a, P, T> {
 }
 
 impl<P: packet::Packet, T: tables::Tables> Stages for Direct<'_, P, T> {
+    #[inline(always)]
+    fn fast(&self, generation: &Generation, clock: Clock, direction: Direction) -> Option<Decision> {
+        fast::fast(self.packet, self.tables, generation, clock, direction)
+    }
+
     #[inline(always)]
     fn parse(&self, generation: &Generation, scratch: &mut Scratch) -> bool {
         if let Err(reason) = parse::parse(self.packet, generation.flags & flags::NO_L2 == 0, &mut scratch.parsed) {

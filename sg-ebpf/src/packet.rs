@@ -30,6 +30,16 @@ pub trait Packet {
     }
     /// The bytes at `offset`, as they lie in the packet (network order).
     fn load<T: Plain>(&self, offset: u32) -> Option<T>;
+    /// The same, only where it costs nothing: `None` where bytes would have to be copied.
+    #[inline(always)]
+    fn linear<T: Plain>(&self, offset: u32) -> Option<T> {
+        self.load(offset)
+    }
+    /// Bytes that [`Packet::linear`] may see, or more, but never more than [`Packet::len`].
+    #[inline(always)]
+    fn linear_len(&self) -> u32 {
+        self.len()
+    }
     /// The VLAN tag the kernel took out of the data into metadata: its TCI.
     fn metadata_vlan(&self) -> Option<u16>;
     /// Whether it stands for several packets (segmentation offload), so that

@@ -3,10 +3,12 @@
 
 use sg_common::{
     addr::Addr,
-    flow::{Direction, Flow, FlowKeys, FragEntry, FragKey},
+    flow::{Direction, Flow, FlowKey, FlowKey4, FlowKeys, FragEntry, FragKey},
     generation::{Generation, OwnKey},
     policy::{AddrClass, RuleRow},
 };
+
+use crate::classify::Query;
 
 /// Which conntrack table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,11 +19,29 @@ pub enum FlowTable {
     Churn(Direction),
 }
 
+/// What is known of a packet that has no confirmed flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Without {
+    /// There is none, not even an unconfirmed one.
+    AnyFlow,
+    /// There may be an unconfirmed one.
+    Confirmed,
+}
+
 /// Everything the pipeline asks and writes.
 pub trait Tables {
-    /// The row that decides a flow that began in `origin` under the generation's
-    /// policy, by [`crate::classify`]; `None` when the policy is missing.
-    fn decide(&self, generation: &Generation, keys: &FlowKeys, origin: Direction) -> Option<RuleRow>;
+    /// The row that decides a flow under the generation's policy, by [`crate::classify`]; `None` when the policy is missing.
+    fn decide(&self, generation: &Generation, query: &Query) -> Option<RuleRow>;
+    /// A confirmed IPv4 flow.
+    ///
+    /// # Errors
+    /// What is known without one.
+    fn confirmed4(&self, key: &FlowKey4) -> Result<&Flow, Without>;
+    /// A confirmed IPv6 flow.
+    ///
+    /// # Errors
+    /// What is known without one.
+    fn confirmed6(&self, key: &FlowKey) -> Result<&Flow, Without>;
     /// A flow: confirmed, or not confirmed by either side.
     fn flow(&self, keys: &FlowKeys) -> Option<&Flow>;
     /// Adds a flow; false when the table is full. In [`FlowTable::Main`] an existing entry stays.

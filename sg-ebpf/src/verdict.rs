@@ -27,6 +27,16 @@ impl Decision {
     pub const fn from_row(row: RuleRow) -> Self {
         Self { verdict: Verdict::from_u8(row.verdict), reason: row.reason, rule: row.counter }
     }
+    /// In one register, the top byte zero.
+    #[inline(always)]
+    pub const fn pack(self) -> u64 {
+        self.rule as u64 | (self.verdict as u64) << 32 | (self.reason as u64) << 40
+    }
+    /// Of [`Decision::pack`].
+    #[inline(always)]
+    pub const fn unpack(packed: u64) -> Self {
+        Self { verdict: Verdict::from_u8((packed >> 32) as u8), reason: (packed >> 40) as u8, rule: packed as u32 }
+    }
     /// Whether the packet passes.
     #[inline(always)]
     pub const fn is_accept(&self) -> bool {

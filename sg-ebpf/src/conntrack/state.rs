@@ -98,6 +98,9 @@ pub const fn age(difference: u32, clock: Clock) -> u32 {
     if difference > u32::MAX - 2 * clock.hz { 0 } else { difference }
 }
 
+/// Seconds that every timeout has at least.
+pub const SHORTEST: u32 = 3;
+
 /// Whether the flow has been idle for longer than its timeout.
 #[inline(always)]
 pub fn is_expired(flow: &Flow, protocol: u8, clock: Clock) -> bool {

@@ -39,6 +39,17 @@ fn direct<T: Plain>(start: usize, end: usize, offset: u32) -> Option<T> {
     Some(unsafe { *(at as *const T) })
 }
 
+/// Reads at a constant offset, if that ends before `end`.
+#[inline(always)]
+fn fixed<T: Plain>(start: usize, end: usize, offset: u32) -> Option<T> {
+    let at = start + offset as usize;
+    if at + size_of::<T>() > end {
+        return None;
+    }
+    // SAFETY: as in `direct`.
+    Some(unsafe { (at as *const T).read_unaligned() })
+}
+
 /// An skb at TC.
 pub struct Skb {
     skb: *mut __sk_buff,
@@ -52,6 +63,12 @@ impl Skb {
 }
 
 impl Packet for Skb {
+    #[inline(always)]
+    fn linear<T: Plain>(&self, offset: u32) -> Option<T> {
+        // SAFETY: a valid context for the whole run.
+        let (start, end) = unsafe { ((*self.skb).data as usize, (*self.skb).data_end as usize) };
+        fixed(start, end, offset)
+    }
     #[inline(always)]
     fn len(&self) -> u32 {
         // SAFETY: a valid context for the whole run.
@@ -98,6 +115,18 @@ impl Xdp {
 }
 
 impl Packet for Xdp {
+    #[inline(always)]
+    fn linear<T: Plain>(&self, offset: u32) -> Option<T> {
+        // SAFETY: a valid context for the whole run.
+        let (start, end) = unsafe { ((*self.ctx).data as usize, (*self.ctx).data_end as usize) };
+        fixed(start, end, offset)
+    }
+    #[inline(always)]
+    fn linear_len(&self) -> u32 {
+        // SAFETY: as above.
+        let (start, end) = unsafe { ((*self.ctx).data as usize, (*self.ctx).data_end as usize) };
+        end.wrapping_sub(start) as u32
+    }
     #[inline(always)]
     fn len(&self) -> u32 {
         // SAFETY: a valid context for the whole run.

@@ -23,6 +23,17 @@ fn count(counter: Option<*mut Counter>, bytes: u32) {
     }
 }
 
+/// Counts what became of a packet of the short way, and hands the verdict on.
+#[inline(always)]
+pub fn quiet(generation: &Generation, direction: Direction, length: u32, decision: &Decision) -> Verdict {
+    let index = reason_index(generation.slot, direction as u8, decision.reason, decision.verdict as u8);
+    count(SG_REASONS.get_ptr_mut(index), length);
+    if decision.rule != 0 && !decision.is_accept() {
+        count(SG_RULES.get_ptr_mut(decision.rule), length);
+    }
+    decision.verdict
+}
+
 /// Counts and reports what became of a packet, and hands the verdict on.
 #[inline(always)]
 pub fn finish(

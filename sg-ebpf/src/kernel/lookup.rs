@@ -6,13 +6,13 @@ use aya_ebpf::{
 };
 use sg_common::{
     addr::Addr,
-    flow::{Direction, Flow, FlowKeys, FragEntry, FragKey},
+    flow::{Direction, Flow, FlowKey, FlowKey4, FlowKeys, FragEntry, FragKey},
     generation::{Config, Generation, OwnKey},
     policy::{AddrClass, CLASS_SIZES, LPM_KIND_BITS, LpmData, RuleRow},
 };
 use sg_ebpf::{
-    classify::{classify, query},
-    tables::{Addresses, Flat, FlowTable, Tables},
+    classify::{Query, classify},
+    tables::{Addresses, Flat, FlowTable, Tables, Without},
 };
 
 use super::maps::*;
@@ -114,23 +114,22 @@ const MISSING: u64 = u64::MAX;
 /// A global function: every place that judges calls the same code, verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn sg_decide(policy: u32, class: u32, keys: *const FlowKeys, origin: u32) -> u64 {
-    // SAFETY: null, or a map value that outlives the call.
-    let Some(keys) = (unsafe { keys.as_ref() }) else {
+extern "C" fn sg_decide(policy: u32, class: u32, query: *const Query) -> u64 {
+    // SAFETY: null, or memory of the caller's that outlives the call.
+    let Some(query) = (unsafe { query.as_ref() }) else {
         return MISSING;
     };
-    let query = query(keys, Direction::from_u8(origin as u8));
     let addresses = PolicyAddresses(policy);
     let row = match class {
         0 => SG_POLICY_S
             .get_value(policy, &0)
-            .and_then(|v| classify(&Value::<{ CLASS_SIZES[0] - 1 }>(v.0.as_ptr()), &addresses, &query)),
+            .and_then(|v| classify(&Value::<{ CLASS_SIZES[0] - 1 }>(v.0.as_ptr()), &addresses, query)),
         1 => SG_POLICY_M
             .get_value(policy, &0)
-            .and_then(|v| classify(&Value::<{ CLASS_SIZES[1] - 1 }>(v.0.as_ptr()), &addresses, &query)),
+            .and_then(|v| classify(&Value::<{ CLASS_SIZES[1] - 1 }>(v.0.as_ptr()), &addresses, query)),
         2 => SG_POLICY_L
             .get_value(policy, &0)
-            .and_then(|v| classify(&Value::<{ CLASS_SIZES[2] - 1 }>(v.0.as_ptr()), &addresses, &query)),
+            .and_then(|v| classify(&Value::<{ CLASS_SIZES[2] - 1 }>(v.0.as_ptr()), &addresses, query)),
         _ => None,
     };
     match row {
@@ -166,8 +165,20 @@ pub struct KernelMaps;
 
 impl Tables for KernelMaps {
     #[inline(always)]
-    fn decide(&self, generation: &Generation, keys: &FlowKeys, origin: Direction) -> Option<RuleRow> {
-        let packed = sg_decide(generation.policy, generation.policy_class, keys, origin as u32);
+    fn confirmed4(&self, key: &FlowKey4) -> Result<&Flow, Without> {
+        // SAFETY: entries are never freed while a program runs; a reused one is
+        // read as words, each written whole.
+        unsafe { SG_FLOWS4.get(key) }.ok_or(Without::Confirmed)
+    }
+    #[inline(always)]
+    fn confirmed6(&self, key: &FlowKey) -> Result<&Flow, Without> {
+        // SAFETY: as above.
+        unsafe { SG_FLOWS6.get(key) }.ok_or(Without::Confirmed)
+    }
+
+    #[inline(always)]
+    fn decide(&self, generation: &Generation, query: &Query) -> Option<RuleRow> {
+        let packed = sg_decide(generation.policy, generation.policy_class, query);
         if packed == MISSING {
             return None;
         }

@@ -2,8 +2,8 @@
 //! arguments alone, instead of along every path that leads to it.
 
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
-use sg_common::generation::Generation;
-use sg_ebpf::{Direct, Scratch, Stages, packet::Bytes};
+use sg_common::{flow::Direction, generation::Generation};
+use sg_ebpf::{Direct, Scratch, Stages, conntrack::Clock, fast::fast, packet::Bytes, verdict::Decision};
 
 use super::{ctx, lookup::KernelMaps};
 
@@ -70,13 +70,33 @@ blind_stage!(sg_track, track, generation);
 blind_stage!(sg_follow, follow);
 blind_stage!(sg_remember, remember);
 
+/// Set in what the short way returns when it has decided.
+const FAST: u64 = 1 << 63;
+
 /// The stages over one kind of context.
 macro_rules! stages {
-    ($stages:ident, $context:ty, $parse:ident, $essentials:ident, $quote:ident) => {
+    ($stages:ident, $context:ty, $view:path, $fast:ident, $parse:ident, $essentials:ident, $quote:ident) => {
+        /// The short way on a stack frame of its own. Not a global function: the
+        /// verifier follows its arguments, so that they need no checks here.
+        #[inline(never)]
+        fn $fast(context: *mut $context, generation: &Generation, now: u32, hz: u32, direction: u32) -> u64 {
+            let packet = <$view>::new(context);
+            let clock = Clock { now, hz };
+            match fast(&packet, &KernelMaps, generation, clock, Direction::from_u8(direction as u8)) {
+                Some(decision) => FAST | decision.pack(),
+                None => 0,
+            }
+        }
+
         /// Stages over this context.
         pub struct $stages(pub *mut $context);
 
         impl Stages for $stages {
+            #[inline(always)]
+            fn fast(&self, generation: &Generation, clock: Clock, direction: Direction) -> Option<Decision> {
+                let packed = $fast(self.0, generation, clock.now, clock.hz, direction as u32);
+                (packed & FAST != 0).then(|| Decision::unpack(packed))
+            }
             #[inline(always)]
             fn parse(&self, generation: &Generation, scratch: &mut Scratch) -> bool {
                 $parse(self.0, generation, scratch) != 0
@@ -109,5 +129,5 @@ macro_rules! stages {
     };
 }
 
-stages!(Xdp, xdp_md, sg_parse_xdp, sg_essentials_xdp, sg_quote_xdp);
-stages!(Skb, __sk_buff, sg_parse_skb, sg_essentials_skb, sg_quote_skb);
+stages!(Xdp, xdp_md, ctx::Xdp, fast_xdp, sg_parse_xdp, sg_essentials_xdp, sg_quote_xdp);
+stages!(Skb, __sk_buff, ctx::Skb, fast_skb, sg_parse_skb, sg_essentials_skb, sg_quote_skb);

@@ -5,13 +5,13 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use sg_common::{
     addr::Addr,
-    flow::{Direction, Flow, FlowKeys, FragEntry, FragKey},
+    flow::{Flow, FlowKey, FlowKey4, FlowKeys, FragEntry, FragKey},
     generation::{Generation, OwnKey},
     policy::{AddrClass, LpmData, RuleRow},
 };
 use sg_ebpf::{
-    classify::{Query, classify, query},
-    tables::{Addresses, Flat, FlowTable},
+    classify::{Query, classify},
+    tables::{Addresses, Flat, FlowTable, Without},
 };
 
 use super::{Tables, addresses::Prefix};
@@ -87,8 +87,14 @@ pub struct HostTables {
 }
 
 impl sg_ebpf::tables::Tables for HostTables {
-    fn decide(&self, _: &Generation, keys: &FlowKeys, origin: Direction) -> Option<RuleRow> {
-        self.policy.decide(&query(keys, origin))
+    fn decide(&self, _: &Generation, query: &Query) -> Option<RuleRow> {
+        self.policy.decide(query)
+    }
+    fn confirmed4(&self, _: &FlowKey4) -> Result<&Flow, Without> {
+        Err(Without::AnyFlow)
+    }
+    fn confirmed6(&self, _: &FlowKey) -> Result<&Flow, Without> {
+        Err(Without::AnyFlow)
     }
     fn flow(&self, _: &FlowKeys) -> Option<&Flow> {
         None
