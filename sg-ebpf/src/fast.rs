@@ -6,7 +6,10 @@
 //! It is one function without calls, keys lie on the stack, and nothing is
 //! written but what the packet changes.
 
+use core::mem::offset_of;
+
 use sg_common::{
+    addr::Addr,
     flow::{Direction, Flow, FlowKey, FlowKey4},
     generation::{Generation, NO_POLICY, OwnKey, flags},
     reason::{Reason, Verdict},
@@ -16,12 +19,10 @@ use crate::{
     classify::Query,
     conntrack::{Clock, state},
     packet::Packet,
-    parse::ip::addr_of,
     proto,
     tables::{Tables, Without},
     verdict::Decision,
 };
-use sg_common::addr::Addr;
 
 const ETHERNET: u32 = 14;
 const IPV4: u32 = 20;
@@ -37,118 +38,143 @@ struct Plain {
     ports: [u16; 2],
 }
 
-/// Judges a packet if it is a plain one; `None` asks for the pipeline.
+/// Judges a packet if it is a plain one; `None` asks for the pipeline. The
+/// direction is a constant, so that nothing has to be chosen by it.
 #[inline(always)]
-pub fn fast<P: Packet, T: Tables>(
+pub fn fast<const INBOUND: bool, P: Packet, T: Tables>(
     packet: &P,
     tables: &T,
     generation: &Generation,
     clock: Clock,
-    direction: Direction,
 ) -> Option<Decision> {
     if generation.flags & flags::NO_L2 != 0 || generation.policy == NO_POLICY || packet.metadata_vlan().is_some() {
         return None;
     }
     let ether_type: u16 = packet.linear(ETHERNET - 2)?;
+    let on = On { packet, tables, generation, clock, direction: direction::<INBOUND>() };
     match u16::from_be(ether_type) {
-        proto::ETH_IPV4 => v4(packet, tables, generation, clock, direction),
-        proto::ETH_IPV6 => v6(packet, tables, generation, clock, direction),
+        proto::ETH_IPV4 => v4::<INBOUND, P, T>(&on),
+        proto::ETH_IPV6 => v6::<INBOUND, P, T>(&on),
         _ => None,
     }
 }
 
-#[inline(always)]
-fn v4<P: Packet, T: Tables>(
-    packet: &P,
-    tables: &T,
-    generation: &Generation,
+/// What every step of one packet looks at.
+struct On<'a, P, T> {
+    packet: &'a P,
+    tables: &'a T,
+    generation: &'a Generation,
     clock: Clock,
     direction: Direction,
-) -> Option<Decision> {
-    let h: [u32; 5] = packet.linear(ETHERNET)?;
+}
+
+#[inline(always)]
+const fn direction<const INBOUND: bool>() -> Direction {
+    if INBOUND { Direction::Inbound } else { Direction::Outbound }
+}
+
+/// Local and remote of what the packet has as source and destination.
+#[inline(always)]
+const fn ends<const INBOUND: bool, A: Copy>(source: A, destination: A) -> (A, A) {
+    if INBOUND { (destination, source) } else { (source, destination) }
+}
+
+#[inline(always)]
+fn v4<const INBOUND: bool, P: Packet, T: Tables>(on: &On<'_, P, T>) -> Option<Decision> {
+    let h: [u32; 5] = on.packet.linear(ETHERNET)?;
     let word = u32::from_be(h[0]);
     let total = word & 0xffff;
     // Version 4, no options, one piece, and all of it here.
     if word >> 24 != 0x45 || u32::from_be(h[1]) & 0x3fff != 0 || total < IPV4 {
         return None;
     }
-    if total > packet.linear_len().wrapping_sub(ETHERNET) {
+    if total > on.packet.linear_len().wrapping_sub(ETHERNET) {
         return None;
     }
     let protocol = (u32::from_be(h[2]) >> 16) as u8;
-    let plain = transport(packet, ETHERNET + IPV4, protocol, total - IPV4)?;
-    let (local, remote) = match direction {
-        Direction::Inbound => (h[4], h[3]),
-        Direction::Outbound => (h[3], h[4]),
-    };
-    let (local_port, remote_port) = plain.ends(direction);
+    let plain = transport(on.packet, ETHERNET + IPV4, protocol, total - IPV4)?;
+    let (local, remote) = ends::<INBOUND, _>(h[3], h[4]);
+    let (local_port, remote_port) = ends::<INBOUND, _>(plain.ports[0], plain.ports[1]);
     let key = FlowKey4 {
-        zone: generation.zone,
+        zone: on.generation.zone,
         vlan_proto: u32::from(protocol),
         local: local.to_ne_bytes(),
         remote: remote.to_ne_bytes(),
         local_port,
         remote_port,
     };
-    match tables.confirmed4(&key) {
-        Ok(flow) => {
-            let source = || Addr::v4(h[3].to_ne_bytes());
-            established(packet, tables, generation, clock, direction, plain, flow, source)
-        }
+    match on.tables.confirmed4(&key) {
+        Ok(flow) => established(on, plain, flow, || Addr::v4(h[3].to_ne_bytes())),
         Err(Without::AnyFlow) if h[3] != h[4] => {
-            let query = || query(direction, plain, true, Addr::v4(key.local), Addr::v4(key.remote));
-            denied(tables, generation, direction, plain, query)
+            denied(on, plain, || query(on.direction, plain, true, Addr::v4(key.local), Addr::v4(key.remote)))
         }
         Err(_) => None,
+    }
+}
+
+/// A [`FlowKey`], put together of double words.
+#[repr(C)]
+struct WideKey {
+    head: [u32; 2],
+    local: [u64; 2],
+    remote: [u64; 2],
+    ports: [u16; 2],
+    behind: u32,
+}
+
+const _: () = {
+    assert!(size_of::<WideKey>() >= size_of::<FlowKey>() && align_of::<WideKey>() >= align_of::<FlowKey>());
+    assert!(offset_of!(WideKey, local) == offset_of!(FlowKey, local));
+    assert!(offset_of!(WideKey, remote) == offset_of!(FlowKey, remote));
+    assert!(offset_of!(WideKey, ports) == offset_of!(FlowKey, local_port));
+};
+
+impl WideKey {
+    #[inline(always)]
+    fn key(&self) -> &FlowKey {
+        // SAFETY: as long and as aligned, and its fields lie at the same
+        // offsets; of integers every bit pattern is valid.
+        unsafe { &*core::ptr::from_ref(self).cast() }
     }
 }
 
 #[inline(always)]
-fn v6<P: Packet, T: Tables>(
-    packet: &P,
-    tables: &T,
-    generation: &Generation,
-    clock: Clock,
-    direction: Direction,
-) -> Option<Decision> {
-    let h: [u32; 10] = packet.linear(ETHERNET)?;
+fn v6<const INBOUND: bool, P: Packet, T: Tables>(on: &On<'_, P, T>) -> Option<Decision> {
+    let addresses: [u64; 4] = on.packet.linear(ETHERNET + 8)?;
+    let h: [u32; 2] = on.packet.linear(ETHERNET)?;
     let word = u32::from_be(h[1]);
     let payload = word >> 16;
-    if u32::from_be(h[0]) >> 28 != 6 || payload == 0 {
-        return None;
-    }
-    if payload > packet.linear_len().wrapping_sub(ETHERNET + IPV6) || packet.linear_len() < ETHERNET + IPV6 {
+    let left = on.packet.linear_len();
+    if u32::from_be(h[0]) >> 28 != 6 || payload == 0 || left < ETHERNET + IPV6 || payload > left - ETHERNET - IPV6 {
         return None;
     }
     let protocol = (word >> 8) as u8;
-    let plain = transport(packet, ETHERNET + IPV6, protocol, payload)?;
-    let (src, dst) = (addr_of([h[2], h[3], h[4], h[5]]), addr_of([h[6], h[7], h[8], h[9]]));
-    let (local, remote) = match direction {
-        Direction::Inbound => (dst, src),
-        Direction::Outbound => (src, dst),
+    let plain = transport(on.packet, ETHERNET + IPV6, protocol, payload)?;
+    let [s0, s1, d0, d1] = addresses;
+    let (local, remote) = ends::<INBOUND, _>([s0, s1], [d0, d1]);
+    let (local_port, remote_port) = ends::<INBOUND, _>(plain.ports[0], plain.ports[1]);
+    let key = WideKey {
+        head: [on.generation.zone, u32::from(protocol)],
+        local,
+        remote,
+        ports: [local_port, remote_port],
+        behind: 0,
     };
-    let (local_port, remote_port) = plain.ends(direction);
-    let key =
-        FlowKey { zone: generation.zone, vlan_proto: u32::from(protocol), local, remote, local_port, remote_port };
-    match tables.confirmed6(&key) {
-        Ok(flow) => established(packet, tables, generation, clock, direction, plain, flow, || src),
+    match on.tables.confirmed6(key.key()) {
+        Ok(flow) => established(on, plain, flow, || addr_of64([s0, s1])),
         // An address that starts with zeroes may be a mapped one, which is malformed.
-        Err(Without::AnyFlow) if h[2] != 0 && h[6] != 0 && src != dst => {
-            denied(tables, generation, direction, plain, || query(direction, plain, false, key.local, key.remote))
+        Err(Without::AnyFlow) if s0 != 0 && d0 != 0 && (s0 != d0 || s1 != d1) => {
+            denied(on, plain, || query(on.direction, plain, false, key.key().local, key.key().remote))
         }
         Err(_) => None,
     }
 }
 
-impl Plain {
-    /// Local and remote port.
-    #[inline(always)]
-    fn ends(self, direction: Direction) -> (u16, u16) {
-        match direction {
-            Direction::Inbound => (self.ports[1], self.ports[0]),
-            Direction::Outbound => (self.ports[0], self.ports[1]),
-        }
-    }
+/// Two double words of the packet to an address.
+#[inline(always)]
+fn addr_of64(words: [u64; 2]) -> Addr {
+    // SAFETY: both are sixteen bytes of which every pattern is valid.
+    Addr(unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(words) })
 }
 
 /// TCP or UDP whose header is whole and makes sense.
@@ -181,17 +207,13 @@ fn transport<P: Packet>(packet: &P, at: u32, protocol: u8, length: u32) -> Optio
 
 /// Data of a confirmed flow that was accepted under this very epoch.
 #[inline(always)]
-#[expect(clippy::too_many_arguments, reason = "inlined twice, by family")]
 fn established<P: Packet, T: Tables>(
-    packet: &P,
-    tables: &T,
-    generation: &Generation,
-    clock: Clock,
-    direction: Direction,
+    on: &On<'_, P, T>,
     plain: Plain,
     flow: &Flow,
     source: impl FnOnce() -> Addr,
 ) -> Option<Decision> {
+    let On { packet, tables, generation, clock, direction } = *on;
     let tcp = plain.protocol == proto::TCP;
     if tcp && plain.flags & (proto::SYN | proto::FIN | proto::RST | proto::ACK) != proto::ACK {
         return None;
@@ -205,8 +227,10 @@ fn established<P: Packet, T: Tables>(
     if state::advance(own, plain.flags, tcp, answered) != own || (tcp && state::is_closing(flow)) {
         return None;
     }
-    // No timeout is shorter than this; past it the exact one is asked.
-    if state::idle(flow, clock) > state::SHORTEST * clock.hz {
+    // A moment ago is alive; no timeout is shorter than `SHORTEST`, past which the
+    // exact one is asked.
+    let fresh = state::is_fresh(flow, side, clock);
+    if !fresh && state::idle(flow, clock) > state::SHORTEST * clock.hz {
         return None;
     }
     if generation.flags & flags::GUEST != 0 && matches!(direction, Direction::Outbound) {
@@ -218,7 +242,9 @@ fn established<P: Packet, T: Tables>(
             return None;
         }
     }
-    state::touch(flow, side, clock);
+    if !fresh {
+        flow.last[side].set(clock.now);
+    }
     Some(Decision::new(Verdict::Accept, Reason::Established, flow.rule.get()))
 }
 
@@ -253,13 +279,8 @@ fn query(direction: Direction, plain: Plain, v4: bool, local: Addr, remote: Addr
 
 /// A packet that belongs to no flow at all: what the rules drop is dropped here.
 #[inline(always)]
-fn denied<T: Tables>(
-    tables: &T,
-    generation: &Generation,
-    direction: Direction,
-    plain: Plain,
-    query: impl FnOnce() -> Query,
-) -> Option<Decision> {
+fn denied<P, T: Tables>(on: &On<'_, P, T>, plain: Plain, query: impl FnOnce() -> Query) -> Option<Decision> {
+    let On { tables, generation, direction, .. } = *on;
     let from_guest = generation.flags & flags::GUEST != 0 && matches!(direction, Direction::Outbound);
     if from_guest || generation.flags & flags::OBSERVE != 0 {
         return None;

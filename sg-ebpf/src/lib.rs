@@ -193,7 +193,10 @@ pub struct Direct<'a, P, T> {
 impl<P: packet::Packet, T: tables::Tables> Stages for Direct<'_, P, T> {
     #[inline(always)]
     fn fast(&self, generation: &Generation, clock: Clock, direction: Direction) -> Option<Decision> {
-        fast::fast(self.packet, self.tables, generation, clock, direction)
+        match direction {
+            Direction::Inbound => fast::fast::<true, P, T>(self.packet, self.tables, generation, clock),
+            Direction::Outbound => fast::fast::<false, P, T>(self.packet, self.tables, generation, clock),
+        }
     }
 
     #[inline(always)]

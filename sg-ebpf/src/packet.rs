@@ -17,7 +17,7 @@ macro_rules! plain {
         unsafe impl<const N: usize> Plain for [$t; N] { const ZERO: Self = [0; N]; }
     )+};
 }
-plain!(u8, u16, u32);
+plain!(u8, u16, u32, u64);
 
 /// Bytes in, nothing else.
 pub trait Packet {

@@ -107,12 +107,17 @@ pub fn is_expired(flow: &Flow, protocol: u8, clock: Clock) -> bool {
     idle(flow, clock) > timeout(flow, protocol) * clock.hz
 }
 
+/// Whether a direction was noted within the last eighth of a second.
+#[inline(always)]
+pub fn is_fresh(flow: &Flow, side: usize, clock: Clock) -> bool {
+    clock.now.wrapping_sub(flow.last[side & 1].get()) <= clock.hz >> 3
+}
+
 /// Notes a packet; writes only when an eighth of a second has passed.
 #[inline(always)]
 pub fn touch(flow: &Flow, side: usize, clock: Clock) {
-    let last = &flow.last[side & 1];
-    if clock.now.wrapping_sub(last.get()) > clock.hz >> 3 {
-        last.set(clock.now);
+    if !is_fresh(flow, side, clock) {
+        flow.last[side & 1].set(clock.now);
     }
 }
 

@@ -47,7 +47,7 @@ fn fixed<T: Plain>(start: usize, end: usize, offset: u32) -> Option<T> {
         return None;
     }
     // SAFETY: as in `direct`.
-    Some(unsafe { (at as *const T).read_unaligned() })
+    Some(unsafe { *(at as *const T) })
 }
 
 /// An skb at TC.

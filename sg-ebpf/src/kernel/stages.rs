@@ -79,10 +79,9 @@ macro_rules! stages {
         /// The short way on a stack frame of its own. Not a global function: the
         /// verifier follows its arguments, so that they need no checks here.
         #[inline(never)]
-        fn $fast(context: *mut $context, generation: &Generation, now: u32, hz: u32, direction: u32) -> u64 {
+        fn $fast<const INBOUND: bool>(context: *mut $context, generation: &Generation, now: u32, hz: u32) -> u64 {
             let packet = <$view>::new(context);
-            let clock = Clock { now, hz };
-            match fast(&packet, &KernelMaps, generation, clock, Direction::from_u8(direction as u8)) {
+            match fast::<INBOUND, _, _>(&packet, &KernelMaps, generation, Clock { now, hz }) {
                 Some(decision) => FAST | decision.pack(),
                 None => 0,
             }
@@ -94,7 +93,10 @@ macro_rules! stages {
         impl Stages for $stages {
             #[inline(always)]
             fn fast(&self, generation: &Generation, clock: Clock, direction: Direction) -> Option<Decision> {
-                let packed = $fast(self.0, generation, clock.now, clock.hz, direction as u32);
+                let packed = match direction {
+                    Direction::Inbound => $fast::<true>(self.0, generation, clock.now, clock.hz),
+                    Direction::Outbound => $fast::<false>(self.0, generation, clock.now, clock.hz),
+                };
                 (packed & FAST != 0).then(|| Decision::unpack(packed))
             }
             #[inline(always)]
