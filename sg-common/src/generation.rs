@@ -91,9 +91,11 @@ pub struct Config {
     pub time_offset: u32,
     /// See [`events`].
     pub events: u32,
+    /// Half of the [`crate::filter`] that is asked.
+    pub filter: u32,
 }
 
-const _: () = assert!(size_of::<Config>() == 16);
+const _: () = assert!(size_of::<Config>() == 20);
 
 /// Values of [`Config::events`].
 pub mod events {

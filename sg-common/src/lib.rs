@@ -10,6 +10,7 @@
 //! - [`addr`]: addresses, and what makes one public
 //! - [`reason`]: why a packet passed or dropped
 //! - [`flow`]: conntrack and fragment keys and entries
+//! - [`filter`]: which flows may exist
 //! - [`generation`]: what an interface enforces
 //! - [`policy`]: the flat policy value and its tables
 //! - [`event`]: what leaves through the ring buffer
@@ -20,6 +21,7 @@
 pub mod addr;
 pub mod bench;
 pub mod event;
+pub mod filter;
 pub mod flow;
 pub mod generation;
 pub mod limits;

@@ -19,6 +19,8 @@ pub const OWN: &str = "SG_OWN";
 pub const FLOWS: [&str; 2] = ["SG_FLOWS4", "SG_FLOWS6"];
 /// Unconfirmed flows, by initiating direction, then family.
 pub const CHURN: [[&str; 2]; 2] = [["SG_CHURN_IN4", "SG_CHURN_IN6"], ["SG_CHURN_OUT4", "SG_CHURN_OUT6"]];
+/// `Array<Filter>` of one element: flows that may exist.
+pub const FILTER: &str = "SG_FILTER";
 /// First fragments.
 pub const FRAGMENTS: &str = "SG_FRAGMENTS";
 /// Per-CPU counters by slot, direction, reason and verdict.

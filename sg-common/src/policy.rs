@@ -37,6 +37,13 @@ pub struct PolicyHeader {
 pub const POLICY_HOSTS: u32 = 1;
 /// The policy has prefixes, so the LPM trie is asked.
 pub const POLICY_PREFIXES: u32 = 2;
+/// The multi-bit table knows every remote IPv4 address, hosts included, so that
+/// neither hash nor trie is asked. It is cleared before a change of these.
+pub const POLICY_TABLE4: u32 = 4;
+/// No exact host is an IPv6 one. Cleared before one is added.
+pub const POLICY_HOSTS_V4: u32 = 8;
+/// A table entry with this bit names the next node; the others are classes.
+pub const TABLE4_NODE: u16 = 1 << 15;
 
 /// Classes and a matrix.
 pub const MODE_MATRIX: u32 = 0;
@@ -75,6 +82,10 @@ pub struct DirectionHeader {
     pub bits_source: u32,
     /// Words of each bit-vector in use, at most [`BITVEC_WORDS`].
     pub words: u32,
+    /// `u16[n][256]`: remote classes of IPv4, see [`POLICY_TABLE4`].
+    pub table4: u32,
+    /// Zero.
+    pub pad: u32,
 }
 
 /// One decision.
@@ -92,8 +103,8 @@ pub struct RuleRow {
 }
 
 const _: () = {
-    assert!(size_of::<DirectionHeader>() == 56);
-    assert!(size_of::<PolicyHeader>() == 128);
+    assert!(size_of::<DirectionHeader>() == 64);
+    assert!(size_of::<PolicyHeader>() == 144);
     assert!(size_of::<RuleRow>() == 8);
     assert!(BITVEC_WORDS == 16);
 };

@@ -119,6 +119,8 @@ reasons! {
     TableMissing = 31, "table_missing";
     /// An IPv6 jumbogram, or an extension header that is not understood.
     ExtensionHeader = 32, "extension_header";
+    /// The program's two ways of judging a packet disagree: a defect, please report it.
+    Disagreement = 33, "disagreement";
 }
 
 /// Slots of a reason counter: two (drop, accept) for each possible number.

@@ -7,7 +7,10 @@ use sg_common::{
     addr::Addr,
     flow::{Direction, FlowKeys},
     limits::BITVEC_WORDS,
-    policy::{AddrClass, DirectionHeader, MAGIC, MODE_MATRIX, POLICY_HOSTS, POLICY_PREFIXES, PolicyHeader, RuleRow},
+    policy::{
+        AddrClass, DirectionHeader, MAGIC, MODE_MATRIX, POLICY_HOSTS, POLICY_HOSTS_V4, POLICY_PREFIXES, POLICY_TABLE4,
+        PolicyHeader, RuleRow, TABLE4_NODE,
+    },
 };
 
 use crate::{
@@ -70,6 +73,23 @@ fn port_class<F: Flat>(flat: &F, pages_of: u32, pages: u32, port: u16) -> u32 {
     flat.u16(pages + page * 512 + (u32::from(port) & 0xff) * 2) as u32
 }
 
+/// Four levels of a byte each; most addresses need two.
+#[inline(always)]
+fn multibit<F: Flat>(flat: &F, table: u32, remote: &Addr) -> u32 {
+    let address = u32::from_be_bytes(remote.v4_bytes());
+    let mut entry = u32::from(TABLE4_NODE);
+    let mut level = 0;
+    while level < 4 {
+        let byte = (address >> (24 - level * 8)) & 0xff;
+        entry = u32::from(flat.u16(table + (entry & !u32::from(TABLE4_NODE)) * 512 + byte * 2));
+        if entry & u32::from(TABLE4_NODE) == 0 {
+            return entry;
+        }
+        level += 1;
+    }
+    0
+}
+
 /// The deciding row of a policy. `None` when the value is not a policy.
 #[inline(always)]
 pub fn classify<F: Flat, A: Addresses>(flat: &F, addresses: &A, query: &Query) -> Option<RuleRow> {
@@ -81,16 +101,20 @@ pub fn classify<F: Flat, A: Addresses>(flat: &F, addresses: &A, query: &Query) -
     let head = offset_of!(PolicyHeader, direction) as u32 + side as u32 * size_of::<DirectionHeader>() as u32;
     let field = |offset: usize| flat.u32(head + offset as u32);
 
-    let mut exact = None;
-    if flags & POLICY_HOSTS != 0 {
-        exact = addresses.host(&query.remote);
-    }
-    let remote = match exact {
-        Some(class) => class,
-        None if flags & POLICY_PREFIXES != 0 => lpm(addresses, &query.remote, query.v4 != 0, false),
-        None => AddrClass::default(),
+    let remote = if query.v4 != 0 && flags & POLICY_TABLE4 != 0 {
+        multibit(flat, field(offset_of!(DirectionHeader, table4)), &query.remote)
+    } else {
+        let mut exact = None;
+        if flags & POLICY_HOSTS != 0 && (query.v4 != 0 || flags & POLICY_HOSTS_V4 == 0) {
+            exact = addresses.host(&query.remote);
+        }
+        let remote = match exact {
+            Some(class) => class,
+            None if flags & POLICY_PREFIXES != 0 => lpm(addresses, &query.remote, query.v4 != 0, false),
+            None => AddrClass::default(),
+        };
+        if side == 0 { u32::from(remote.class[0]) } else { u32::from(remote.class[1]) }
     };
-    let remote = if side == 0 { remote.class[0] } else { remote.class[1] } as u32;
 
     let pages = field(offset_of!(DirectionHeader, pages));
     let service = match query.protocol {

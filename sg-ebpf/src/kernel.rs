@@ -1,6 +1,7 @@
 //! Entry points: build the context, call the pipeline, leave through one exit.
 
 mod ctx;
+mod filter;
 mod finish;
 mod lookup;
 mod maps;
@@ -16,7 +17,7 @@ use aya_ebpf::{
 use sg_common::{
     flow::Direction,
     generation::{events, flags},
-    reason::Verdict,
+    reason::{Reason, Verdict},
 };
 use sg_ebpf::{Stages, conntrack::Clock, packet::Packet, pipeline, verdict::Decision};
 
@@ -87,11 +88,11 @@ fn run<C: EbpfContext, P: Packet, S: Stages>(
     // SAFETY: the helper has no preconditions.
     let now = unsafe { bpf_jiffies64() } as u32;
     let clock = Clock { now: now.wrapping_add(config.time_offset), hz: config.hz };
-    if config.events != events::ALL
-        && let Some(decision) = stages.fast(generation, clock, direction)
-        && (decision.is_accept() || config.events == events::OFF)
+    let short = stages.fast(generation, clock, direction);
+    if let Some(decision) = &short
+        && (config.events == events::OFF || (config.events == events::DECISIONS && decision.is_accept()))
     {
-        return finish::quiet(generation, direction, packet.linear_len(), &decision);
+        return finish::quiet(generation, direction, packet.linear_len(), decision);
     }
     let Some(scratch) = maps::SG_SCRATCH.get_ptr_mut(hook) else {
         return Verdict::Drop;
@@ -100,7 +101,13 @@ fn run<C: EbpfContext, P: Packet, S: Stages>(
     // while this one runs: both run with bottom halves off.
     let scratch = unsafe { &mut *scratch };
     scratch.begin(clock, direction);
-    let decision = pipeline(stages, generation, scratch);
+    let mut decision = pipeline(stages, generation, scratch);
+    // An event tells more than the short way knows; where both were walked, they must agree.
+    if let Some(short) = short
+        && short != decision
+    {
+        decision = Decision::new(Verdict::Drop, Reason::Disagreement, 0);
+    }
     trace(context, ifindex, direction, &decision);
     finish::finish(generation, config, direction, packet.len(), &decision, &scratch.keys.full)
 }

@@ -6,19 +6,21 @@
 //! - [`addresses`]: prefixes to classes
 //! - [`services`]: protocols and ports to classes
 //! - [`flat`]: everything but addresses, in one value
+//! - [`multibit`]: IPv4 addresses as plain loads
 //! - [`host`]: the tables, asked on the host
 
 pub mod addresses;
 pub mod bits;
 pub mod flat;
 pub mod host;
+pub mod multibit;
 pub mod services;
 
 use std::net::IpAddr;
 
 use sg_common::{
     limits::{MAX_MATRIX_CELLS, MAX_POLICY_RULES},
-    policy::{AddrClass, CLASS_SIZES, RuleRow},
+    policy::{AddrClass, CLASS_SIZES, POLICY_HOSTS, POLICY_HOSTS_V4, POLICY_PREFIXES, POLICY_TABLE4, RuleRow},
     reason::Reason,
 };
 use thiserror::Error;
@@ -178,9 +180,23 @@ pub fn compile(
         }
         _ => local,
     };
+    let tables4 = [remote.table4(0), remote.table4(1)];
     let (hosts, mut prefixes) = remote.split(false);
     prefixes.extend(local.into_prefixes(true));
-    let flat = flat::lay_out(&sides, !hosts.is_empty(), !prefixes.is_empty())?;
+    let mut flags = 0;
+    for (flag, on) in [
+        (POLICY_HOSTS, !hosts.is_empty()),
+        (POLICY_HOSTS_V4, hosts.iter().all(|(host, _)| host.is_v4())),
+        (POLICY_PREFIXES, !prefixes.is_empty()),
+    ] {
+        flags |= if on { flag } else { 0 };
+    }
+    let flat = match tables4 {
+        [Some(inbound), Some(outbound)] => flat::lay_out(&sides, flags | POLICY_TABLE4, [&inbound, &outbound])
+            // What is worth its memory is not worth a refusal.
+            .or_else(|_| flat::lay_out(&sides, flags, [&[], &[]]))?,
+        _ => flat::lay_out(&sides, flags, [&[], &[]])?,
+    };
     let shape = |s: &Side| Shape { remotes: s.remotes.len(), services: s.services.classes.len(), bitvec: s.bitvec };
     let shape = [shape(&sides[0]), shape(&sides[1])];
     let mut sides = sides.into_iter().map(|s| s.entries);

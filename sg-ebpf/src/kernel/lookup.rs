@@ -15,9 +15,9 @@ use sg_ebpf::{
     tables::{Addresses, Flat, FlowTable, Tables, Without},
 };
 
-use super::maps::*;
+use super::{filter, maps::*};
 
-const NO_CONFIG: &Config = &Config { abi: 0, hz: 250, time_offset: 0, events: 0 };
+const NO_CONFIG: &Config = &Config { abi: 0, hz: 250, time_offset: 0, events: 0, filter: 0 };
 
 /// Not 0 where a key has to lie on the stack: kernels before 6.2 take none from
 /// what a global function was given a pointer to. The daemon writes it before
@@ -141,6 +141,9 @@ extern "C" fn sg_decide(policy: u32, class: u32, query: *const Query) -> u64 {
 /// Looks in the confirmed table, then in both unconfirmed ones.
 #[inline(never)]
 fn find(keys: &FlowKeys) -> *const Flow {
+    if !filter::may_exist(filter::bit(keys)) {
+        return core::ptr::null();
+    }
     // SAFETY: entries are never freed while a program runs; a reused one is
     // read as words, each written whole.
     let flow = unsafe {
@@ -166,12 +169,18 @@ pub struct KernelMaps;
 impl Tables for KernelMaps {
     #[inline(always)]
     fn confirmed4(&self, key: &FlowKey4) -> Result<&Flow, Without> {
+        if !filter::may_exist(filter::bit4(key)) {
+            return Err(Without::AnyFlow);
+        }
         // SAFETY: entries are never freed while a program runs; a reused one is
         // read as words, each written whole.
         unsafe { SG_FLOWS4.get(key) }.ok_or(Without::Confirmed)
     }
     #[inline(always)]
     fn confirmed6(&self, key: &FlowKey) -> Result<&Flow, Without> {
+        if !filter::may_exist(filter::bit6(key)) {
+            return Err(Without::AnyFlow);
+        }
         // SAFETY: as above.
         unsafe { SG_FLOWS6.get(key) }.ok_or(Without::Confirmed)
     }
@@ -194,6 +203,10 @@ impl Tables for KernelMaps {
     #[inline(always)]
     fn insert(&self, table: FlowTable, keys: &FlowKeys, flow: &Flow) -> bool {
         let (any, new) = (u64::from(BPF_ANY), u64::from(BPF_NOEXIST));
+        // First the filter: a flow that it does not know is never looked for.
+        if !filter::add(filter::bit(keys)) {
+            return false;
+        }
         let status = if keys.is_v4() {
             with(&keys.short, |key| match table {
                 FlowTable::Main => SG_FLOWS4.insert(key, flow, new),

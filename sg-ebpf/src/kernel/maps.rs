@@ -9,6 +9,7 @@ use aya_ebpf::{
 use sg_common::{
     addr::Addr,
     event::{Counter, Event},
+    filter::Filter,
     flow::{Flow, FlowKey4, FlowKey6, FragEntry, FragKey},
     generation::{Config, Generation, OwnKey},
     limits,
@@ -63,6 +64,8 @@ pub static SG_CHURN_IN6: LruHashMap<FlowKey6, Flow, CHURN> = LruHashMap::new();
 pub static SG_CHURN_OUT4: LruHashMap<FlowKey4, Flow, CHURN> = LruHashMap::new();
 #[btf_map]
 pub static SG_CHURN_OUT6: LruHashMap<FlowKey6, Flow, CHURN> = LruHashMap::new();
+#[btf_map]
+pub static SG_FILTER: Array<Filter, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 #[btf_map]
 pub static SG_FRAGMENTS: LruHashMap<FragKey, FragEntry, { limits::MAX_FRAGMENTS as usize }> = LruHashMap::new();
 #[btf_map]

@@ -15,6 +15,7 @@ use sg_common::{
 use super::{
     CompileError,
     bits::{Bits, Classes},
+    multibit,
 };
 use crate::effective::Entry;
 
@@ -116,6 +117,14 @@ impl AddressTables {
         }
         let [inbound, outbound] = numbers;
         Ok(Self { nodes, classes: [inbound.sets, outbound.sets] })
+    }
+
+    /// The IPv4 addresses of one direction, if the table is worth its memory.
+    pub fn table4(&self, side: usize) -> Option<Vec<u16>> {
+        multibit::build(self.nodes.iter().filter_map(|(net, class)| match net {
+            IpNet::V4(net) => Some((*net, class.class[side])),
+            IpNet::V6(_) => None,
+        }))
     }
 
     /// Hosts for the hash, and the rest for the trie.

@@ -4,10 +4,7 @@ use std::collections::HashMap;
 
 use sg_common::{
     limits::BITVEC_WORDS,
-    policy::{
-        CLASS_SIZES, DirectionHeader, MAGIC, MODE_BITVEC, MODE_MATRIX, POLICY_HOSTS, POLICY_PREFIXES, PolicyHeader,
-        RuleRow,
-    },
+    policy::{CLASS_SIZES, DirectionHeader, MAGIC, MODE_BITVEC, MODE_MATRIX, PolicyHeader, RuleRow},
 };
 
 use super::{CompileError, Side, bits::Bits};
@@ -90,12 +87,11 @@ fn bytes_of<T: Copy>(value: &T) -> Vec<u8> {
 }
 
 /// Lays out both directions.
-pub(super) fn lay_out(sides: &[Side], hosts: bool, prefixes: bool) -> Result<Vec<u8>, CompileError> {
+pub(super) fn lay_out(sides: &[Side], flags: u32, tables4: [&[u16]; 2]) -> Result<Vec<u8>, CompileError> {
     let mut layout = Layout { bytes: vec![0; size_of::<PolicyHeader>()] };
-    let mut header = PolicyHeader { magic: MAGIC, ..PolicyHeader::default() };
-    header.flags = if hosts { POLICY_HOSTS } else { 0 } | if prefixes { POLICY_PREFIXES } else { 0 };
+    let mut header = PolicyHeader { magic: MAGIC, flags, ..PolicyHeader::default() };
     let mut pages = Pages::default();
-    for (side, to) in sides.iter().zip(&mut header.direction) {
+    for ((side, table4), to) in sides.iter().zip(tables4).zip(&mut header.direction) {
         for (what, classes) in
             [("services", side.services.classes.len()), ("source ports", side.services.source_classes.len())]
         {
@@ -128,6 +124,7 @@ pub(super) fn lay_out(sides: &[Side], hosts: bool, prefixes: bool) -> Result<Vec
         if side.bitvec {
             head.source_ports = layout.put_u16(pages.table(&side.services.source));
         }
+        head.table4 = layout.put_u16(table4.iter().copied());
         head.rules = layout.put(side.rows.iter().flat_map(bytes_of::<RuleRow>));
         *to = head;
     }

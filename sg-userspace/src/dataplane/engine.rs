@@ -140,7 +140,8 @@ impl Engine {
         if let Some(old) = old.filter(|c| c.abi != 0 && c.abi != ABI_VERSION) {
             return Err(ObjectError::Abi { path: pins.dir, found: old.abi }.into());
         }
-        let config = Config { abi: ABI_VERSION, hz, time_offset: 0, events: events::OFF };
+        let filter = old.map_or(0, |old| old.filter);
+        let config = Config { abi: ABI_VERSION, hz, time_offset: 0, events: events::OFF, filter };
         object.maps.config.update(&0, &config).map_err(kernel("write the configuration"))?;
         let mut engine = Self {
             object,

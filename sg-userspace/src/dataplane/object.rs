@@ -137,6 +137,8 @@ pub struct Maps {
     pub churn4: [RawMap<FlowKey4, [u32; 6]>; 2],
     /// Unconfirmed IPv6 flows, by initiating direction.
     pub churn6: [RawMap<FlowKey6, [u32; 6]>; 2],
+    /// Which flows may exist; one element of 256 KiB, mapped where it is used.
+    pub filter: OwnedFd,
     /// Per-CPU counters by reason.
     pub reasons: RawMap<u32, Counter>,
     /// Per-CPU counters by rule.
@@ -198,6 +200,7 @@ impl Maps {
             flows6: open(ebpf, maps::FLOWS[1])?,
             churn4: [open(ebpf, maps::CHURN[0][0])?, open(ebpf, maps::CHURN[1][0])?],
             churn6: [open(ebpf, maps::CHURN[0][1])?, open(ebpf, maps::CHURN[1][1])?],
+            filter: map_fd(ebpf, maps::FILTER)?,
             reasons: open(ebpf, maps::REASONS)?,
             rules: open(ebpf, maps::RULES)?,
         })
@@ -255,7 +258,7 @@ pub fn names() -> Vec<&'static str> {
     names.extend(maps::POLICIES);
     names.extend(maps::FLOWS);
     names.extend(maps::CHURN.into_iter().flatten());
-    names.extend([maps::FRAGMENTS, maps::REASONS, maps::RULES, maps::EVENTS]);
+    names.extend([maps::FILTER, maps::FRAGMENTS, maps::REASONS, maps::RULES, maps::EVENTS]);
     names
 }
 

@@ -141,7 +141,7 @@ impl Probe {
     /// # Errors
     /// What the kernel says.
     pub fn clock(&self, offset: u32) -> Result<(), ProbeError> {
-        let config = Config { abi: ABI_VERSION, hz: self.hz, time_offset: offset, events: events::ALL };
+        let config = Config { abi: ABI_VERSION, hz: self.hz, time_offset: offset, events: events::ALL, filter: 0 };
         self.object.maps.config.update(&0, &config).map_err(io("write the configuration"))
     }
 
@@ -150,7 +150,7 @@ impl Probe {
     /// # Errors
     /// What the kernel says.
     pub fn quiet(&self) -> Result<(), ProbeError> {
-        let config = Config { abi: ABI_VERSION, hz: self.hz, time_offset: 0, events: events::OFF };
+        let config = Config { abi: ABI_VERSION, hz: self.hz, time_offset: 0, events: events::OFF, filter: 0 };
         self.object.maps.config.update(&0, &config).map_err(io("write the configuration"))
     }
 
