@@ -38,6 +38,13 @@ impl Addr {
         [self.0[12], self.0[13], self.0[14], self.0[15]]
     }
 
+    /// Both halves, as they lie in memory.
+    #[inline(always)]
+    pub const fn words(&self) -> [u64; 2] {
+        // SAFETY: sixteen bytes; of integers every bit pattern is valid.
+        unsafe { core::mem::transmute::<[u8; 16], [u64; 2]>(self.0) }
+    }
+
     /// Inside the default private set: RFC 1918, 100.64/10, 127/8, 169.254/16,
     /// fc00::/7, fe80::/10, ::1.
     #[inline(always)]

@@ -43,9 +43,7 @@ pub const fn bit4(key: &FlowKey4) -> u32 {
 /// The bit of an IPv6 flow.
 #[inline(always)]
 pub const fn bit6(key: &FlowKey) -> u32 {
-    let r = &key.remote.0;
-    let high = u64::from_ne_bytes([r[0], r[1], r[2], r[3], r[4], r[5], r[6], r[7]]);
-    let low = u64::from_ne_bytes([r[8], r[9], r[10], r[11], r[12], r[13], r[14], r[15]]);
+    let [high, low] = key.remote.words();
     let ports = (key.local_port as u64) << 16 | key.remote_port as u64;
     let head = (key.zone as u64) << 32 ^ (key.vlan_proto as u64) << 32;
     fold(high ^ low.rotate_left(23), low ^ ports ^ head)

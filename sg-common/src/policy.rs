@@ -42,6 +42,10 @@ pub const POLICY_PREFIXES: u32 = 2;
 pub const POLICY_TABLE4: u32 = 4;
 /// No exact host is an IPv6 one. Cleared before one is added.
 pub const POLICY_HOSTS_V4: u32 = 8;
+/// The list knows every remote IPv6 prefix, hosts included. Cleared as [`POLICY_TABLE4`].
+pub const POLICY_LIST6: u32 = 16;
+/// Prefixes of such a list.
+pub const MAX_LIST6: usize = 8;
 /// A table entry with this bit names the next node; the others are classes.
 pub const TABLE4_NODE: u16 = 1 << 15;
 
@@ -84,8 +88,8 @@ pub struct DirectionHeader {
     pub words: u32,
     /// `u16[n][256]`: remote classes of IPv4, see [`POLICY_TABLE4`].
     pub table4: u32,
-    /// Zero.
-    pub pad: u32,
+    /// `u64`: how many, then `[u64; 5]` each: address, mask, remote class; see [`POLICY_LIST6`].
+    pub list6: u32,
 }
 
 /// One decision.

@@ -8,8 +8,8 @@ use sg_common::{
     flow::{Direction, FlowKeys},
     limits::BITVEC_WORDS,
     policy::{
-        AddrClass, DirectionHeader, MAGIC, MODE_MATRIX, POLICY_HOSTS, POLICY_HOSTS_V4, POLICY_PREFIXES, POLICY_TABLE4,
-        PolicyHeader, RuleRow, TABLE4_NODE,
+        AddrClass, DirectionHeader, MAGIC, MAX_LIST6, MODE_MATRIX, POLICY_HOSTS, POLICY_HOSTS_V4, POLICY_LIST6,
+        POLICY_PREFIXES, POLICY_TABLE4, PolicyHeader, RuleRow, TABLE4_NODE,
     },
 };
 
@@ -90,6 +90,23 @@ fn multibit<F: Flat>(flat: &F, table: u32, remote: &Addr) -> u32 {
     0
 }
 
+/// The first prefix that holds an address: the longest one.
+#[inline(always)]
+fn listed<F: Flat>(flat: &F, list: u32, remote: &Addr) -> u32 {
+    let [high, low] = remote.words();
+    let count = flat.u32(list);
+    let mut at = list + 8;
+    let mut i = 0;
+    while i < MAX_LIST6 as u32 && i < count {
+        if (high & flat.u64(at + 16)) == flat.u64(at) && (low & flat.u64(at + 24)) == flat.u64(at + 8) {
+            return flat.u32(at + 32);
+        }
+        at += 40;
+        i += 1;
+    }
+    0
+}
+
 /// The deciding row of a policy. `None` when the value is not a policy.
 #[inline(always)]
 pub fn classify<F: Flat, A: Addresses>(flat: &F, addresses: &A, query: &Query) -> Option<RuleRow> {
@@ -103,6 +120,8 @@ pub fn classify<F: Flat, A: Addresses>(flat: &F, addresses: &A, query: &Query) -
 
     let remote = if query.v4 != 0 && flags & POLICY_TABLE4 != 0 {
         multibit(flat, field(offset_of!(DirectionHeader, table4)), &query.remote)
+    } else if query.v4 == 0 && flags & POLICY_LIST6 != 0 {
+        listed(flat, field(offset_of!(DirectionHeader, list6)), &query.remote)
     } else {
         let mut exact = None;
         if flags & POLICY_HOSTS != 0 && (query.v4 != 0 || flags & POLICY_HOSTS_V4 == 0) {

@@ -6,13 +6,14 @@
 //! - [`addresses`]: prefixes to classes
 //! - [`services`]: protocols and ports to classes
 //! - [`flat`]: everything but addresses, in one value
-//! - [`multibit`]: IPv4 addresses as plain loads
+//! - [`multibit`], [`list6`]: addresses as plain loads
 //! - [`host`]: the tables, asked on the host
 
 pub mod addresses;
 pub mod bits;
 pub mod flat;
 pub mod host;
+pub mod list6;
 pub mod multibit;
 pub mod services;
 
@@ -20,7 +21,9 @@ use std::net::IpAddr;
 
 use sg_common::{
     limits::{MAX_MATRIX_CELLS, MAX_POLICY_RULES},
-    policy::{AddrClass, CLASS_SIZES, POLICY_HOSTS, POLICY_HOSTS_V4, POLICY_PREFIXES, POLICY_TABLE4, RuleRow},
+    policy::{
+        AddrClass, CLASS_SIZES, POLICY_HOSTS, POLICY_HOSTS_V4, POLICY_LIST6, POLICY_PREFIXES, POLICY_TABLE4, RuleRow,
+    },
     reason::Reason,
 };
 use thiserror::Error;
@@ -181,6 +184,7 @@ pub fn compile(
         _ => local,
     };
     let tables4 = [remote.table4(0), remote.table4(1)];
+    let lists6 = [remote.list6(0), remote.list6(1)];
     let (hosts, mut prefixes) = remote.split(false);
     prefixes.extend(local.into_prefixes(true));
     let mut flags = 0;
@@ -191,11 +195,18 @@ pub fn compile(
     ] {
         flags |= if on { flag } else { 0 };
     }
+    let lists6 = match lists6 {
+        [Some(inbound), Some(outbound)] => {
+            flags |= POLICY_LIST6;
+            [inbound, outbound]
+        }
+        _ => Default::default(),
+    };
     let flat = match tables4 {
-        [Some(inbound), Some(outbound)] => flat::lay_out(&sides, flags | POLICY_TABLE4, [&inbound, &outbound])
+        [Some(inbound), Some(outbound)] => flat::lay_out(&sides, flags | POLICY_TABLE4, [&inbound, &outbound], &lists6)
             // What is worth its memory is not worth a refusal.
-            .or_else(|_| flat::lay_out(&sides, flags, [&[], &[]]))?,
-        _ => flat::lay_out(&sides, flags, [&[], &[]])?,
+            .or_else(|_| flat::lay_out(&sides, flags, [&[], &[]], &lists6))?,
+        _ => flat::lay_out(&sides, flags, [&[], &[]], &lists6)?,
     };
     let shape = |s: &Side| Shape { remotes: s.remotes.len(), services: s.services.classes.len(), bitvec: s.bitvec };
     let shape = [shape(&sides[0]), shape(&sides[1])];

@@ -3,6 +3,7 @@
 //! # Layout
 //! - [`sys`]: bpf(2) where aya has no call
 //! - [`object`]: the kernel object and its maps; [`pins`]: where they live on
+//! - [`filter`]: which flows may exist
 //! - [`clock`]: ticks and CPUs
 //! - [`machine`]: devices and addresses, as data
 //! - [`policies`]: compiled tables to inner maps
@@ -14,6 +15,7 @@
 pub mod attach;
 pub mod clock;
 pub mod engine;
+pub mod filter;
 pub mod flows;
 pub mod machine;
 pub mod object;

@@ -3,6 +3,7 @@
 
 mod program {
     pub mod cases;
+    pub mod filter;
     pub mod flows;
     pub mod random;
 }

@@ -15,7 +15,7 @@ use sg_common::{
 use super::{
     CompileError,
     bits::{Bits, Classes},
-    multibit,
+    list6, multibit,
 };
 use crate::effective::Entry;
 
@@ -124,6 +124,14 @@ impl AddressTables {
         multibit::build(self.nodes.iter().filter_map(|(net, class)| match net {
             IpNet::V4(net) => Some((*net, class.class[side])),
             IpNet::V6(_) => None,
+        }))
+    }
+
+    /// The IPv6 prefixes of one direction, if they are few.
+    pub fn list6(&self, side: usize) -> Option<Vec<list6::Entry>> {
+        list6::build(self.nodes.iter().filter_map(|(net, class)| match net {
+            IpNet::V4(_) => None,
+            IpNet::V6(net) => Some((*net, class.class[side])),
         }))
     }
 

@@ -7,7 +7,7 @@ use sg_common::{
     policy::{CLASS_SIZES, DirectionHeader, MAGIC, MODE_BITVEC, MODE_MATRIX, PolicyHeader, RuleRow},
 };
 
-use super::{CompileError, Side, bits::Bits};
+use super::{CompileError, Side, bits::Bits, list6::Entry};
 
 struct Layout {
     bytes: Vec<u8>,
@@ -87,11 +87,16 @@ fn bytes_of<T: Copy>(value: &T) -> Vec<u8> {
 }
 
 /// Lays out both directions.
-pub(super) fn lay_out(sides: &[Side], flags: u32, tables4: [&[u16]; 2]) -> Result<Vec<u8>, CompileError> {
+pub(super) fn lay_out(
+    sides: &[Side],
+    flags: u32,
+    tables4: [&[u16]; 2],
+    lists6: &[Vec<Entry>; 2],
+) -> Result<Vec<u8>, CompileError> {
     let mut layout = Layout { bytes: vec![0; size_of::<PolicyHeader>()] };
     let mut header = PolicyHeader { magic: MAGIC, flags, ..PolicyHeader::default() };
     let mut pages = Pages::default();
-    for ((side, table4), to) in sides.iter().zip(tables4).zip(&mut header.direction) {
+    for ((side, (table4, list6)), to) in sides.iter().zip(tables4.into_iter().zip(lists6)).zip(&mut header.direction) {
         for (what, classes) in
             [("services", side.services.classes.len()), ("source ports", side.services.source_classes.len())]
         {
@@ -125,6 +130,8 @@ pub(super) fn lay_out(sides: &[Side], flags: u32, tables4: [&[u16]; 2]) -> Resul
             head.source_ports = layout.put_u16(pages.table(&side.services.source));
         }
         head.table4 = layout.put_u16(table4.iter().copied());
+        let list6 = [list6.len() as u64].into_iter().chain(list6.iter().flatten().copied());
+        head.list6 = layout.put(list6.flat_map(u64::to_ne_bytes));
         head.rules = layout.put(side.rows.iter().flat_map(bytes_of::<RuleRow>));
         *to = head;
     }

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     dataplane::{
         engine::{Engine, EngineError, OnChange, Report},
+        filter,
         flows::{self, Live},
         machine::{Machine, Resolved},
     },
@@ -38,6 +39,8 @@ pub struct Control {
     engine: Engine,
     machine: Machine,
     last: Report,
+    /// Whether the filter of flows could not be renewed; said once.
+    filter_fails: bool,
 }
 
 /// What a document action asks for.
@@ -61,8 +64,16 @@ impl Control {
         let whole = state.documents.iter().map(documents::restore).collect::<Result<Vec<_>, _>>()?;
         let model = validate(&documents::merge(&whole), &config.quotas())?;
         let engine = Engine::open(&config.pin_root, config.tcx, &machine, state.counters.clone())?;
-        let mut control =
-            Self { config, store, state, model, engine, machine: Machine::default(), last: Report::default() };
+        let mut control = Self {
+            config,
+            store,
+            state,
+            model,
+            engine,
+            machine: Machine::default(),
+            last: Report::default(),
+            filter_fails: false,
+        };
         let _ = control.look(machine, true);
         Ok(control)
     }
@@ -127,6 +138,17 @@ impl Control {
             self.engine.jiffies().and_then(|now| flows::sweep(self.engine.maps(), now, self.engine.ticks_per_second()));
         if let Err(e) = swept {
             log::warning!("cannot sweep flows: {e}");
+        }
+    }
+
+    /// Renews the filter of flows when many of its bits are of dead ones.
+    pub fn renew_filter(&mut self) {
+        if self.filter_fails {
+            return;
+        }
+        if let Err(e) = filter::renew(self.engine.maps()) {
+            self.filter_fails = true;
+            log::warning!("cannot renew the filter of flows, packets without a flow will cost more: {e}");
         }
     }
 

@@ -208,6 +208,9 @@ async fn serve(config: Config) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut timer = tokio::time::interval(PERIOD);
     timer.tick().await;
+    // A flood of new flows fills the filter of flows within seconds.
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     log::info!("ready on {}", socket.display());
     loop {
         tokio::select! {
@@ -238,6 +241,7 @@ async fn serve(config: Config) -> Result<()> {
                 }
                 Err(e) => log::warning!("cannot accept a caller: {e}"),
             },
+            _ = second.tick() => control.renew_filter(),
             _ = timer.tick() => {
                 control.sweep();
                 if let Ok(machine) = network.machine().await {

@@ -59,14 +59,10 @@ fn timeout(words: [u32; 6], protocol: u8) -> u32 {
 pub fn all(maps: &Maps) -> io::Result<Vec<Live>> {
     let mut flows = Vec::new();
     for map in maps.churn4.iter().chain([&maps.flows4]) {
-        for key in map.keys()? {
-            flows.extend(map.get(&key)?.map(|words| decode(key.into(), words)));
-        }
+        map.each(|key, words| flows.push(decode((*key).into(), *words)))?;
     }
     for map in maps.churn6.iter().chain([&maps.flows6]) {
-        for key in map.keys()? {
-            flows.extend(map.get(&key)?.map(|words| decode(key, words)));
-        }
+        map.each(|key, words| flows.push(decode(*key, *words)))?;
     }
     Ok(flows)
 }
@@ -75,14 +71,19 @@ pub fn all(maps: &Maps) -> io::Result<Vec<Live>> {
 fn delete(maps: &Maps, stale: impl Fn(&Live) -> bool) -> io::Result<usize> {
     let mut count = 0;
     for map in maps.churn4.iter().chain([&maps.flows4]) {
-        for key in map.keys()? {
+        let mut found = Vec::new();
+        map.each(|key, words| found.extend(stale(&decode((*key).into(), *words)).then_some(*key)))?;
+        for key in found {
+            // It may have come to life meanwhile.
             if map.get(&key)?.is_some_and(|words| stale(&decode(key.into(), words))) && map.delete(&key)? {
                 count += 1;
             }
         }
     }
     for map in maps.churn6.iter().chain([&maps.flows6]) {
-        for key in map.keys()? {
+        let mut found = Vec::new();
+        map.each(|key, words| found.extend(stale(&decode(*key, *words)).then_some(*key)))?;
+        for key in found {
             if map.get(&key)?.is_some_and(|words| stale(&decode(key, words))) && map.delete(&key)? {
                 count += 1;
             }

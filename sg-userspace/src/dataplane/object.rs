@@ -187,7 +187,7 @@ fn open<K: Raw, V: Raw>(ebpf: &Ebpf, name: &'static str) -> Result<RawMap<K, V>,
 }
 
 impl Maps {
-    fn open(ebpf: &Ebpf) -> Result<Self, ObjectError> {
+    pub(super) fn open(ebpf: &Ebpf) -> Result<Self, ObjectError> {
         Ok(Self {
             ifaces: open(ebpf, maps::IFACES)?,
             generations: open(ebpf, maps::GENERATIONS)?,

@@ -172,6 +172,14 @@ impl Probe {
         &self.object.maps
     }
 
+    /// The maps once more, for another thread.
+    ///
+    /// # Errors
+    /// No descriptors left.
+    pub fn maps_again(&self) -> Result<object::Maps, ProbeError> {
+        Ok(object::Maps::open(&self.object.ebpf)?)
+    }
+
     /// Jiffies a second.
     pub fn ticks_per_second(&self) -> u32 {
         self.hz

@@ -5,6 +5,7 @@
 
 mod btf;
 mod neutral;
+mod walk;
 
 use std::{
     ffi::CString,
@@ -15,6 +16,7 @@ use std::{
 };
 
 pub use neutral::neutralize;
+pub use walk::{Mapping, grace_period};
 
 /// The kernel's own "not supported", which libc does not know.
 const ENOTSUPP: i32 = 524;

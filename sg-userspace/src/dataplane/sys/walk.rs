@@ -1,0 +1,142 @@
+//! Whole tables in a few calls, memory shared with the program, and waiting
+//! until no program runs that began before.
+
+use std::{
+    io,
+    os::fd::{AsRawFd, BorrowedFd},
+    ptr::NonNull,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use super::{Batch, Raw, RawMap, bpf};
+
+const BPF_MAP_LOOKUP_BATCH: u32 = 24;
+/// Elements of one call.
+const CHUNK: usize = 4096;
+/// `MEMBARRIER_CMD_GLOBAL`: waits for an RCU grace period.
+const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+
+impl<K: Raw, V: Raw> RawMap<K, V> {
+    /// Calls `f` for every element of a hash that is there all the while. The
+    /// walk goes by buckets, so that what others add or delete hides nothing.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn each(&self, mut f: impl FnMut(&K, &V)) -> io::Result<()> {
+        let mut chunk = CHUNK;
+        let mut cursor = [0u32; 2];
+        let mut begun = false;
+        loop {
+            let mut keys = Vec::<K>::with_capacity(chunk);
+            let mut values = Vec::<V>::with_capacity(chunk);
+            let mut next = [0u32; 2];
+            let mut attr = Batch {
+                in_batch: if begun { cursor.as_ptr() as u64 } else { 0 },
+                out_batch: next.as_mut_ptr() as u64,
+                keys: keys.as_mut_ptr() as u64,
+                values: values.as_mut_ptr() as u64,
+                count: chunk as u32,
+                fd: self.fd() as u32,
+                ..Batch::default()
+            };
+            let end = match bpf(BPF_MAP_LOOKUP_BATCH, &mut attr) {
+                Ok(_) => false,
+                Err(e) if e.raw_os_error() == Some(libc::ENOENT) => true,
+                // One bucket holds more than was asked for.
+                Err(e) if e.raw_os_error() == Some(libc::ENOSPC) && chunk < 1 << 20 => {
+                    chunk *= 2;
+                    continue;
+                }
+                Err(e) => return Err(e),
+            };
+            // SAFETY: the kernel wrote that many of both, at most as many as
+            // there is room for; they take any bits.
+            unsafe {
+                keys.set_len((attr.count as usize).min(chunk));
+                values.set_len(keys.len());
+            }
+            keys.iter().zip(&values).for_each(|(key, value)| f(key, value));
+            if end {
+                return Ok(());
+            }
+            (cursor, begun) = (next, true);
+        }
+    }
+}
+
+/// The first element of an array that can be mapped, shared with the program.
+#[derive(Debug)]
+pub struct Mapping {
+    at: NonNull<AtomicU64>,
+    length: usize,
+}
+
+// SAFETY: all access is atomic.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps `size` bytes.
+    ///
+    /// # Errors
+    /// What mmap(2) says.
+    pub fn new(map: BorrowedFd<'_>, size: usize) -> io::Result<Self> {
+        let length = size.next_multiple_of(4096);
+        // SAFETY: a fresh shared mapping of a map that has at least `length`
+        // bytes (the kernel rounds array memory up to pages).
+        let at = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                length,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                map.as_raw_fd(),
+                0,
+            )
+        };
+        if at == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        NonNull::new(at.cast()).map(|at| Self { at, length }).ok_or_else(|| io::Error::other("mapped at zero"))
+    }
+
+    /// The word at a byte offset.
+    fn word(&self, offset: usize) -> &AtomicU64 {
+        assert!(offset.is_multiple_of(8) && offset + 8 <= self.length, "inside the mapping");
+        // SAFETY: inside the mapping, which lives as long as `self`, and aligned.
+        unsafe { self.at.add(offset / 8).as_ref() }
+    }
+
+    /// Words from a byte offset on.
+    pub fn words(&self, offset: usize, count: usize) -> impl Iterator<Item = u64> {
+        (0..count).map(move |i| self.word(offset + i * 8).load(Ordering::Relaxed))
+    }
+
+    /// Zeroes words.
+    pub fn zero(&self, offset: usize, count: usize) {
+        (0..count).for_each(|i| self.word(offset + i * 8).store(0, Ordering::Relaxed));
+    }
+
+    /// Sets bits of a word.
+    pub fn or(&self, offset: usize, bits: u64) {
+        self.word(offset).fetch_or(bits, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: mapped by `new` with this length, and nothing refers to it any more.
+        unsafe { libc::munmap(self.at.as_ptr().cast(), self.length) };
+    }
+}
+
+/// Returns when every program that was running has ended.
+///
+/// # Errors
+/// What membarrier(2) says: a kernel that isolates CPUs from ticks (`nohz_full`) refuses.
+pub fn grace_period() -> io::Result<()> {
+    // SAFETY: no pointers.
+    let status = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
