@@ -49,4 +49,4 @@ pub const fn bit6(key: &FlowKey) -> u32 {
     fold(high ^ low.rotate_left(23), low ^ ports ^ head)
 }
 
-const _: () = assert!(size_of::<Filter>() == 262_144 && BITS == 1 << (64 - 44));
+const _: () = assert!(size_of::<Filter>() == 262_144 && BITS == 1 << (64 - 44) && WORDS.is_power_of_two());

@@ -4,7 +4,7 @@ use core::arch::asm;
 
 pub use sg_common::filter::{bit4, bit6};
 use sg_common::{
-    filter::{BITS, Filter, WORDS},
+    filter::{Filter, WORDS},
     flow::FlowKeys,
 };
 
@@ -16,11 +16,14 @@ pub fn bit(keys: &FlowKeys) -> u32 {
     if keys.is_v4() { bit4(&keys.short) } else { bit6(&keys.full) }
 }
 
-/// A word of a half. Both indices are masked where the verifier sees it.
+/// A word of a half. The index is masked last of all and where the compiler cannot
+/// take it away: verifiers before 6.8 forget the bounds of what is spilled.
 #[inline(always)]
 fn word(filter: *mut Filter, half: u32, bit: u32) -> *mut u64 {
-    let index = (half & 1) as usize * WORDS + ((bit & (BITS - 1)) >> 6) as usize;
-    // SAFETY: the masks keep the index inside both halves.
+    let mut index = (half as usize * WORDS) | (bit >> 6) as usize;
+    // SAFETY: one register's own bits; no memory, no flags.
+    unsafe { asm!("{at} &= {max}", at = inout(reg) index, max = const 2 * WORDS - 1, options(pure, nomem, nostack)) };
+    // SAFETY: the mask keeps the index inside both halves.
     unsafe { filter.cast::<u64>().add(index) }
 }
 
