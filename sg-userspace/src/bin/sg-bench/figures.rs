@@ -10,12 +10,15 @@ use crate::measure::Samples;
 pub enum Bound {
     /// At most.
     Most(f64),
+    /// At least.
+    Least(f64),
 }
 
 impl Bound {
     fn met(self, value: f64) -> bool {
         match self {
             Self::Most(most) => value <= most,
+            Self::Least(least) => value >= least,
         }
     }
 }
@@ -24,6 +27,7 @@ impl std::fmt::Display for Bound {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Most(most) => write!(f, "≤ {most}"),
+            Self::Least(least) => write!(f, "≥ {least}"),
         }
     }
 }
@@ -78,6 +82,13 @@ impl Figure {
         self.against = Some(name.into());
         self.peer = Some(peer);
         self.ratio = Some(self.value / peer);
+        self
+    }
+
+    /// Beside a peer that we want to be faster than: the ratio is peer over value.
+    pub fn faster_than(mut self, name: impl Into<String>, peer: f64) -> Self {
+        self = self.over(name, peer);
+        self.ratio = Some(peer / self.value);
         self
     }
 

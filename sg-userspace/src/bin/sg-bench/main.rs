@@ -5,9 +5,11 @@
 
 mod figures;
 mod measure;
+mod nft;
 mod packets;
 mod peers;
 mod policy;
+mod streams;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -45,8 +47,13 @@ pub struct Scale {
 
 type Part = fn(&peers::Peers, &Scale, &mut Vec<Figure>) -> Result<()>;
 
-const PARTS: &[(&str, Part)] =
-    &[("established", packets::established), ("denied", packets::denied), ("new-flows", packets::new_flows)];
+const PARTS: &[(&str, Part)] = &[
+    ("established", packets::established),
+    ("denied", packets::denied),
+    ("nftables", nft::denied),
+    ("new-flows", packets::new_flows),
+    ("streams", streams::streams),
+];
 
 fn run(arguments: &Arguments) -> Result<bool> {
     let scale =
