@@ -15,7 +15,7 @@
 //! - [`policy`]: the flat policy value and its tables
 //! - [`event`]: what leaves through the ring buffer
 //! - [`maps`]: names of maps and programs
-//! - [`bench`]: what the benchmark's programs share with its driver
+//! - [`mod@bench`]: what the benchmark's programs share with its driver
 #![no_std]
 
 pub mod addr;

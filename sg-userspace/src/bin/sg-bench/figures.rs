@@ -145,6 +145,21 @@ pub fn terminal(figures: &[Figure]) -> String {
     table.to_string()
 }
 
+/// What a plot shows: a line for each name, over a number of something.
+#[derive(Clone, Debug, Serialize)]
+pub struct Curve {
+    /// What is plotted, and the plot's file name.
+    pub plot: &'static str,
+    /// What grows.
+    pub over: &'static str,
+    /// Unit of the values.
+    pub unit: &'static str,
+    /// The line.
+    pub name: String,
+    /// Number and median.
+    pub points: Vec<(f64, f64)>,
+}
+
 /// The table for a document.
 pub fn markdown(figures: &[Figure]) -> String {
     let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));

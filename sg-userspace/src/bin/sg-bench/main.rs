@@ -4,18 +4,21 @@
 //! namespaces of its own.
 
 mod figures;
+mod growth;
 mod measure;
 mod nft;
 mod packets;
 mod peers;
+mod plot;
 mod policy;
+mod report;
 mod streams;
 
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use figures::Figure;
+use figures::{Curve, Figure};
 
 /// What is asked.
 #[derive(Parser)]
@@ -45,6 +48,11 @@ pub struct Scale {
     pub repeat: u32,
 }
 
+type Growth = fn(&peers::Peers, &Scale, &mut Vec<Curve>) -> Result<()>;
+
+const GROWTHS: &[(&str, Growth)] =
+    &[("growth: rules", growth::rules), ("growth: members", growth::members), ("growth: flows", growth::flows)];
+
 type Part = fn(&peers::Peers, &Scale, &mut Vec<Figure>) -> Result<()>;
 
 const PARTS: &[(&str, Part)] = &[
@@ -68,16 +76,25 @@ fn run(arguments: &Arguments) -> Result<bool> {
         eprintln!("\x1b[1m--> {name}\x1b[0m");
         part(&peers, &scale, &mut figures).with_context(|| format!("{name} could not be measured"))?;
     }
+    let mut curves = Vec::new();
+    for (name, growth) in GROWTHS {
+        if arguments.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
+            continue;
+        }
+        eprintln!("\x1b[1m--> {name}\x1b[0m");
+        growth(&peers, &scale, &mut curves).with_context(|| format!("{name} could not be measured"))?;
+    }
     println!("{}", figures::terminal(&figures));
+    for curve in &curves {
+        let points: Vec<String> = curve.points.iter().map(|(n, v)| format!("{n}: {}", figures::short(*v))).collect();
+        println!("{} ({}), {} at {}: {}", curve.plot, curve.name, curve.unit, curve.over, points.join(", "));
+    }
     if let Some(file) = &arguments.json {
-        let json = serde_json::json!({ "figures": figures });
+        let json = serde_json::json!({ "figures": figures, "curves": curves });
         std::fs::write(file, format!("{json:#}\n")).with_context(|| format!("cannot write {}", file.display()))?;
     }
     if let Some(dir) = &arguments.docs {
-        let file = dir.join("benchmarks.md");
-        std::fs::create_dir_all(dir)
-            .and_then(|()| std::fs::write(&file, figures::markdown(&figures)))
-            .with_context(|| format!("cannot write {}", file.display()))?;
+        report::write(dir, &figures, &curves, arguments.quick)?;
     }
     Ok(figures.iter().all(|f| f.met != Some(false)))
 }

@@ -87,7 +87,7 @@ fn dropped(net: &Net) -> Result<u64> {
 ///
 /// # Errors
 /// Not root.
-fn receiver(name: &str) -> Result<(Net, Net, u32)> {
+pub fn receiver(name: &str) -> Result<(Net, Net, u32)> {
     let (net, other) = (Net::new(name)?, Net::new("far")?);
     net.veth(DEVICE, &other, "far0")?;
     net.ip(&format!("link set {DEVICE} address {HARDWARE} up"))?;

@@ -39,14 +39,30 @@ pub fn probe(rules: usize, members: usize) -> Result<Probe> {
 
 /// Opens a confirmed TCP flow to port 443; returns the frame of its next packet.
 fn establish(probe: &mut Probe, v4: bool) -> Result<Vec<u8>> {
-    let syn = packet(v4, Direction::Inbound, TCP, 443);
-    let answer = with_flags(packet(v4, Direction::Outbound, TCP, 443), v4, SYN_ACK);
+    establish_as(probe, v4, 0)
+}
+
+/// The same from one of many senders.
+///
+/// # Errors
+/// What the kernel says.
+pub fn establish_as(probe: &mut Probe, v4: bool, sender: u32) -> Result<Vec<u8>> {
+    let [high, low] = [(sender >> 8) as u8, sender as u8];
+    let from = |mut frame: Vec<u8>, at: usize| {
+        frame[at] ^= high;
+        frame[at + 1] ^= low;
+        frame
+    };
+    let (source, destination) = if v4 { (28, 32) } else { (36, 52) };
+    let syn = from(packet(v4, Direction::Inbound, TCP, 443), source);
+    let answer = from(with_flags(packet(v4, Direction::Outbound, TCP, 443), v4, SYN_ACK), destination);
     let data = with_flags(syn.clone(), v4, ACK);
     for (entry, frame) in [(Entry::TcIn, &syn), (Entry::TcOut, &answer), (Entry::TcIn, &data)] {
         time(probe.program(entry)?, frame, 1)?;
     }
-    let confirmed = if v4 { probe.maps().flows4.keys()?.len() } else { probe.maps().flows6.keys()?.len() };
-    anyhow::ensure!(confirmed > 0, "the flow was not confirmed");
+    let first =
+        if v4 { probe.maps().flows4.next_key(None)?.is_some() } else { probe.maps().flows6.next_key(None)?.is_some() };
+    anyhow::ensure!(first, "the flow was not confirmed");
     Ok(data)
 }
 

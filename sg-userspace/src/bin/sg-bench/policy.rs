@@ -79,7 +79,7 @@ pub fn document(rules: usize, members: usize, device: &str) -> String {
 
 /// Quotas that do not stand in the way.
 pub fn quotas() -> Quotas {
-    Quotas { rules_per_interface: 20_000, ..Quotas::default() }
+    Quotas { rules_per_interface: 20_000, addresses_per_normal_group: 100_000, ..Quotas::default() }
 }
 
 /// A document read and checked.

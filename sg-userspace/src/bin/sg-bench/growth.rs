@@ -1,0 +1,118 @@
+//! What grows, and what that costs: rules, members, prefixes, flows.
+
+use anyhow::Result;
+use sg_userspace::{dataplane::probe::Entry, model::Direction};
+
+use crate::{
+    Scale,
+    figures::Curve,
+    measure::{Contestant, progress, rounds},
+    nft,
+    packets::probe,
+    peers::{Hook, Peers, time, time_live},
+    policy::packet,
+};
+
+const UDP: u8 = 17;
+const SENDERS: u32 = 65_536;
+
+/// A denied packet over the number of rules, beside nftables.
+pub fn rules(peers: &Peers, scale: &Scale, curves: &mut Vec<Curve>) -> Result<()> {
+    let frame = packet(true, Direction::Inbound, UDP, 1500);
+    let source = peers.program("bench_xdp_vary")?;
+    let mut points = [const { Vec::new() }; 3];
+    for count in [1, 10, 100, 1000, 10_000] {
+        progress(&format!("{count} rules"));
+        let (set, _far, set_index) = nft::receiver("set")?;
+        let (list, _other, list_index) = nft::receiver("list")?;
+        nft::load(&set, &nft::one_set(count))?;
+        nft::load(&list, &nft::as_written(count))?;
+        // What one interface can hold.
+        let mut own = if count <= 1000 { Some(probe(count, 0)?) } else { None };
+        let ours = own.as_mut().map(|own| own.program(Entry::Xdp)).transpose()?;
+        let into = |net: &sg_userspace::testbed::Net, index, repeat: u32| {
+            peers.vary(Hook::Xdp, &frame, true, SENDERS, None)?;
+            net.run(|| time_live(source, &frame, index, repeat.max(200)))
+        };
+        let samples = rounds(
+            scale.rounds.min(5),
+            &mut [
+                Contestant::new("security groups", || match ours {
+                    Some(ours) => {
+                        peers.vary(Hook::Xdp, &frame, true, SENDERS, Some(ours))?;
+                        time_live(source, &frame, 1, scale.repeat / 4)
+                    }
+                    None => Ok(f64::NAN),
+                }),
+                Contestant::new("nftables, one set", || into(&set, set_index, scale.repeat / 20)),
+                Contestant::new("nftables, a rule each", || {
+                    into(&list, list_index, scale.repeat / (20 + 2 * count as u32))
+                }),
+            ],
+        )?;
+        for (points, samples) in points.iter_mut().zip(&samples) {
+            if samples.median().is_finite() {
+                points.push((count as f64, samples.median()));
+            }
+        }
+    }
+    for (name, points) in ["security groups", "nftables, one set", "nftables, a rule each"].into_iter().zip(points) {
+        curves.push(Curve { plot: "denied packet over rules", over: "rules", unit: "ns", name: name.into(), points });
+    }
+    Ok(())
+}
+
+/// A denied packet over the members of a group that a rule names.
+pub fn members(peers: &Peers, scale: &Scale, curves: &mut Vec<Curve>) -> Result<()> {
+    let frame = packet(true, Direction::Inbound, UDP, 1500);
+    let source = peers.program("bench_xdp_vary")?;
+    let mut points = Vec::new();
+    for count in [1, 10, 100, 1000, 6000, 20_000, 60_000] {
+        progress(&format!("{count} members"));
+        let mut own = probe(10, count)?;
+        let ours = own.program(Entry::Xdp)?;
+        let samples = rounds(
+            scale.rounds.min(5),
+            &mut [Contestant::new("denied", || {
+                peers.vary(Hook::Xdp, &frame, true, SENDERS, Some(ours))?;
+                time_live(source, &frame, 1, scale.repeat / 4)
+            })],
+        )?;
+        points.push((count as f64, samples[0].median()));
+    }
+    let name = "security groups".into();
+    curves.push(Curve { plot: "denied packet over members of a group", over: "members", unit: "ns", name, points });
+    Ok(())
+}
+
+/// An established packet over the flows in the table.
+pub fn flows(_: &Peers, scale: &Scale, curves: &mut Vec<Curve>) -> Result<()> {
+    for v4 in [true, false] {
+        let mut own = probe(100, 0)?;
+        let mut points = Vec::new();
+        let mut opened = 0u32;
+        for count in [1u32, 10, 100, 1000, 10_000, 60_000] {
+            progress(&format!("{count} flows"));
+            let mut frame = Vec::new();
+            while opened < count {
+                frame = crate::packets::establish_as(&mut own, v4, opened)?;
+                opened += 1;
+            }
+            let program = own.program(Entry::TcIn)?;
+            let samples = rounds(
+                scale.rounds.min(5),
+                &mut [Contestant::new("established", || time(program, &frame, scale.repeat / 2))],
+            )?;
+            points.push((f64::from(count), samples[0].median()));
+        }
+        let name = if v4 { "IPv4" } else { "IPv6" }.into();
+        curves.push(Curve {
+            plot: "established packet over flows",
+            over: "flows in the table",
+            unit: "ns",
+            name,
+            points,
+        });
+    }
+    Ok(())
+}

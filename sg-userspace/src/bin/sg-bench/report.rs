@@ -1,0 +1,102 @@
+//! `benchmarks.md` and its plots.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    figures::{Curve, Figure, markdown},
+    plot::svg,
+};
+
+/// Writes the document and its plots into a directory.
+///
+/// # Errors
+/// What cannot be written.
+pub fn write(dir: &Path, figures: &[Figure], curves: &[Curve], quick: bool) -> Result<()> {
+    let write = |name: &str, text: &str| {
+        let file = dir.join(name);
+        fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))
+    };
+    fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
+    let mut text = format!("{}\n{}\n", HEAD, machine());
+    if quick {
+        text += "Measured with `--quick`: fewer rounds, wider spread.\n\n";
+    }
+    text += "## Figures\n\n";
+    text += &markdown(figures);
+    let short: Vec<&Figure> = figures.iter().filter(|f| f.met == Some(false)).collect();
+    text +=
+        &format!("\n{} goals met, {} short.\n", figures.iter().filter(|f| f.met == Some(true)).count(), short.len());
+    for figure in short {
+        if let (Some(ratio), Some(goal)) = (figure.ratio, &figure.goal) {
+            text += &format!(
+                "\n- *{}* beside *{}*: {ratio:.2} where the goal is {goal}.",
+                figure.name,
+                figure.against.as_deref().unwrap_or("itself")
+            );
+        }
+    }
+    text += "\n\n## Cost as things grow\n";
+    let mut plots: Vec<&'static str> = curves.iter().map(|c| c.plot).collect();
+    plots.dedup();
+    for plot in plots {
+        let lines: Vec<&Curve> = curves.iter().filter(|c| c.plot == plot).collect();
+        let file = format!("{}.svg", plot.replace([' ', ','], "-").replace("--", "-"));
+        write(&file, &svg(plot, &lines))?;
+        text += &format!("\n![{plot}]({file})\n\n");
+        text += &table(&lines);
+    }
+    text += NOTES;
+    write("benchmarks.md", &text)
+}
+
+/// The same numbers for those who do not see the plot.
+fn table(curves: &[&Curve]) -> String {
+    let Some(first) = curves.first() else { return String::new() };
+    let mut text = format!("| {} |", first.over);
+    let numbers: std::collections::BTreeSet<u64> =
+        curves.iter().flat_map(|c| c.points.iter().map(|p| p.0 as u64)).collect();
+    for number in &numbers {
+        text += &format!(" {number} |");
+    }
+    text += &format!("\n|---|{}\n", "---:|".repeat(numbers.len()));
+    for curve in curves {
+        text += &format!("| {}, {} |", curve.name, curve.unit);
+        for number in &numbers {
+            let point = curve.points.iter().find(|p| p.0 as u64 == *number);
+            text += &point.map_or(" |".to_owned(), |p| format!(" {} |", crate::figures::short(p.1)));
+        }
+        text += "\n";
+    }
+    text
+}
+
+fn machine() -> String {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let cpuinfo = read("/proc/cpuinfo");
+    let model = cpuinfo.lines().find_map(|l| l.strip_prefix("model name")).unwrap_or_default();
+    let cpus = cpuinfo.lines().filter(|l| l.starts_with("processor")).count();
+    let kernel = read("/proc/sys/kernel/osrelease");
+    format!("Linux {}, {cpus} CPUs ({}).\n", kernel.trim(), model.trim_start_matches(['\t', ' ', ':']))
+}
+
+const HEAD: &str = "# Benchmarks
+
+Written by `cargo xtask bench --docs`; `cargo xtask bench` prints the same table. Each figure stands beside its
+peers of the same run: all contestants run once a round, in turn, on one CPU, and the medians are compared.
+*Beyond empty* means that what an empty program costs at the same hook has been taken off.
+";
+
+const NOTES: &str = "
+## How to read it
+
+- *Established* and *new flow* are `BPF_PROG_TEST_RUN` of the whole program, *live XDP* sends real frames
+  (`BPF_F_TEST_XDP_LIVE_FRAMES`), whose making and freeing is in both numbers of a ratio.
+- *65,536 senders*: a program in front writes another source address into each packet. It costs the same for all.
+- The nftables contestants drop the same frames in the input chain of a namespace, with conntrack: one has a line
+  for each rule (`ip saddr … tcp dport … accept`), the other one line and a set of protocol, prefix and port.
+- Nothing shared between CPUs is written for a packet of an established flow, but the time of its last packet, eight
+  times a second, and in the flow's own entry: counters are per CPU, tables and policies are only read. A denied
+  packet writes its CPU's own counters. A new flow writes its table entry and, once, a bit of the filter.
+";
