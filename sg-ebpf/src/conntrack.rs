@@ -80,7 +80,14 @@ pub fn track<T: Tables>(tables: &T, generation: &Generation, clock: Clock, packe
         if packet.is_pure_syn() && (dead || !forward) {
             let decision = judge(tables, generation, packet.keys, packet.direction);
             if decision.is_accept() && dead {
-                renew(flow, generation, clock, packet, decision.rule);
+                if flow.confirmed != 0 {
+                    renew(flow, generation, clock, packet, decision.rule);
+                } else {
+                    // It may have begun on the other side, whose table keeps it.
+                    tables.remove(FlowTable::Churn(packet.direction.reverse()), packet.keys);
+                    let flow = new_flow(generation, clock, packet, packet.direction, decision.rule);
+                    tables.insert(FlowTable::Churn(packet.direction), packet.keys, &flow);
+                }
             }
             return decision;
         }

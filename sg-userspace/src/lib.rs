@@ -11,6 +11,7 @@
 //! - [`explain`]: which rule decides a flow; [`packet`]: the packet to ask with
 //! - [`dataplane`]: to the kernel
 //! - [`daemon`], [`ctl`]: the two programs
+//! - `fuzzing`: what holds whatever the bytes are, with the feature of that name
 //! - [`testbed`]: namespaces and traffic for demo and tests
 pub mod compiler;
 pub mod ctl;
@@ -19,6 +20,8 @@ pub mod dataplane;
 pub mod document;
 pub mod effective;
 pub mod explain;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod model;
 pub mod packet;
 pub mod reference;

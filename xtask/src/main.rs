@@ -4,6 +4,7 @@
 //! - [`setup`]: finds or installs what the kernel build needs
 //! - [`build`]: the kernel program, and the binaries with it inside
 //! - [`mod@bench`]: speed and size, beside peers
+//! - [`fuzz`]: hostile bytes
 //! - [`mod@test`]: all test layers, counted
 //! - [`vm`]: the tests on other kernels, in small machines
 //! - [`run`]: commands, with progress
@@ -11,6 +12,7 @@
 mod bench;
 mod build;
 mod demo;
+mod fuzz;
 mod run;
 mod setup;
 mod test;
@@ -69,6 +71,20 @@ enum Task {
     Demo,
     /// Run every test layer; fails when one cannot run
     Test,
+    /// Fuzz: hostile packets, errors, documents; everything found is kept below target/fuzz
+    Fuzz {
+        /// Only this target
+        target: Option<String>,
+        /// Seconds for each target
+        #[arg(long, default_value_t = 600)]
+        seconds: u32,
+        /// At most so many executions of each target
+        #[arg(long, default_value_t = 0)]
+        runs: u64,
+        /// Renews the inputs that are kept in the repository
+        #[arg(long)]
+        keep: bool,
+    },
     /// The tests that depend on the kernel, on others than this machine's
     VmTest {
         /// Only on this one
@@ -96,6 +112,7 @@ fn main() -> Result<()> {
         Task::Bench { quick, json, only, against, docs } => {
             bench::bench(&bench::Wish { quick, json, only, against, docs })
         }
+        Task::Fuzz { target, seconds, runs, keep } => fuzz::fuzz(&fuzz::Wish { target, seconds, runs, keep }).map(drop),
         Task::Demo => demo::demo(),
         Task::Test => test::test(1),
         Task::VmTest { kernel, everything, filter } => vm::task(&vm::Choice { kernel, everything, filter }),

@@ -8,14 +8,18 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    build,
+    build, fuzz,
     run::{cargo, is_root, output_of, run, shown, step},
     vm,
 };
 
 /// A layer: name, arguments of `cargo test`, whether it needs root and the kernel program.
 const LAYERS: &[(&str, &[&str], bool)] = &[
-    ("1 pure", &["--workspace", "--lib", "--bins", "--test", "parse_props", "--test", "differential"], false),
+    (
+        "1 pure",
+        &["--workspace", "--lib", "--bins", "--test", "parse_props", "--test", "tcp_states", "--test", "differential"],
+        false,
+    ),
     ("2 program", &["--package", "sg-userspace", "--test", "program"], true),
     ("3 namespaces", &["--package", "sg-userspace", "--test", "namespaces"], true),
 ];
@@ -84,7 +88,8 @@ pub fn test(scale: u32) -> Result<()> {
     let mut lines = Vec::new();
     let mut bad = 0;
     let machines = ("4 other kernels", &[][..], true);
-    for &(name, arguments, needs_root) in LAYERS.iter().chain([&machines]) {
+    let bytes = ("5 fuzz", &[][..], false);
+    for &(name, arguments, needs_root) in LAYERS.iter().chain([&machines, &bytes]) {
         let skip = match (&object, needs_root, rooted) {
             (Err(e), true, _) => Some(format!("no kernel program: {e:#}")),
             (_, true, false) => Some("needs root, or sudo without a password".into()),
@@ -100,6 +105,9 @@ pub fn test(scale: u32) -> Result<()> {
         let path = object.as_ref().unwrap_or(&empty);
         let result = if name == machines.0 {
             vm::test(path, &vm::Choice { everything: scale > 1, ..vm::Choice::default() })
+        } else if name == bytes.0 {
+            fuzz::fuzz(&fuzz::Wish { seconds: 15 * scale, ..fuzz::Wish::default() })
+                .map(|targets| Counts { passed: targets.len() as u32, failed: 0 })
         } else {
             layer(arguments, needs_root, path, scale)
         };
