@@ -23,6 +23,7 @@ use sg_common::{
     limits::{MAX_MATRIX_CELLS, MAX_POLICY_RULES},
     policy::{
         AddrClass, CLASS_SIZES, POLICY_HOSTS, POLICY_HOSTS_V4, POLICY_LIST6, POLICY_PREFIXES, POLICY_TABLE4, RuleRow,
+        kind,
     },
     reason::Reason,
 };
@@ -70,9 +71,9 @@ pub enum CompileError {
 pub struct Tables {
     /// The flat value.
     pub flat: Vec<u8>,
-    /// Exact remote hosts.
+    /// Exact remote hosts, of the families that neither table nor list knows.
     pub hosts: Vec<(sg_common::addr::Addr, AddrClass)>,
-    /// Prefixes: kind, address bytes, length.
+    /// Prefixes: kind, address bytes, length; remote ones as the hosts.
     pub prefixes: Vec<(addresses::Prefix, AddrClass)>,
     /// Entries by direction; row `i + 1` of the rule table is entry `i`.
     pub entries: [Vec<Entry>; 2],
@@ -185,34 +186,45 @@ pub fn compile(
     };
     let tables4 = [remote.table4(0), remote.table4(1)];
     let lists6 = [remote.list6(0), remote.list6(1)];
-    let (hosts, mut prefixes) = remote.split(false);
-    prefixes.extend(local.into_prefixes(true));
-    let mut flags = 0;
+    let (hosts, prefixes) = remote.split(false);
+    let local = local.into_prefixes(true);
+    let lists6 = match lists6 {
+        [Some(inbound), Some(outbound)] => Some([inbound, outbound]),
+        _ => None,
+    };
+    let mut tables =
+        Tables { flat: Vec::new(), hosts, prefixes, entries: Default::default(), shape: Default::default() };
+    // What is worth its memory is not worth a refusal: without the table where it does not fit.
+    let with_table4 = match &tables4 {
+        [Some(inbound), Some(outbound)] => {
+            flat::lay_out(&sides, 0, [inbound, outbound], lists6.as_ref()).ok().map(|flat| (flat, POLICY_TABLE4))
+        }
+        _ => None,
+    };
+    let (flat, mut flags) = match with_table4 {
+        Some(laid_out) => laid_out,
+        None => (flat::lay_out(&sides, 0, [&[], &[]], lists6.as_ref())?, 0),
+    };
+    flags |= if lists6.is_some() { POLICY_LIST6 } else { 0 };
+    // What table and list know is asked nowhere else, and has no place there.
+    let known = |v4: bool| flags & if v4 { POLICY_TABLE4 } else { POLICY_LIST6 } != 0;
+    tables.hosts.retain(|(host, _)| !known(host.is_v4()));
+    tables.prefixes.retain(|(prefix, _)| !known(prefix.data.kind[0] == kind::REMOTE_V4));
+    tables.prefixes.extend(local);
     for (flag, on) in [
-        (POLICY_HOSTS, !hosts.is_empty()),
-        (POLICY_HOSTS_V4, hosts.iter().all(|(host, _)| host.is_v4())),
-        (POLICY_PREFIXES, !prefixes.is_empty()),
+        (POLICY_HOSTS, !tables.hosts.is_empty()),
+        (POLICY_HOSTS_V4, tables.hosts.iter().all(|(host, _)| host.is_v4())),
+        (POLICY_PREFIXES, !tables.prefixes.is_empty()),
     ] {
         flags |= if on { flag } else { 0 };
     }
-    let lists6 = match lists6 {
-        [Some(inbound), Some(outbound)] => {
-            flags |= POLICY_LIST6;
-            [inbound, outbound]
-        }
-        _ => Default::default(),
-    };
-    let flat = match tables4 {
-        [Some(inbound), Some(outbound)] => flat::lay_out(&sides, flags | POLICY_TABLE4, [&inbound, &outbound], &lists6)
-            // What is worth its memory is not worth a refusal.
-            .or_else(|_| flat::lay_out(&sides, flags, [&[], &[]], &lists6))?,
-        _ => flat::lay_out(&sides, flags, [&[], &[]], &lists6)?,
-    };
+    tables.flat = flat::with_flags(flat, flags);
     let shape = |s: &Side| Shape { remotes: s.remotes.len(), services: s.services.classes.len(), bitvec: s.bitvec };
     let shape = [shape(&sides[0]), shape(&sides[1])];
     let mut sides = sides.into_iter().map(|s| s.entries);
-    let entries = [sides.next().unwrap_or_default(), sides.next().unwrap_or_default()];
-    Ok(Tables { flat, hosts, prefixes, entries, shape })
+    tables.entries = [sides.next().unwrap_or_default(), sides.next().unwrap_or_default()];
+    tables.shape = shape;
+    Ok(tables)
 }
 
 fn everything() -> Vec<Pattern> {

@@ -86,16 +86,25 @@ fn bytes_of<T: Copy>(value: &T) -> Vec<u8> {
     unsafe { std::slice::from_raw_parts(std::ptr::from_ref(value).cast::<u8>(), size_of::<T>()) }.to_vec()
 }
 
+/// Sets the header's flags.
+pub(super) fn with_flags(mut flat: Vec<u8>, flags: u32) -> Vec<u8> {
+    let at = std::mem::offset_of!(PolicyHeader, flags);
+    flat[at..at + 4].copy_from_slice(&flags.to_ne_bytes());
+    flat
+}
+
 /// Lays out both directions.
 pub(super) fn lay_out(
     sides: &[Side],
     flags: u32,
     tables4: [&[u16]; 2],
-    lists6: &[Vec<Entry>; 2],
+    lists6: Option<&[Vec<Entry>; 2]>,
 ) -> Result<Vec<u8>, CompileError> {
     let mut layout = Layout { bytes: vec![0; size_of::<PolicyHeader>()] };
     let mut header = PolicyHeader { magic: MAGIC, flags, ..PolicyHeader::default() };
     let mut pages = Pages::default();
+    let none = Default::default();
+    let lists6 = lists6.unwrap_or(&none);
     for ((side, (table4, list6)), to) in sides.iter().zip(tables4.into_iter().zip(lists6)).zip(&mut header.direction) {
         for (what, classes) in
             [("services", side.services.classes.len()), ("source ports", side.services.source_classes.len())]

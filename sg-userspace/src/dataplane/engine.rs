@@ -29,6 +29,7 @@ use super::{
     pins::{PinError, Pins},
     policies::{self, PolicyError},
     probe::generation_of,
+    sys,
 };
 use crate::{
     compiler::{CompileError, Tables, compile},
@@ -410,6 +411,11 @@ impl Engine {
         let used: BTreeSet<u32> = self.bound.values().map(|b| b.generation.policy).collect();
         let stale: Vec<u32> =
             self.policies.keys().chain(&self.foreign).copied().filter(|i| !used.contains(i)).collect();
+        if !stale.is_empty() && sys::grace_period().is_err() {
+            // A packet that read the old generation before the flip is judged within
+            // microseconds; a kernel that isolates CPUs will not say when.
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
         for index in stale {
             policies::remove(&self.object.maps, index).map_err(kernel("remove a policy"))?;
             self.policies.remove(&index);

@@ -14,9 +14,9 @@ use thiserror::Error;
 
 use super::{
     object::{HostMap, Maps, PrefixMap},
-    sys::{self, LpmKey, map_flags, map_type},
+    sys::{self, LpmKey, RawMap, map_flags, map_type},
 };
-use crate::compiler::Tables;
+use crate::compiler::{Tables, addresses::Prefix};
 
 /// Why a policy could not be written.
 #[derive(Debug, Error)]
@@ -53,38 +53,42 @@ pub fn install(maps: &Maps, index: u32, tables: &Tables) -> Result<(), PolicyErr
         .map_err(kernel("tables", length))?;
     sys::fill(flat.as_fd(), size as usize, &tables.flat).map_err(kernel("tables", length))?;
 
+    // To name a map costs milliseconds of waiting; what the flags say is not asked is not named.
     let count = tables.hosts.len();
-    let hosts =
-        HostMap::create("sg_hosts", map_type::HASH, count.max(1) as u32, 0).map_err(kernel("host table", count))?;
-    let (keys, values): (Vec<_>, Vec<_>) = tables.hosts.iter().copied().unzip();
-    hosts.update_batch(&keys, &values).map_err(kernel("host table", count))?;
-
+    if count > 0 {
+        let hosts =
+            HostMap::create("sg_hosts", map_type::HASH, count as u32, 0).map_err(kernel("host table", count))?;
+        let (keys, values): (Vec<_>, Vec<_>) = tables.hosts.iter().copied().unzip();
+        hosts.update_batch(&keys, &values).map_err(kernel("host table", count))?;
+        name(&maps.hosts, index, hosts.fd()).map_err(kernel("host table", count))?;
+    }
     let count = tables.prefixes.len();
-    let prefixes = PrefixMap::create("sg_prefixes", map_type::LPM_TRIE, count.max(1) as u32, map_flags::NO_PREALLOC)
-        .map_err(kernel("prefix table", count))?;
-    let keys: Vec<LpmKey> = tables
-        .prefixes
-        .iter()
-        .map(|(p, _)| LpmKey { bits: LPM_KIND_BITS + u32::from(p.length), data: p.data })
-        .collect();
-    let values: Vec<_> = tables.prefixes.iter().map(|(_, class)| *class).collect();
-    prefixes.update_batch(&keys, &values).map_err(kernel("prefix table", count))?;
-
-    let name = |map: &super::sys::RawMap<u32, u32>, fd: i32| map.update(&index, &(fd as u32));
-    name(&maps.prefixes, prefixes.fd()).map_err(kernel("prefix table", count))?;
-    name(&maps.hosts, hosts.fd()).map_err(kernel("host table", count))?;
-    name(&maps.policies[class], flat.as_raw_fd()).map_err(kernel("tables", length))
+    if count > 0 {
+        let prefixes = PrefixMap::create("sg_prefixes", map_type::LPM_TRIE, count as u32, map_flags::NO_PREALLOC)
+            .map_err(kernel("prefix table", count))?;
+        let key = |p: &Prefix| LpmKey { bits: LPM_KIND_BITS + u32::from(p.length), data: p.data };
+        let (keys, values): (Vec<_>, Vec<_>) = tables.prefixes.iter().map(|(p, class)| (key(p), *class)).unzip();
+        prefixes.update_batch(&keys, &values).map_err(kernel("prefix table", count))?;
+        name(&maps.prefixes, index, prefixes.fd()).map_err(kernel("prefix table", count))?;
+    }
+    name(&maps.policies[class], index, flat.as_raw_fd()).map_err(kernel("tables", length))
 }
 
-/// Takes a policy out; returns when no packet can still be using it.
+fn name(map: &RawMap<u32, u32>, index: u32, fd: i32) -> io::Result<()> {
+    map.update(&index, &(fd as u32))
+}
+
+/// Takes a policy out that no generation names any more; returns when no packet
+/// can still be using it.
 ///
 /// # Errors
 /// What the kernel says.
 pub fn remove(maps: &Maps, index: u32) -> io::Result<()> {
-    for map in &maps.policies {
-        map.delete(&index)?;
+    for map in maps.policies.iter().chain([&maps.hosts, &maps.prefixes]) {
+        // A deletion waits for milliseconds, also of what is not there.
+        if map.get(&index)?.is_some() {
+            map.delete(&index)?;
+        }
     }
-    maps.hosts.delete(&index)?;
-    maps.prefixes.delete(&index)?;
     Ok(())
 }

@@ -151,6 +151,28 @@ pub fn document(r: &mut Random) -> String {
     text
 }
 
+/// Members so scattered that neither table nor list holds them: address `i` of both families.
+pub fn scattered(i: usize) -> [IpAddr; 2] {
+    let i = i as u32;
+    [
+        IpAddr::V4(((172 << 24 | 16 << 16) + (i << 8) + 9).into()),
+        IpAddr::V6(((0x2001_0db8_u128 << 96) + (u128::from(i) << 64) + 9).into()),
+    ]
+}
+
+/// How many of them.
+pub const SCATTERED: usize = 1100;
+
+/// The same document with scattered members in its first group.
+pub fn with_scattered(mut text: String) -> String {
+    use std::fmt::Write;
+    for i in 0..SCATTERED {
+        let [v4, v6] = scattered(i);
+        let _ = writeln!(text, "- {{private_ip_addresses: [{v4}, '{v6}'], security_group_ids: [g0]}}");
+    }
+    text
+}
+
 fn rule(r: &mut Random, own: usize, kinds: &[bool]) -> String {
     let ingress = r.chance(55);
     let (far, near) = if ingress { ("source", "dest") } else { ("dest", "source") };

@@ -3,6 +3,7 @@
 //! `cargo xtask bench` builds and runs it. Everything happens in network
 //! namespaces of its own.
 
+mod change;
 mod figures;
 mod growth;
 mod measure;
@@ -61,6 +62,7 @@ const PARTS: &[(&str, Part)] = &[
     ("nftables", nft::denied),
     ("new-flows", packets::new_flows),
     ("streams", streams::streams),
+    ("change", change::rebuild),
 ];
 
 fn run(arguments: &Arguments) -> Result<bool> {

@@ -53,6 +53,15 @@ pub fn one_set(rules: usize) -> String {
     HEAD.replacen("  chain", &set, 1) + "    meta l4proto . ip saddr . th dport @allowed accept\n" + TAIL
 }
 
+/// The same, and a set of member addresses for one port more.
+pub fn with_members(rules: usize, members: usize) -> String {
+    let addresses: Vec<String> =
+        (0..members).map(|i| std::net::Ipv4Addr::from((172u32 << 24 | 16 << 16) + 1 + i as u32).to_string()).collect();
+    let set = format!("  set members {{ type ipv4_addr; elements = {{ {} }} }}\n  chain", addresses.join(", "));
+    let rule = "    ip saddr @members tcp dport 5432 accept\n    counter drop";
+    one_set(rules).replacen("  chain", &set, 1).replacen("    counter drop", rule, 1)
+}
+
 /// Loads a ruleset in a namespace.
 ///
 /// # Errors
