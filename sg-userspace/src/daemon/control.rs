@@ -141,8 +141,12 @@ impl Control {
         }
     }
 
-    /// Renews the filter of flows when many of its bits are of dead ones.
-    pub fn renew_filter(&mut self) {
+    /// Takes out policies that nothing uses any more, and renews the filter of
+    /// flows when many of its bits are of dead ones.
+    pub fn tidy(&mut self) {
+        if let Err(e) = self.engine.tidy() {
+            log::warning!("{e}; trying again");
+        }
         if self.filter_fails {
             return;
         }

@@ -241,7 +241,7 @@ async fn serve(config: Config) -> Result<()> {
                 }
                 Err(e) => log::warning!("cannot accept a caller: {e}"),
             },
-            _ = second.tick() => control.renew_filter(),
+            _ = second.tick() => control.tidy(),
             _ = timer.tick() => {
                 control.sweep();
                 if let Ok(machine) = network.machine().await {

@@ -323,7 +323,6 @@ impl Engine {
             }
         }
         self.unbind(machine, &resolved, &mut report)?;
-        self.sweep_policies()?;
         match failures {
             Some(e) => Err(e),
             None => Ok(report),
@@ -337,20 +336,26 @@ impl Engine {
         report: &mut Report,
     ) -> Result<HashMap<PolicyKey, (u32, u32)>, EngineError> {
         let mut indices = HashMap::new();
+        let (mut made, mut written) = (Vec::new(), BTreeMap::new());
+        if self.policies.len() + self.foreign.len() + compiled.len() > MAX_POLICIES as usize {
+            self.tidy()?;
+        }
         for (key, tables) in compiled {
-            let same = self.policies.iter().find(|(_, t)| t.is_same(&tables));
             let class = tables.size_class() as u32;
+            let same = self.policies.iter().chain(&written).find(|(_, t): &(&u32, &Tables)| t.is_same(&tables));
             if let Some((&index, _)) = same {
                 indices.insert(key, (index, class));
                 continue;
             }
-            let free = |i: &u32| !self.policies.contains_key(i) && !self.foreign.contains(i);
-            let index = (0..MAX_POLICIES).find(free).ok_or(PolicyError::Full)?;
-            policies::install(&self.object.maps, index, &tables)?;
-            self.policies.insert(index, tables);
+            let taken = |i: &u32| self.policies.contains_key(i) || self.foreign.contains(i) || written.contains_key(i);
+            let index = (0..MAX_POLICIES).find(|i| !taken(i)).ok_or(PolicyError::Full)?;
+            made.push(policies::make(index, &tables)?);
+            written.insert(index, tables);
             indices.insert(key, (index, class));
             report.policies += 1;
         }
+        policies::name(&self.object.maps, &made)?;
+        self.policies.extend(written);
         Ok(indices)
     }
 
@@ -406,8 +411,12 @@ impl Engine {
         Ok(true)
     }
 
-    /// Removes policies that nothing uses.
-    fn sweep_policies(&mut self) -> Result<(), EngineError> {
+    /// Removes policies that nothing uses. The kernel waits for milliseconds after
+    /// each, so this is done when no change is under way.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn tidy(&mut self) -> Result<(), EngineError> {
         let used: BTreeSet<u32> = self.bound.values().map(|b| b.generation.policy).collect();
         let stale: Vec<u32> =
             self.policies.keys().chain(&self.foreign).copied().filter(|i| !used.contains(i)).collect();

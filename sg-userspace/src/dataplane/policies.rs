@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
 };
 
 use sg_common::{
@@ -41,11 +41,21 @@ fn kernel(what: &'static str, bytes: usize) -> impl FnOnce(io::Error) -> PolicyE
     move |error| PolicyError::Kernel { what, bytes, error }
 }
 
-/// Writes the tables of a policy under a free index.
+/// The maps of a policy, whole, that nothing names yet.
+#[derive(Debug)]
+pub struct Made {
+    index: u32,
+    class: usize,
+    flat: OwnedFd,
+    hosts: Option<HostMap>,
+    prefixes: Option<PrefixMap>,
+}
+
+/// Makes the maps of a policy that is to have a free index.
 ///
 /// # Errors
-/// What the kernel says; nothing that was named before has changed.
-pub fn install(maps: &Maps, index: u32, tables: &Tables) -> Result<(), PolicyError> {
+/// What the kernel says.
+pub fn make(index: u32, tables: &Tables) -> Result<Made, PolicyError> {
     let class = tables.size_class();
     let size = CLASS_SIZES[class] + CLASS_SLACK;
     let length = tables.flat.len();
@@ -53,14 +63,15 @@ pub fn install(maps: &Maps, index: u32, tables: &Tables) -> Result<(), PolicyErr
         .map_err(kernel("tables", length))?;
     sys::fill(flat.as_fd(), size as usize, &tables.flat).map_err(kernel("tables", length))?;
 
-    // To name a map costs milliseconds of waiting; what the flags say is not asked is not named.
+    // What the flags say is not asked is not there.
     let count = tables.hosts.len();
+    let mut made = Made { index, class, flat, hosts: None, prefixes: None };
     if count > 0 {
         let hosts =
             HostMap::create("sg_hosts", map_type::HASH, count as u32, 0).map_err(kernel("host table", count))?;
         let (keys, values): (Vec<_>, Vec<_>) = tables.hosts.iter().copied().unzip();
         hosts.update_batch(&keys, &values).map_err(kernel("host table", count))?;
-        name(&maps.hosts, index, hosts.fd()).map_err(kernel("host table", count))?;
+        made.hosts = Some(hosts);
     }
     let count = tables.prefixes.len();
     if count > 0 {
@@ -69,13 +80,35 @@ pub fn install(maps: &Maps, index: u32, tables: &Tables) -> Result<(), PolicyErr
         let key = |p: &Prefix| LpmKey { bits: LPM_KIND_BITS + u32::from(p.length), data: p.data };
         let (keys, values): (Vec<_>, Vec<_>) = tables.prefixes.iter().map(|(p, class)| (key(p), *class)).unzip();
         prefixes.update_batch(&keys, &values).map_err(kernel("prefix table", count))?;
-        name(&maps.prefixes, index, prefixes.fd()).map_err(kernel("prefix table", count))?;
+        made.prefixes = Some(prefixes);
     }
-    name(&maps.policies[class], index, flat.as_raw_fd()).map_err(kernel("tables", length))
+    Ok(made)
 }
 
-fn name(map: &RawMap<u32, u32>, index: u32, fd: i32) -> io::Result<()> {
-    map.update(&index, &(fd as u32))
+/// Names policies in the outer maps: one write for each map, since the kernel
+/// waits for milliseconds after each.
+///
+/// # Errors
+/// What the kernel says; nothing that was named before has changed.
+pub fn name(maps: &Maps, made: &[Made]) -> Result<(), PolicyError> {
+    let all = |map: &RawMap<u32, u32>, what, fd: &dyn Fn(&Made) -> Option<i32>| {
+        let (indices, fds): (Vec<u32>, Vec<u32>) = made.iter().filter_map(|m| Some((m.index, fd(m)? as u32))).unzip();
+        map.update_batch(&indices, &fds).map_err(kernel(what, indices.len()))
+    };
+    all(&maps.hosts, "host tables", &|m| Some(m.hosts.as_ref()?.fd()))?;
+    all(&maps.prefixes, "prefix tables", &|m| Some(m.prefixes.as_ref()?.fd()))?;
+    for (class, map) in maps.policies.iter().enumerate() {
+        all(map, "tables", &|m| (m.class == class).then(|| m.flat.as_raw_fd()))?;
+    }
+    Ok(())
+}
+
+/// Makes and names one policy.
+///
+/// # Errors
+/// What the kernel says; nothing that was named before has changed.
+pub fn install(maps: &Maps, index: u32, tables: &Tables) -> Result<(), PolicyError> {
+    name(maps, &[make(index, tables)?])
 }
 
 /// Takes a policy out that no generation names any more; returns when no packet

@@ -6,6 +6,7 @@
 mod change;
 mod figures;
 mod growth;
+mod interfaces;
 mod measure;
 mod nft;
 mod packets;
@@ -63,6 +64,8 @@ const PARTS: &[(&str, Part)] = &[
     ("new-flows", packets::new_flows),
     ("streams", streams::streams),
     ("change", change::rebuild),
+    ("interfaces", interfaces::interfaces),
+    ("slots", interfaces::slots),
 ];
 
 fn run(arguments: &Arguments) -> Result<bool> {
