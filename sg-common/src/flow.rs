@@ -194,6 +194,16 @@ pub mod seen {
     pub const ANSWERED: u8 = 16;
 }
 
+/// Values of [`Flow::place`].
+pub mod place {
+    /// Begun, by whoever the origin is.
+    pub const CHURN: u8 = 0;
+    /// Confirmed.
+    pub const MAIN: u8 = 1;
+    /// Not confirmed, and picked up in its midst: no SYN of a flood.
+    pub const PROBATION: u8 = 2;
+}
+
 /// A conntrack entry.
 #[repr(C)]
 #[derive(Clone, Debug)]
@@ -214,8 +224,8 @@ pub struct Flow {
     pub verdict: Cell<u8>,
     /// Seconds after both FINs or a RST.
     pub timeout_closed: u8,
-    /// 1 once in the main table.
-    pub confirmed: u8,
+    /// Which table holds it, see [`place`].
+    pub place: u8,
 }
 
 const _: () = {

@@ -16,7 +16,7 @@ pub const MAX_POLICIES: u32 = 1024;
 pub const MAX_RULES: u32 = 65_536;
 /// Confirmed flows, per address family.
 pub const MAX_FLOWS: u32 = 65_536;
-/// Unconfirmed flows, per address family and initiating side.
+/// Unconfirmed flows, per address family and table: one for each initiating side, and one for those on probation.
 pub const MAX_CHURN: u32 = 16_384;
 /// Fragmented packets remembered.
 pub const MAX_FRAGMENTS: u32 = 8192;

@@ -17,8 +17,9 @@ pub const HOSTS: &str = "SG_HOSTS";
 pub const OWN: &str = "SG_OWN";
 /// Confirmed flows.
 pub const FLOWS: [&str; 2] = ["SG_FLOWS4", "SG_FLOWS6"];
-/// Unconfirmed flows, by initiating direction, then family.
-pub const CHURN: [[&str; 2]; 2] = [["SG_CHURN_IN4", "SG_CHURN_IN6"], ["SG_CHURN_OUT4", "SG_CHURN_OUT6"]];
+/// Unconfirmed flows: by initiating direction, then on probation; by family.
+pub const CHURN: [[&str; 2]; 3] =
+    [["SG_CHURN_IN4", "SG_CHURN_IN6"], ["SG_CHURN_OUT4", "SG_CHURN_OUT6"], ["SG_PROBATION4", "SG_PROBATION6"]];
 /// `Array<Filter>` of one element: flows that may exist.
 pub const FILTER: &str = "SG_FILTER";
 /// First fragments.

@@ -5,7 +5,7 @@ pub mod related;
 pub mod state;
 
 use sg_common::{
-    flow::{Cell, Direction, Flow, FlowKeys, seen},
+    flow::{Cell, Direction, Flow, FlowKeys, place, seen},
     generation::{Generation, on_change},
     limits,
     reason::{Reason, Verdict},
@@ -68,6 +68,7 @@ pub fn track<T: Tables>(tables: &T, generation: &Generation, clock: Clock, packe
             tables.remove(FlowTable::Main, packet.keys);
             tables.remove(FlowTable::Churn(Direction::Inbound), packet.keys);
             tables.remove(FlowTable::Churn(Direction::Outbound), packet.keys);
+            tables.remove(FlowTable::Probation, packet.keys);
             return first(tables, generation, clock, packet);
         }
         let origin = Direction::from_u8(flow.origin.get());
@@ -80,11 +81,12 @@ pub fn track<T: Tables>(tables: &T, generation: &Generation, clock: Clock, packe
         if packet.is_pure_syn() && (dead || !forward) {
             let decision = judge(tables, generation, packet.keys, packet.direction);
             if decision.is_accept() && dead {
-                if flow.confirmed != 0 {
+                if flow.place == place::MAIN {
                     renew(flow, generation, clock, packet, decision.rule);
                 } else {
-                    // It may have begun on the other side, whose table keeps it.
+                    // It may lie in another table than the new one will.
                     tables.remove(FlowTable::Churn(packet.direction.reverse()), packet.keys);
+                    tables.remove(FlowTable::Probation, packet.keys);
                     let flow = new_flow(generation, clock, packet, packet.direction, decision.rule);
                     tables.insert(FlowTable::Churn(packet.direction), packet.keys, &flow);
                 }
@@ -122,14 +124,21 @@ fn follow<T: Tables>(
     if bits != flow.seen[side].get() {
         flow.seen[side].set(bits);
     }
-    if flow.confirmed == 0 && side == origin as usize && answered {
-        let mut confirmed = flow.clone();
-        confirmed.confirmed = 1;
-        if tables.insert(FlowTable::Main, packet.keys, &confirmed) {
-            tables.remove(FlowTable::Churn(origin), packet.keys);
-        }
+    if flow.place != place::MAIN && side == origin as usize && answered {
+        confirm(tables, packet, flow, origin);
     }
     Decision::new(Verdict::Accept, Reason::Established, rule)
+}
+
+/// Puts an unconfirmed flow into the main table, if that has room.
+#[inline(always)]
+fn confirm<T: Tables>(tables: &T, packet: &Packet<'_>, flow: &Flow, origin: Direction) {
+    let mut confirmed = flow.clone();
+    confirmed.place = place::MAIN;
+    if tables.insert(FlowTable::Main, packet.keys, &confirmed) {
+        let from = if flow.place == place::CHURN { FlowTable::Churn(origin) } else { FlowTable::Probation };
+        tables.remove(from, packet.keys);
+    }
 }
 
 /// Judges a flow once under a new epoch, in its original direction.
@@ -179,7 +188,8 @@ fn first<T: Tables>(tables: &T, generation: &Generation, clock: Clock, packet: &
     let stateless = packet.has(proto::RST) || (p.is_icmp() && !p.is_echo_request());
     if !stateless {
         let flow = new_flow(generation, clock, packet, origin, decision.rule);
-        tables.insert(FlowTable::Churn(origin), packet.keys, &flow);
+        let table = if flow.place == place::CHURN { FlowTable::Churn(origin) } else { FlowTable::Probation };
+        tables.insert(table, packet.keys, &flow);
     }
     decision
 }
@@ -203,7 +213,8 @@ fn new_flow(generation: &Generation, clock: Clock, packet: &Packet<'_>, origin: 
         origin: Cell::new(origin as u8),
         verdict: Cell::new(Verdict::Accept as u8),
         timeout_closed: generation.tcp_closed,
-        confirmed: 0,
+        // A segment in the midst of a connection is no SYN of a flood.
+        place: if packet.is_tcp() && !packet.has(proto::SYN) { place::PROBATION } else { place::CHURN },
     }
 }
 

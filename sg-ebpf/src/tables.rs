@@ -17,6 +17,10 @@ pub enum FlowTable {
     Main,
     /// Unconfirmed flows by the initiating direction; least recently used goes first.
     Churn(Direction),
+    /// Unconfirmed TCP flows that were picked up in their midst, where no flood of SYNs
+    /// pushes them out: who had to wait for an answer lost its SYN's entry to the flood,
+    /// and comes back with an ACK. Least recently used goes first.
+    Probation,
 }
 
 /// What is known of a packet that has no confirmed flow.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use sg_common::{
-    flow::{Cell, Direction, Flow, FlowKey, FlowKey4, FlowKeys, FragEntry, FragKey, seen},
+    flow::{Cell, Direction, Flow, FlowKey, FlowKey4, FlowKeys, FragEntry, FragKey, place, seen},
     generation::{Generation, OwnKey},
     limits::{TIMEOUT_HALF_OPEN, TIMEOUT_TCP, TIMEOUT_TCP_CLOSED},
     policy::RuleRow,
@@ -39,17 +39,17 @@ struct Entry {
     seen: [u8; 2],
     age: [u16; 2],
     origin: u8,
-    confirmed: u8,
+    place: u8,
 }
 
-/// What the tables hold of one connection: main, and by who began.
-type State = [Option<Entry>; 3];
+/// What the tables hold of one connection: main, by who began, on probation.
+type State = [Option<Entry>; 4];
 
 /// The tables of one connection. What is borrowed stays where it is: a table
 /// that loses its flow keeps the bytes.
 struct Tables1 {
-    flows: [RefCell<Vec<Flow>>; 3],
-    there: RefCell<[Option<usize>; 3]>,
+    flows: [RefCell<Vec<Flow>>; 4],
+    there: RefCell<[Option<usize>; 4]>,
     accepts: [bool; 2],
 }
 
@@ -57,6 +57,7 @@ fn at(table: FlowTable) -> usize {
     match table {
         FlowTable::Main => 0,
         FlowTable::Churn(direction) => 1 + direction as usize,
+        FlowTable::Probation => 3,
     }
 }
 
@@ -73,7 +74,7 @@ impl Tables1 {
                 origin: Cell::new(e.origin),
                 verdict: Cell::new(Verdict::Accept as u8),
                 timeout_closed: TIMEOUT_TCP_CLOSED as u8,
-                confirmed: e.confirmed,
+                place: e.place,
             }));
             RefCell::new(room)
         });
@@ -88,7 +89,7 @@ impl Tables1 {
     }
 
     fn state(&self) -> State {
-        [0, 1, 2].map(|table| {
+        [0, 1, 2, 3].map(|table| {
             let flow = self.get(table)?;
             assert_eq!(flow.verdict.get(), Verdict::Accept as u8, "no change of policy, no cut");
             let age = |side: usize| (NOW.wrapping_sub(flow.last[side].get()) / HZ) as u16;
@@ -96,13 +97,13 @@ impl Tables1 {
                 seen: [flow.seen[0].get(), flow.seen[1].get()],
                 age: [age(0), age(1)],
                 origin: flow.origin.get(),
-                confirmed: flow.confirmed,
+                place: flow.place,
             })
         })
     }
 
     fn confirmed(&self) -> Result<&Flow, Without> {
-        let churn = self.get(1).is_some() || self.get(2).is_some();
+        let churn = (1..4).any(|table| self.get(table).is_some());
         self.get(0).ok_or(if churn { Without::Confirmed } else { Without::AnyFlow })
     }
 }
@@ -120,7 +121,7 @@ impl Tables for Tables1 {
         self.confirmed()
     }
     fn flow(&self, _: &FlowKeys) -> Option<&Flow> {
-        (0..3).find_map(|table| self.get(table))
+        (0..4).find_map(|table| self.get(table))
     }
     fn insert(&self, table: FlowTable, _: &FlowKeys, flow: &Flow) -> bool {
         let table = at(table);
@@ -230,7 +231,8 @@ fn hold(before: &State, accepts: [bool; 2], inbound: bool, flags: u8, decision: 
     assert!(after.iter().flatten().count() <= 1, "in two tables\n{}", shown());
     for (table, entry) in after.iter().enumerate() {
         let Some(e) = entry else { continue };
-        assert_eq!(e.confirmed == 1, table == 0, "{}", shown());
+        let place = [place::MAIN, place::CHURN, place::CHURN, place::PROBATION][table];
+        assert_eq!(e.place, place, "{}", shown());
         if table == 0 && before[0].is_none() {
             // The main table takes no flow before its initiator has answered the other side.
             let origin = usize::from(e.origin);
@@ -254,8 +256,8 @@ fn hold(before: &State, accepts: [bool; 2], inbound: bool, flags: u8, decision: 
 
 /// Walks everything that can be reached; returns how many states and steps.
 fn walk(accepts: [bool; 2], directions: &[bool]) -> (BTreeSet<State>, usize) {
-    let mut known = BTreeSet::from([[None; 3]]);
-    let mut queue = VecDeque::from([[None; 3]]);
+    let mut known = BTreeSet::from([[None; 4]]);
+    let mut queue = VecDeque::from([[None; 4]]);
     let mut steps = 0;
     while let Some(state) = queue.pop_front() {
         for pause in PAUSES {
@@ -297,7 +299,7 @@ fn one_side_alone_confirms_nothing() {
 /// The book, once from end to end.
 #[test]
 fn a_connection_from_syn_to_close() {
-    let mut state: State = [None; 3];
+    let mut state: State = [None; 4];
     let mut go = |inbound, flags| {
         let (decision, after) = step(&state, [true, false], inbound, flags);
         state = after;

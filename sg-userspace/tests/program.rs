@@ -4,6 +4,7 @@
 mod program {
     pub mod cases;
     pub mod filter;
+    pub mod floods;
     pub mod flows;
     pub mod random;
 }

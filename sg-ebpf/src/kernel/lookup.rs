@@ -138,7 +138,7 @@ extern "C" fn sg_decide(policy: u32, class: u32, query: *const Query) -> u64 {
     }
 }
 
-/// Looks in the confirmed table, then in both unconfirmed ones.
+/// Looks in the confirmed table, then in the unconfirmed ones.
 #[inline(never)]
 fn find(keys: &FlowKeys) -> *const Flow {
     if !filter::may_exist(filter::bit(keys)) {
@@ -149,11 +149,19 @@ fn find(keys: &FlowKeys) -> *const Flow {
     let flow = unsafe {
         if keys.is_v4() {
             with(&keys.short, |key| {
-                SG_FLOWS4.get(key).or_else(|| SG_CHURN_IN4.get(key)).or_else(|| SG_CHURN_OUT4.get(key))
+                SG_FLOWS4
+                    .get(key)
+                    .or_else(|| SG_CHURN_IN4.get(key))
+                    .or_else(|| SG_CHURN_OUT4.get(key))
+                    .or_else(|| SG_PROBATION4.get(key))
             })
         } else {
             with(&keys.full, |key| {
-                SG_FLOWS6.get(key).or_else(|| SG_CHURN_IN6.get(key)).or_else(|| SG_CHURN_OUT6.get(key))
+                SG_FLOWS6
+                    .get(key)
+                    .or_else(|| SG_CHURN_IN6.get(key))
+                    .or_else(|| SG_CHURN_OUT6.get(key))
+                    .or_else(|| SG_PROBATION6.get(key))
             })
         }
     };
@@ -212,12 +220,14 @@ impl Tables for KernelMaps {
                 FlowTable::Main => SG_FLOWS4.insert(key, flow, new),
                 FlowTable::Churn(Direction::Inbound) => SG_CHURN_IN4.insert(key, flow, any),
                 FlowTable::Churn(Direction::Outbound) => SG_CHURN_OUT4.insert(key, flow, any),
+                FlowTable::Probation => SG_PROBATION4.insert(key, flow, any),
             })
         } else {
             with(&keys.full, |key| match table {
                 FlowTable::Main => SG_FLOWS6.insert(key, flow, new),
                 FlowTable::Churn(Direction::Inbound) => SG_CHURN_IN6.insert(key, flow, any),
                 FlowTable::Churn(Direction::Outbound) => SG_CHURN_OUT6.insert(key, flow, any),
+                FlowTable::Probation => SG_PROBATION6.insert(key, flow, any),
             })
         };
         // Another CPU may have confirmed the same flow a moment ago.
@@ -233,12 +243,14 @@ impl Tables for KernelMaps {
                 FlowTable::Main => SG_FLOWS4.remove(key),
                 FlowTable::Churn(Direction::Inbound) => SG_CHURN_IN4.remove(key),
                 FlowTable::Churn(Direction::Outbound) => SG_CHURN_OUT4.remove(key),
+                FlowTable::Probation => SG_PROBATION4.remove(key),
             })
         } else {
             with(&keys.full, |key| match table {
                 FlowTable::Main => SG_FLOWS6.remove(key),
                 FlowTable::Churn(Direction::Inbound) => SG_CHURN_IN6.remove(key),
                 FlowTable::Churn(Direction::Outbound) => SG_CHURN_OUT6.remove(key),
+                FlowTable::Probation => SG_PROBATION6.remove(key),
             })
         };
     }

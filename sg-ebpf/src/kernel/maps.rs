@@ -65,6 +65,10 @@ pub static SG_CHURN_OUT4: LruHashMap<FlowKey4, Flow, CHURN> = LruHashMap::new();
 #[btf_map]
 pub static SG_CHURN_OUT6: LruHashMap<FlowKey6, Flow, CHURN> = LruHashMap::new();
 #[btf_map]
+pub static SG_PROBATION4: LruHashMap<FlowKey4, Flow, CHURN> = LruHashMap::new();
+#[btf_map]
+pub static SG_PROBATION6: LruHashMap<FlowKey6, Flow, CHURN> = LruHashMap::new();
+#[btf_map]
 pub static SG_FILTER: Array<Filter, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 #[btf_map]
 pub static SG_FRAGMENTS: LruHashMap<FragKey, FragEntry, { limits::MAX_FRAGMENTS as usize }> = LruHashMap::new();

@@ -3,7 +3,7 @@
 use std::io;
 
 use sg_common::{
-    flow::{Flow, FlowKey},
+    flow::{Flow, FlowKey, place},
     reason::Verdict,
 };
 use sg_ebpf::conntrack::{Clock, state::age};
@@ -41,7 +41,7 @@ fn decode(key: FlowKey, words: [u32; 6]) -> Live {
         last: [last_in, last_out],
         rule,
         timeout: timeout(words, key.protocol()),
-        confirmed: five[3] == 1,
+        confirmed: five[3] == place::MAIN,
     }
 }
 
@@ -128,7 +128,7 @@ mod tests {
             origin: Cell::new(1),
             verdict: Cell::new(1),
             timeout_closed: 3,
-            confirmed: 1,
+            place: place::MAIN,
         };
         // SAFETY: 24 bytes without padding, asserted in sg-common.
         let words: [u32; 6] = unsafe { std::mem::transmute(flow) };

@@ -133,10 +133,10 @@ pub struct Maps {
     pub flows4: RawMap<FlowKey4, [u32; 6]>,
     /// Confirmed IPv6 flows.
     pub flows6: RawMap<FlowKey6, [u32; 6]>,
-    /// Unconfirmed IPv4 flows, by initiating direction.
-    pub churn4: [RawMap<FlowKey4, [u32; 6]>; 2],
-    /// Unconfirmed IPv6 flows, by initiating direction.
-    pub churn6: [RawMap<FlowKey6, [u32; 6]>; 2],
+    /// Unconfirmed IPv4 flows: by initiating direction, and on probation.
+    pub churn4: [RawMap<FlowKey4, [u32; 6]>; 3],
+    /// Unconfirmed IPv6 flows: by initiating direction, and on probation.
+    pub churn6: [RawMap<FlowKey6, [u32; 6]>; 3],
     /// Which flows may exist; one element of 256 KiB, mapped where it is used.
     pub filter: OwnedFd,
     /// Per-CPU counters by reason.
@@ -198,8 +198,8 @@ impl Maps {
             own: open(ebpf, maps::OWN)?,
             flows4: open(ebpf, maps::FLOWS[0])?,
             flows6: open(ebpf, maps::FLOWS[1])?,
-            churn4: [open(ebpf, maps::CHURN[0][0])?, open(ebpf, maps::CHURN[1][0])?],
-            churn6: [open(ebpf, maps::CHURN[0][1])?, open(ebpf, maps::CHURN[1][1])?],
+            churn4: [open(ebpf, maps::CHURN[0][0])?, open(ebpf, maps::CHURN[1][0])?, open(ebpf, maps::CHURN[2][0])?],
+            churn6: [open(ebpf, maps::CHURN[0][1])?, open(ebpf, maps::CHURN[1][1])?, open(ebpf, maps::CHURN[2][1])?],
             filter: map_fd(ebpf, maps::FILTER)?,
             reasons: open(ebpf, maps::REASONS)?,
             rules: open(ebpf, maps::RULES)?,

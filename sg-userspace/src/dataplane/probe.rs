@@ -214,18 +214,27 @@ impl Probe {
     /// # Errors
     /// What the kernel says.
     pub fn run(&mut self, entry: Entry, frame: &[u8]) -> Result<(Verdict, Event), ProbeError> {
-        let (code, pass) = match entry {
-            Entry::Xdp => (self.call_xdp(frame)?, 2),
-            Entry::TcIn => (self.call_tc(maps::PROG_TC_IN, frame)?, u32::MAX),
-            Entry::TcOut => (self.call_tc(maps::PROG_TC_OUT, frame)?, u32::MAX),
-        };
+        let passes = self.passes(entry, frame)?;
         let item = self.ring.next().ok_or(ProbeError::Silent)?;
         if item.len() < size_of::<Event>() {
             return Err(ProbeError::Silent);
         }
         // SAFETY: at least as long as an event, of which any bits are one.
         let event = unsafe { item.as_ptr().cast::<Event>().read_unaligned() };
-        Ok((if code == pass { Verdict::Accept } else { Verdict::Drop }, event))
+        Ok((if passes { Verdict::Accept } else { Verdict::Drop }, event))
+    }
+
+    /// Runs a program on a frame, and does not ask for its event: whether it passes.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn passes(&mut self, entry: Entry, frame: &[u8]) -> Result<bool, ProbeError> {
+        let (code, pass) = match entry {
+            Entry::Xdp => (self.call_xdp(frame)?, 2),
+            Entry::TcIn => (self.call_tc(maps::PROG_TC_IN, frame)?, u32::MAX),
+            Entry::TcOut => (self.call_tc(maps::PROG_TC_OUT, frame)?, u32::MAX),
+        };
+        Ok(code == pass)
     }
 
     fn call_xdp(&mut self, frame: &[u8]) -> Result<u32, ProbeError> {

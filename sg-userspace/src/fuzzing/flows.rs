@@ -31,7 +31,8 @@ pub struct Flows {
     #[expect(clippy::vec_box, reason = "a flow must stay where it is while the list grows")]
     all: RefCell<Vec<Box<Flow>>>,
     main: Table,
-    churn: [Table; 2],
+    /// By initiating direction, and on probation.
+    churn: [Table; 3],
     fragments: RefCell<Vec<(FragKey, FragEntry)>>,
     /// When a packet of a flow was last accepted.
     pub accepted: RefCell<HashMap<FlowKey, u32>>,
@@ -64,6 +65,7 @@ impl Flows {
         match table {
             FlowTable::Main => &self.main,
             FlowTable::Churn(direction) => &self.churn[direction as usize],
+            FlowTable::Probation => &self.churn[2],
         }
     }
 
@@ -92,7 +94,7 @@ impl Tables for Flows {
         self.confirmed(key)
     }
     fn flow(&self, keys: &FlowKeys) -> Option<&Flow> {
-        [&self.main, &self.churn[0], &self.churn[1]].into_iter().find_map(|t| self.find(t, &keys.full))
+        [&self.main].into_iter().chain(&self.churn).find_map(|t| self.find(t, &keys.full))
     }
     fn insert(&self, table: FlowTable, keys: &FlowKeys, flow: &Flow) -> bool {
         let mut entries = self.of(table).borrow_mut();

@@ -131,10 +131,10 @@ pub fn slots(_: &Peers, _: &Scale, figures: &mut Vec<Figure>) -> Result<()> {
     let of = |names: &[&str]| -> f64 {
         names.iter().map(|n| after.get(*n).unwrap_or(&0.0) - before.get(*n).unwrap_or(&0.0)).sum()
     };
-    let slots = f64::from(sg_common::limits::MAX_FLOWS + 2 * sg_common::limits::MAX_CHURN);
+    let slots = f64::from(sg_common::limits::MAX_FLOWS + 3 * sg_common::limits::MAX_CHURN);
     for (family, names, most) in [
-        ("IPv4", ["SG_FLOWS4", "SG_CHURN_IN4", "SG_CHURN_OUT4"], 128.0),
-        ("IPv6", ["SG_FLOWS6", "SG_CHURN_IN6", "SG_CHURN_OUT6"], 176.0),
+        ("IPv4", ["SG_FLOWS4", "SG_CHURN_IN4", "SG_CHURN_OUT4", "SG_PROBATION4"], 128.0),
+        ("IPv6", ["SG_FLOWS6", "SG_CHURN_IN6", "SG_CHURN_OUT6", "SG_PROBATION6"], 176.0),
     ] {
         let name = format!("conntrack, {family}: bytes for each slot, all tables");
         figures.push(
