@@ -10,5 +10,7 @@ mod namespaces {
     pub mod groups;
     pub mod refusals;
     pub mod rules;
+    pub mod survival;
     pub mod wire;
 }
+mod support;
