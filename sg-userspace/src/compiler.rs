@@ -87,6 +87,14 @@ impl Tables {
         self.flat == other.flat && self.hosts == other.hosts && self.prefixes == other.prefixes
     }
 
+    /// Counters of its rules, as its rows name them; 0 where nothing counts.
+    pub fn counters(&self) -> impl Iterator<Item = u32> + '_ {
+        self.entries.iter().enumerate().flat_map(move |(side, entries)| {
+            let rows = flat::rows(&self.flat, side);
+            (1..=entries.len()).filter_map(move |row| flat::counter(&self.flat, rows, row))
+        })
+    }
+
     /// Size class of the flat value.
     pub fn size_class(&self) -> usize {
         CLASS_SIZES.iter().position(|&size| self.flat.len() <= size as usize).unwrap_or(CLASS_SIZES.len() - 1)

@@ -6,7 +6,7 @@
 //! - [`filter`]: which flows may exist
 //! - [`clock`]: ticks and CPUs
 //! - [`machine`]: devices and addresses, as data
-//! - [`policies`]: compiled tables to inner maps
+//! - [`policies`]: compiled tables to inner maps; [`counters`]: which rule counts where
 //! - [`attach`]: programs to devices
 //! - [`engine`]: makes the kernel agree with the model; [`report`]: what that did
 //! - [`flows`]: live flows
@@ -14,6 +14,7 @@
 
 pub mod attach;
 pub mod clock;
+pub mod counters;
 pub mod engine;
 pub mod filter;
 pub mod flows;

@@ -93,6 +93,21 @@ pub(super) fn with_flags(mut flat: Vec<u8>, flags: u32) -> Vec<u8> {
     flat
 }
 
+fn word(flat: &[u8], at: usize) -> Option<u32> {
+    flat.get(at..at + 4).map(|b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]]))
+}
+
+/// Offset of a direction's rule table.
+pub(super) fn rows(flat: &[u8], side: usize) -> usize {
+    let head = std::mem::offset_of!(PolicyHeader, direction) + side * size_of::<DirectionHeader>();
+    word(flat, head + std::mem::offset_of!(DirectionHeader, rules)).unwrap_or(u32::MAX) as usize
+}
+
+/// The counter that a row of a rule table names.
+pub(super) fn counter(flat: &[u8], rows: usize, row: usize) -> Option<u32> {
+    word(flat, rows + row * size_of::<RuleRow>() + std::mem::offset_of!(RuleRow, counter))
+}
+
 /// Lays out both directions.
 pub(super) fn lay_out(
     sides: &[Side],

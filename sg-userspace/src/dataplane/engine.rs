@@ -16,6 +16,7 @@ use std::{
 
 use sg_common::{
     ABI_VERSION,
+    event::Counter,
     generation::{Config, Generation, NO_POLICY, OwnKey, events, flags},
     limits::{MAX_GENERATIONS, MAX_IFINDEX, MAX_POLICIES, MAX_RULES, MAX_SLOTS},
 };
@@ -24,6 +25,8 @@ use thiserror::Error;
 pub use super::report::{OnChange, Preview, Report};
 use super::{
     attach::{self, AttachError, Place},
+    clock,
+    counters::Counters,
     machine::{Machine, Resolved},
     object::{self, Object, ObjectError},
     pins::{PinError, Pins},
@@ -116,7 +119,7 @@ pub struct Engine {
     policies: BTreeMap<u32, Tables>,
     /// Policy indices of an earlier daemon, until nothing uses them.
     foreign: BTreeSet<u32>,
-    counters: HashMap<String, u32>,
+    counters: Counters,
     epoch: u32,
     zone: u32,
 }
@@ -152,7 +155,7 @@ impl Engine {
             bound: BTreeMap::new(),
             policies: BTreeMap::new(),
             foreign: BTreeSet::new(),
-            counters,
+            counters: Counters::new(counters),
             epoch: 0,
             zone: 0,
         };
@@ -211,7 +214,7 @@ impl Engine {
 
     /// Rule counters by identity.
     pub fn counters(&self) -> &HashMap<String, u32> {
-        &self.counters
+        self.counters.ids()
     }
 
     /// Kernel ticks a second.
@@ -232,15 +235,9 @@ impl Engine {
         self.object.jiffies()
     }
 
-    fn counter(&mut self, identity: String) -> Result<u32, EngineError> {
-        if let Some(&id) = self.counters.get(&identity) {
-            return Ok(id);
-        }
-        let used: BTreeSet<u32> = self.counters.values().copied().collect();
-        let free = (1..MAX_RULES).find(|id| !used.contains(id));
-        let id = free.ok_or(EngineError::Counters(used.len()))?;
-        self.counters.insert(identity, id);
-        Ok(id)
+    fn counter(&mut self, identity: &str) -> Result<u32, EngineError> {
+        let used = self.counters.ids().len();
+        self.counters.id(identity).ok_or(EngineError::Counters(used))
     }
 
     /// Compiles the policies that the bindings need, without writing anything.
@@ -253,7 +250,7 @@ impl Engine {
             }
             let mut failed = None;
             let tables = compile(model, &resolved.instances, &key, |origin| {
-                self.counter(identity(model, origin)).unwrap_or_else(|e| {
+                self.counter(&identity(model, origin)).unwrap_or_else(|e| {
                     failed = Some(e);
                     0
                 })
@@ -411,7 +408,7 @@ impl Engine {
         Ok(true)
     }
 
-    /// Removes policies that nothing uses. The kernel waits for milliseconds after
+    /// Removes policies that nothing uses, and counters of rules that are no more. The kernel waits for milliseconds after
     /// each, so this is done when no change is under way.
     ///
     /// # Errors
@@ -429,6 +426,20 @@ impl Engine {
             policies::remove(&self.object.maps, index).map_err(kernel("remove a policy"))?;
             self.policies.remove(&index);
             self.foreign.remove(&index);
+        }
+        self.retire()
+    }
+
+    /// Gives back the counters of rules that are no more, emptied. Those of an
+    /// earlier daemon's policies are unknown, so it waits for these to be replaced.
+    fn retire(&mut self) -> Result<(), EngineError> {
+        if !self.foreign.is_empty() {
+            return Ok(());
+        }
+        let living = self.policies.values().flat_map(Tables::counters).collect();
+        let zero = vec![Counter::default(); clock::possible_cpus()];
+        for id in self.counters.retire(&living) {
+            self.object.maps.rules.update_per_cpu(&id, &zero).map_err(kernel("empty a rule's counter"))?;
         }
         Ok(())
     }

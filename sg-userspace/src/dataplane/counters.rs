@@ -1,0 +1,108 @@
+//! Which rule counts where: a counter lives as long as its rule does, and its
+//! index is used again as late as possible.
+
+use std::collections::{BTreeSet, HashMap};
+
+use sg_common::limits::MAX_RULES;
+
+/// Counters by the identity of what they count; index 0 counts nothing.
+#[derive(Clone, Debug, Default)]
+pub struct Counters {
+    ids: HashMap<String, u32>,
+    taken: BTreeSet<u32>,
+    /// The last index that was given.
+    last: u32,
+}
+
+impl Counters {
+    /// As they were saved.
+    pub fn new(ids: HashMap<String, u32>) -> Self {
+        let taken: BTreeSet<u32> = ids.values().copied().collect();
+        let last = taken.last().copied().unwrap_or(0);
+        Self { ids, taken, last }
+    }
+
+    /// By identity.
+    pub fn ids(&self) -> &HashMap<String, u32> {
+        &self.ids
+    }
+
+    /// The counter of an identity, an unused one if it has none yet; `None` when
+    /// all are in use.
+    pub fn id(&mut self, identity: &str) -> Option<u32> {
+        if let Some(&id) = self.ids.get(identity) {
+            return Some(id);
+        }
+        let id = self.free()?;
+        self.last = id;
+        self.taken.insert(id);
+        self.ids.insert(identity.to_owned(), id);
+        Some(id)
+    }
+
+    /// The first index behind the last one that is free, from 1 again at the end.
+    fn free(&self) -> Option<u32> {
+        if self.taken.len() + 1 >= MAX_RULES as usize {
+            return None;
+        }
+        let unused = |range: std::ops::Range<u32>| {
+            let mut next = range.start;
+            for &id in self.taken.range(range.clone()) {
+                if id != next {
+                    break;
+                }
+                next += 1;
+            }
+            (next < range.end).then_some(next)
+        };
+        unused(self.last + 1..MAX_RULES).or_else(|| unused(1..MAX_RULES))
+    }
+
+    /// Gives back what is not among the living; returns the indices.
+    pub fn retire(&mut self, living: &BTreeSet<u32>) -> Vec<u32> {
+        let retired: Vec<u32> = self.taken.difference(living).copied().collect();
+        if !retired.is_empty() {
+            self.ids.retain(|_, id| living.contains(id));
+            self.taken.retain(|id| living.contains(id));
+        }
+        retired
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counter_stays_with_its_rule_and_is_used_again_last_of_all() {
+        let mut counters = Counters::new(HashMap::from([("old".into(), 2)]));
+        assert_eq!(counters.id("old"), Some(2));
+        assert_eq!(counters.id("a"), Some(3));
+        assert_eq!(counters.id("b"), Some(4));
+        assert_eq!(counters.retire(&BTreeSet::from([2, 4])), [3]);
+        assert_eq!((counters.id("b"), counters.id("a")), (Some(4), Some(5)));
+    }
+
+    #[test]
+    fn changes_without_end_never_use_them_up() {
+        let mut counters = Counters::default();
+        for change in 0..200 {
+            let living: BTreeSet<u32> =
+                (0..1000).map(|rule| counters.id(&format!("{change}/{rule}")).unwrap()).collect();
+            assert_eq!(living.len(), 1000);
+            assert_eq!(counters.retire(&living).len(), if change == 0 { 0 } else { 1000 });
+        }
+        assert_eq!(counters.ids().len(), 1000);
+    }
+
+    #[test]
+    fn none_is_left_when_all_are_in_use() {
+        let mut counters = Counters::default();
+        for rule in 1..MAX_RULES {
+            assert_eq!(counters.id(&rule.to_string()), Some(rule));
+        }
+        assert_eq!(counters.id("one more"), None);
+        assert_eq!(counters.retire(&(2..MAX_RULES).collect()), [1]);
+        assert_eq!(counters.id("one more"), Some(1));
+    }
+}
