@@ -16,7 +16,10 @@ impl Addr {
     /// Maps an IPv4 address (network order).
     #[inline(always)]
     pub const fn v4(a: [u8; 4]) -> Self {
-        Self([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a[0], a[1], a[2], a[3]])
+        // By words: by bytes the kernel program would call memset for the zeroes.
+        let words = [0, 0, u32::from_ne_bytes([0, 0, 0xff, 0xff]), u32::from_ne_bytes(a)];
+        // SAFETY: sixteen bytes; of bytes every pattern is valid.
+        Self(unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(words) })
     }
 
     /// Whether this is a mapped IPv4 address.

@@ -3,8 +3,7 @@
 //! respect (tags, options, fragments, extension headers, a SYN on a flow, an
 //! older epoch, …) takes the long way, which would say the same of these.
 //!
-//! It is one function without calls, keys lie on the stack, and nothing is
-//! written but what the packet changes.
+//! Keys lie on the stack, and nothing is written but what the packet changes.
 
 use core::mem::offset_of;
 
@@ -12,11 +11,11 @@ use sg_common::{
     addr::Addr,
     flow::{Direction, Flow, FlowKey, FlowKey4},
     generation::{Generation, NO_POLICY, OwnKey, flags},
+    policy::RuleRow,
     reason::{Reason, Verdict},
 };
 
 use crate::{
-    classify::Query,
     conntrack::{Clock, state},
     packet::Packet,
     proto,
@@ -36,6 +35,14 @@ struct Plain {
     flags: u8,
     /// Source and destination port, host order.
     ports: [u16; 2],
+}
+
+impl Plain {
+    /// TCP that acknowledges is hardly ever the first of its flow.
+    #[inline(always)]
+    const fn is_likely_known(self) -> bool {
+        self.flags & proto::ACK != 0
+    }
 }
 
 /// Judges a packet if it is a plain one; `None` asks for the pipeline. The
@@ -103,10 +110,10 @@ fn v4<const INBOUND: bool, P: Packet, T: Tables>(on: &On<'_, P, T>) -> Option<De
         local_port,
         remote_port,
     };
-    match on.tables.confirmed4(&key) {
+    match on.tables.confirmed4(&key, plain.is_likely_known()) {
         Ok(flow) => established(on, plain, flow, || Addr::v4(h[3].to_ne_bytes())),
         Err(Without::AnyFlow) if h[3] != h[4] => {
-            denied(on, plain, || query(on.direction, plain, true, Addr::v4(key.local), Addr::v4(key.remote)))
+            denied(on, plain, || on.tables.decide4(on.generation, &key, on.direction))
         }
         Err(_) => None,
     }
@@ -160,11 +167,11 @@ fn v6<const INBOUND: bool, P: Packet, T: Tables>(on: &On<'_, P, T>) -> Option<De
         ports: [local_port, remote_port],
         behind: 0,
     };
-    match on.tables.confirmed6(key.key()) {
+    match on.tables.confirmed6(key.key(), plain.is_likely_known()) {
         Ok(flow) => established(on, plain, flow, || addr_of64([s0, s1])),
         // An address that starts with zeroes may be a mapped one, which is malformed.
         Err(Without::AnyFlow) if s0 != 0 && d0 != 0 && (s0 != d0 || s1 != d1) => {
-            denied(on, plain, || query(on.direction, plain, false, key.key().local, key.key().remote))
+            denied(on, plain, || on.tables.decide6(on.generation, key.key(), on.direction))
         }
         Err(_) => None,
     }
@@ -263,24 +270,10 @@ fn is_own<P: Packet, T: Tables>(packet: &P, tables: &T, generation: &Generation,
     tables.owns(&OwnKey { zone: generation.zone, addr: source })
 }
 
-#[inline(always)]
-fn query(direction: Direction, plain: Plain, v4: bool, local: Addr, remote: Addr) -> Query {
-    Query {
-        local,
-        remote,
-        source_port: plain.ports[0],
-        destination_port: plain.ports[1],
-        protocol: plain.protocol,
-        direction: direction as u8,
-        v4: v4 as u8,
-        pad: 0,
-    }
-}
-
 /// A packet that belongs to no flow at all: what the rules drop is dropped here.
 #[inline(always)]
-fn denied<P, T: Tables>(on: &On<'_, P, T>, plain: Plain, query: impl FnOnce() -> Query) -> Option<Decision> {
-    let On { tables, generation, direction, .. } = *on;
+fn denied<P, T>(on: &On<'_, P, T>, plain: Plain, decide: impl FnOnce() -> Option<RuleRow>) -> Option<Decision> {
+    let On { generation, direction, .. } = *on;
     let from_guest = generation.flags & flags::GUEST != 0 && matches!(direction, Direction::Outbound);
     if from_guest || generation.flags & flags::OBSERVE != 0 {
         return None;
@@ -293,6 +286,6 @@ fn denied<P, T: Tables>(on: &On<'_, P, T>, plain: Plain, query: impl FnOnce() ->
     if !opens {
         return None;
     }
-    let decision = Decision::from_row(tables.decide(generation, &query())?);
+    let decision = Decision::from_row(decide()?);
     (!decision.is_accept()).then_some(decision)
 }

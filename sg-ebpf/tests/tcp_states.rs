@@ -114,10 +114,10 @@ impl Tables for Tables1 {
         let verdict = if accept { Verdict::Accept } else { Verdict::Drop };
         Some(RuleRow { counter: 7, verdict: verdict as u8, reason: Reason::Rule as u8, pad: 0 })
     }
-    fn confirmed4(&self, _: &FlowKey4) -> Result<&Flow, Without> {
+    fn confirmed4(&self, _: &FlowKey4, _: bool) -> Result<&Flow, Without> {
         self.confirmed()
     }
-    fn confirmed6(&self, _: &FlowKey) -> Result<&Flow, Without> {
+    fn confirmed6(&self, _: &FlowKey, _: bool) -> Result<&Flow, Without> {
         self.confirmed()
     }
     fn flow(&self, _: &FlowKeys) -> Option<&Flow> {

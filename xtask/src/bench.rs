@@ -25,6 +25,8 @@ pub struct Wish {
     pub against: Option<String>,
     /// Whether to write the document.
     pub docs: bool,
+    /// Whether to show where the time goes instead.
+    pub profile: bool,
 }
 
 /// Measures.
@@ -54,6 +56,9 @@ fn here(wish: &Wish) -> Result<()> {
     }
     if let Some(part) = &wish.only {
         command.args(["--only", part]);
+    }
+    if wish.profile {
+        command.arg("--profile");
     }
     if wish.docs {
         command.arg("--docs").arg(root().join("docs"));

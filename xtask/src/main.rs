@@ -66,6 +66,9 @@ enum Task {
         /// Writes docs/benchmarks.md and its plots
         #[arg(long)]
         docs: bool,
+        /// Shows where a packet's time goes, by function and line, instead
+        #[arg(long, conflicts_with_all = ["docs", "json", "against"])]
+        profile: bool,
     },
     /// Show security groups on real traffic, in namespaces of its own
     Demo,
@@ -109,8 +112,8 @@ fn main() -> Result<()> {
         Task::Build { release, log } => {
             build::binaries(release, log).map(|dir| println!("built {}/sgd and sgctl", dir.display()))
         }
-        Task::Bench { quick, json, only, against, docs } => {
-            bench::bench(&bench::Wish { quick, json, only, against, docs })
+        Task::Bench { quick, json, only, against, docs, profile } => {
+            bench::bench(&bench::Wish { quick, json, only, against, docs, profile })
         }
         Task::Fuzz { target, seconds, runs, keep } => fuzz::fuzz(&fuzz::Wish { target, seconds, runs, keep }).map(drop),
         Task::Demo => demo::demo(),

@@ -8,7 +8,7 @@ use sg_common::{
     flow::FlowKeys,
 };
 
-use super::{lookup::config, maps::SG_FILTER};
+use super::maps::SG_FILTER;
 
 /// The bit of a flow of either family.
 #[inline(always)]
@@ -27,12 +27,12 @@ fn word(filter: *mut Filter, half: u32, bit: u32) -> *mut u64 {
     unsafe { filter.cast::<u64>().add(index) }
 }
 
-/// False when no table has the flow.
+/// False when no table has the flow; `half` is the one that the configuration names.
 #[inline(always)]
-pub fn may_exist(bit: u32) -> bool {
+pub fn may_exist(half: u32, bit: u32) -> bool {
     let Some(filter) = SG_FILTER.get_ptr_mut(0) else { return true };
     // SAFETY: inside the element; written by others as whole words.
-    let word = unsafe { word(filter, config().filter, bit).read_volatile() };
+    let word = unsafe { word(filter, half, bit).read_volatile() };
     word >> (bit & 63) & 1 != 0
 }
 

@@ -138,10 +138,31 @@ extern "C" fn sg_decide(policy: u32, class: u32, query: *const Query) -> u64 {
     }
 }
 
+/// Asks about an IPv4 flow, on a stack frame of its own.
+#[inline(never)]
+fn decide4(policy: u32, class: u32, key: &FlowKey4, direction: u32) -> u64 {
+    sg_decide(policy, class, &Query::of4(key, Direction::from_u8(direction as u8)))
+}
+
+/// Asks about an IPv6 flow, on a stack frame of its own.
+#[inline(never)]
+fn decide6(policy: u32, class: u32, key: &FlowKey, direction: u32) -> u64 {
+    sg_decide(policy, class, &Query::of6(key, Direction::from_u8(direction as u8)))
+}
+
+/// The row that [`sg_decide`] has packed.
+#[inline(always)]
+fn row(packed: u64) -> Option<RuleRow> {
+    if packed == MISSING {
+        return None;
+    }
+    Some(RuleRow { counter: packed as u32, verdict: (packed >> 32) as u8, reason: (packed >> 40) as u8, pad: 0 })
+}
+
 /// Looks in the confirmed table, then in the unconfirmed ones.
 #[inline(never)]
-fn find(keys: &FlowKeys) -> *const Flow {
-    if !filter::may_exist(filter::bit(keys)) {
+fn find(keys: &FlowKeys, half: u32) -> *const Flow {
+    if !filter::may_exist(half, filter::bit(keys)) {
         return core::ptr::null();
     }
     // SAFETY: entries are never freed while a program runs; a reused one is
@@ -172,12 +193,28 @@ fn find(keys: &FlowKeys) -> *const Flow {
 }
 
 /// All tables.
-pub struct KernelMaps;
+pub struct KernelMaps {
+    /// Half of the filter that is asked.
+    half: u32,
+}
+
+impl KernelMaps {
+    /// The tables, for one who knows which half of the filter is asked.
+    #[inline(always)]
+    pub fn new(half: u32) -> Self {
+        Self { half }
+    }
+    /// The same for one who does not.
+    #[inline(always)]
+    pub fn by_config() -> Self {
+        Self::new(config().filter)
+    }
+}
 
 impl Tables for KernelMaps {
     #[inline(always)]
-    fn confirmed4(&self, key: &FlowKey4) -> Result<&Flow, Without> {
-        if !filter::may_exist(filter::bit4(key)) {
+    fn confirmed4(&self, key: &FlowKey4, likely: bool) -> Result<&Flow, Without> {
+        if !likely && !filter::may_exist(self.half, filter::bit4(key)) {
             return Err(Without::AnyFlow);
         }
         // SAFETY: entries are never freed while a program runs; a reused one is
@@ -185,8 +222,8 @@ impl Tables for KernelMaps {
         unsafe { SG_FLOWS4.get(key) }.ok_or(Without::Confirmed)
     }
     #[inline(always)]
-    fn confirmed6(&self, key: &FlowKey) -> Result<&Flow, Without> {
-        if !filter::may_exist(filter::bit6(key)) {
+    fn confirmed6(&self, key: &FlowKey, likely: bool) -> Result<&Flow, Without> {
+        if !likely && !filter::may_exist(self.half, filter::bit6(key)) {
             return Err(Without::AnyFlow);
         }
         // SAFETY: as above.
@@ -195,17 +232,21 @@ impl Tables for KernelMaps {
 
     #[inline(always)]
     fn decide(&self, generation: &Generation, query: &Query) -> Option<RuleRow> {
-        let packed = sg_decide(generation.policy, generation.policy_class, query);
-        if packed == MISSING {
-            return None;
-        }
-        Some(RuleRow { counter: packed as u32, verdict: (packed >> 32) as u8, reason: (packed >> 40) as u8, pad: 0 })
+        row(sg_decide(generation.policy, generation.policy_class, query))
+    }
+    #[inline(always)]
+    fn decide4(&self, generation: &Generation, key: &FlowKey4, direction: Direction) -> Option<RuleRow> {
+        row(decide4(generation.policy, generation.policy_class, key, direction as u32))
+    }
+    #[inline(always)]
+    fn decide6(&self, generation: &Generation, key: &FlowKey, direction: Direction) -> Option<RuleRow> {
+        row(decide6(generation.policy, generation.policy_class, key, direction as u32))
     }
 
     #[inline(always)]
     fn flow(&self, keys: &FlowKeys) -> Option<&Flow> {
         // SAFETY: null, or an entry that lives as long as the program runs.
-        unsafe { find(keys).as_ref() }
+        unsafe { find(keys, self.half).as_ref() }
     }
 
     #[inline(always)]

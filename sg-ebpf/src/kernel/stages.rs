@@ -2,7 +2,10 @@
 //! arguments alone, instead of along every path that leads to it.
 
 use aya_ebpf::bindings::{__sk_buff, xdp_md};
-use sg_common::{flow::Direction, generation::Generation};
+use sg_common::{
+    flow::Direction,
+    generation::{Config, Generation},
+};
 use sg_ebpf::{Direct, Scratch, Stages, conntrack::Clock, fast::fast, packet::Bytes, verdict::Decision};
 
 use super::{ctx, lookup::KernelMaps};
@@ -21,7 +24,7 @@ macro_rules! stage {
             // SAFETY: as above.
             $(let Some($generation) = (unsafe { $generation.as_ref() }) else { return DECIDED };)?
             let packet = <$view>::new(context);
-            Direct { packet: &packet, tables: &KernelMaps }.$stage($($generation,)? scratch) as u32
+            Direct { packet: &packet, tables: &KernelMaps::by_config() }.$stage($($generation,)? scratch) as u32
         }
     };
 }
@@ -37,7 +40,7 @@ macro_rules! blind_stage {
             // SAFETY: as above.
             $(let Some($generation) = (unsafe { $generation.as_ref() }) else { return DECIDED };)?
             let packet = Bytes { data: &[], vlan: None, super_packet: false };
-            Outcome::number(Direct { packet: &packet, tables: &KernelMaps }.$stage($($generation,)? scratch))
+            Outcome::number(Direct { packet: &packet, tables: &KernelMaps::by_config() }.$stage($($generation,)? scratch))
         }
     };
 }
@@ -70,46 +73,43 @@ blind_stage!(sg_track, track, generation);
 blind_stage!(sg_follow, follow);
 blind_stage!(sg_remember, remember);
 
-/// Set in what the short way returns when it has decided.
-const FAST: u64 = 1 << 63;
-
 /// The stages over one kind of context.
 macro_rules! stages {
-    ($stages:ident, $context:ty, $view:path, $fast:ident, $parse:ident, $essentials:ident, $quote:ident) => {
-        /// The short way on a stack frame of its own. Not a global function: the
-        /// verifier follows its arguments, so that they need no checks here.
-        #[inline(never)]
-        fn $fast<const INBOUND: bool>(context: *mut $context, generation: &Generation, now: u32, hz: u32) -> u64 {
-            let packet = <$view>::new(context);
-            match fast::<INBOUND, _, _>(&packet, &KernelMaps, generation, Clock { now, hz }) {
-                Some(decision) => FAST | decision.pack(),
-                None => 0,
-            }
+    ($stages:ident, $context:ty, $view:path, $parse:ident, $essentials:ident, $quote:ident) => {
+        /// Stages over this context.
+        pub struct $stages {
+            context: *mut $context,
+            /// Half of the filter of flows that is asked.
+            half: u32,
         }
 
-        /// Stages over this context.
-        pub struct $stages(pub *mut $context);
+        impl $stages {
+            #[inline(always)]
+            pub fn new(context: *mut $context, config: &Config) -> Self {
+                Self { context, half: config.filter }
+            }
+        }
 
         impl Stages for $stages {
             #[inline(always)]
             fn fast(&self, generation: &Generation, clock: Clock, direction: Direction) -> Option<Decision> {
-                let packed = match direction {
-                    Direction::Inbound => $fast::<true>(self.0, generation, clock.now, clock.hz),
-                    Direction::Outbound => $fast::<false>(self.0, generation, clock.now, clock.hz),
-                };
-                (packed & FAST != 0).then(|| Decision::unpack(packed))
+                let (packet, tables) = (<$view>::new(self.context), KernelMaps::new(self.half));
+                match direction {
+                    Direction::Inbound => fast::<true, _, _>(&packet, &tables, generation, clock),
+                    Direction::Outbound => fast::<false, _, _>(&packet, &tables, generation, clock),
+                }
             }
             #[inline(always)]
             fn parse(&self, generation: &Generation, scratch: &mut Scratch) -> bool {
-                $parse(self.0, generation, scratch) != 0
+                $parse(self.context, generation, scratch) != 0
             }
             #[inline(always)]
             fn essentials(&self, generation: &Generation, scratch: &mut Scratch) -> bool {
-                $essentials(self.0, generation, scratch) != 0
+                $essentials(self.context, generation, scratch) != 0
             }
             #[inline(always)]
             fn quote(&self, scratch: &mut Scratch) -> bool {
-                $quote(self.0, scratch) != 0
+                $quote(self.context, scratch) != 0
             }
             #[inline(always)]
             fn related(&self, generation: &Generation, scratch: &mut Scratch) -> bool {
@@ -131,5 +131,5 @@ macro_rules! stages {
     };
 }
 
-stages!(Xdp, xdp_md, ctx::Xdp, fast_xdp, sg_parse_xdp, sg_essentials_xdp, sg_quote_xdp);
-stages!(Skb, __sk_buff, ctx::Skb, fast_skb, sg_parse_skb, sg_essentials_skb, sg_quote_skb);
+stages!(Xdp, xdp_md, ctx::Xdp, sg_parse_xdp, sg_essentials_xdp, sg_quote_xdp);
+stages!(Skb, __sk_buff, ctx::Skb, sg_parse_skb, sg_essentials_skb, sg_quote_skb);

@@ -90,10 +90,10 @@ impl sg_ebpf::tables::Tables for HostTables {
     fn decide(&self, _: &Generation, query: &Query) -> Option<RuleRow> {
         self.policy.decide(query)
     }
-    fn confirmed4(&self, _: &FlowKey4) -> Result<&Flow, Without> {
+    fn confirmed4(&self, _: &FlowKey4, _: bool) -> Result<&Flow, Without> {
         Err(Without::AnyFlow)
     }
-    fn confirmed6(&self, _: &FlowKey) -> Result<&Flow, Without> {
+    fn confirmed6(&self, _: &FlowKey, _: bool) -> Result<&Flow, Without> {
         Err(Without::AnyFlow)
     }
     fn flow(&self, _: &FlowKeys) -> Option<&Flow> {

@@ -87,10 +87,10 @@ impl Tables for Flows {
     fn decide(&self, _: &Generation, query: &Query) -> Option<RuleRow> {
         self.world.get().policy.decide(query)
     }
-    fn confirmed4(&self, key: &FlowKey4) -> Result<&Flow, Without> {
+    fn confirmed4(&self, key: &FlowKey4, _: bool) -> Result<&Flow, Without> {
         self.confirmed(&FlowKey::from(*key))
     }
-    fn confirmed6(&self, key: &FlowKey) -> Result<&Flow, Without> {
+    fn confirmed6(&self, key: &FlowKey, _: bool) -> Result<&Flow, Without> {
         self.confirmed(key)
     }
     fn flow(&self, keys: &FlowKeys) -> Option<&Flow> {

@@ -13,6 +13,7 @@ mod packets;
 mod peers;
 mod plot;
 mod policy;
+mod profile;
 mod report;
 mod streams;
 
@@ -37,6 +38,9 @@ struct Arguments {
     /// Only parts whose name contains this
     #[arg(long)]
     only: Option<String>,
+    /// Shows where a packet's time goes, by function and line
+    #[arg(long)]
+    profile: bool,
     /// Writes benchmarks.md and its plots there
     #[arg(long)]
     docs: Option<PathBuf>,
@@ -73,6 +77,10 @@ fn run(arguments: &Arguments) -> Result<bool> {
         if arguments.quick { Scale { rounds: 5, repeat: 200_000 } } else { Scale { rounds: 15, repeat: 1_000_000 } };
     measure::pin(1).or_else(|_| measure::pin(0))?;
     let peers = peers::Peers::load(&arguments.peers)?;
+    if arguments.profile {
+        profile::profile(&peers, &scale, arguments.only.as_deref())?;
+        return Ok(true);
+    }
     let mut figures = Vec::new();
     for (name, part) in PARTS {
         if arguments.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {

@@ -38,7 +38,10 @@ pub fn probe(rules: usize, members: usize) -> Result<Probe> {
 }
 
 /// Opens a confirmed TCP flow to port 443; returns the frame of its next packet.
-fn establish(probe: &mut Probe, v4: bool) -> Result<Vec<u8>> {
+///
+/// # Errors
+/// What the kernel says.
+pub fn establish(probe: &mut Probe, v4: bool) -> Result<Vec<u8>> {
     establish_as(probe, v4, 0)
 }
 
