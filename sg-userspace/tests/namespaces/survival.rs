@@ -107,7 +107,9 @@ fn no_packet_sees_a_mix(way: Way, flips: u64) {
         assert_eq!(reason(&view, "ingress", wrong), 0, "{way:?}: {:?}", view.reasons);
     }
     for line in view.rules.iter().filter(|r| r.direction == "ingress" && r.packets > 0) {
-        assert!(["g[0]", "g[1]"].contains(&line.rule.as_str()), "{way:?}: {line:?} decided");
+        // Neighbours are asked for now and then.
+        let expected = ["g[0]", "g[1]", "(essential)"].contains(&line.rule.as_str());
+        assert!(expected, "{way:?}: {line:?} decided");
     }
 }
 
