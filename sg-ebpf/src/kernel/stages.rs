@@ -73,9 +73,23 @@ blind_stage!(sg_track, track, generation);
 blind_stage!(sg_follow, follow);
 blind_stage!(sg_remember, remember);
 
+/// Set in what the short way returns when it has decided.
+const FAST: u64 = 1 << 63;
+
 /// The stages over one kind of context.
 macro_rules! stages {
-    ($stages:ident, $context:ty, $view:path, $parse:ident, $essentials:ident, $quote:ident) => {
+    ($stages:ident, $context:ty, $view:path, $fast:ident, $parse:ident, $essentials:ident, $quote:ident) => {
+        /// The short way on a stack frame of its own, which is gone when the pipeline
+        /// runs. Not a global function: the verifier follows its arguments.
+        #[inline(never)]
+        fn $fast<const INBOUND: bool>(context: *mut $context, generation: &Generation, clock: Clock, half: u32) -> u64 {
+            let (packet, tables) = (<$view>::new(context), KernelMaps::new(half));
+            match fast::<INBOUND, _, _>(&packet, &tables, generation, clock) {
+                Some(decision) => FAST | decision.pack(),
+                None => 0,
+            }
+        }
+
         /// Stages over this context.
         pub struct $stages {
             context: *mut $context,
@@ -93,11 +107,11 @@ macro_rules! stages {
         impl Stages for $stages {
             #[inline(always)]
             fn fast(&self, generation: &Generation, clock: Clock, direction: Direction) -> Option<Decision> {
-                let (packet, tables) = (<$view>::new(self.context), KernelMaps::new(self.half));
-                match direction {
-                    Direction::Inbound => fast::<true, _, _>(&packet, &tables, generation, clock),
-                    Direction::Outbound => fast::<false, _, _>(&packet, &tables, generation, clock),
-                }
+                let packed = match direction {
+                    Direction::Inbound => $fast::<true>(self.context, generation, clock, self.half),
+                    Direction::Outbound => $fast::<false>(self.context, generation, clock, self.half),
+                };
+                (packed & FAST != 0).then(|| Decision::unpack(packed))
             }
             #[inline(always)]
             fn parse(&self, generation: &Generation, scratch: &mut Scratch) -> bool {
@@ -131,5 +145,5 @@ macro_rules! stages {
     };
 }
 
-stages!(Xdp, xdp_md, ctx::Xdp, sg_parse_xdp, sg_essentials_xdp, sg_quote_xdp);
-stages!(Skb, __sk_buff, ctx::Skb, sg_parse_skb, sg_essentials_skb, sg_quote_skb);
+stages!(Xdp, xdp_md, ctx::Xdp, fast_xdp, sg_parse_xdp, sg_essentials_xdp, sg_quote_xdp);
+stages!(Skb, __sk_buff, ctx::Skb, fast_skb, sg_parse_skb, sg_essentials_skb, sg_quote_skb);

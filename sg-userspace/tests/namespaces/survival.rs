@@ -3,7 +3,10 @@
 
 use std::{
     net::UdpSocket,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -16,6 +19,10 @@ use sg_userspace::{
 
 use super::world::*;
 use crate::support::{Random, scale};
+
+/// Those that keep a machine busy, one after the other: they ask what becomes of
+/// packets, not how two of them share a CPU.
+static BUSY: Mutex<()> = Mutex::new(());
 
 /// Puts a document in force without a process of its own.
 fn put(daemon: &Daemon<'_>, text: &str) -> anyhow::Result<Reply> {
@@ -118,6 +125,7 @@ fn changes_by_the_thousand_judge_no_packet_by_a_mix() {
     if !can_run() {
         return;
     }
+    let _alone = BUSY.lock().unwrap_or_else(PoisonError::into_inner);
     // Ten thousand by `cargo xtask soak`.
     for way in [Way::HostTc, Way::HostXdp] {
         no_packet_sees_a_mix(way, 500 * scale());
@@ -203,6 +211,7 @@ fn killed_at_any_moment_of_a_change() {
     if !can_run() {
         return;
     }
+    let _alone = BUSY.lock().unwrap_or_else(PoisonError::into_inner);
     // Five hundred by `cargo xtask soak`.
     for way in [Way::HostXdp, Way::Guest] {
         killed_at_any_moment(way, 25 * scale());
