@@ -1,7 +1,7 @@
 //! The one writer: takes an action, makes it durable, puts it in force, and
 //! answers. Everything it needs of the machine is handed to it.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use sg_common::flow::Direction;
 
@@ -35,7 +35,7 @@ pub struct Control {
     config: Config,
     store: Box<dyn Store>,
     state: State,
-    model: Model,
+    model: Arc<Model>,
     engine: Engine,
     machine: Machine,
     last: Report,
@@ -68,7 +68,7 @@ impl Control {
             config,
             store,
             state,
-            model,
+            model: Arc::new(model),
             engine,
             machine: Machine::default(),
             last: Report::default(),

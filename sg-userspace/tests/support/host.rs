@@ -9,9 +9,11 @@ use sg_userspace::{
     compiler::{
         compile,
         host::{HostPolicy, HostTables},
+        live::Live,
+        skeleton::{Skeleton, sets},
     },
     dataplane::probe::record,
-    effective::{Origin, PolicyKey},
+    effective::{Members, Origin, PolicyKey, Remote},
     model::{Instance, Model, Side},
     packet::first_packet,
     reference::{FlowQuery, Outcome},
@@ -22,6 +24,30 @@ pub struct Compiled {
     tables: HostTables,
     origins: Vec<Origin>,
     generation: Generation,
+}
+
+impl Compiled {
+    /// The tables.
+    pub fn policy(&mut self) -> &mut HostPolicy {
+        &mut self.tables.policy
+    }
+}
+
+/// Compiles an instance to what can be changed later, and its sources.
+pub fn living(model: &Model, instances: &[Instance], instance: usize) -> (Live, Vec<Remote>, Compiled) {
+    let key = PolicyKey::of(&model.interfaces[instances[instance].interface]);
+    let mut compiled = compiled(model, instances, instance);
+    let mut counter = 0;
+    let (skeleton, sources) = Skeleton::new(model, &key, |_| {
+        counter += 1;
+        counter
+    })
+    .unwrap();
+    let members = Members::of_all(model, instances);
+    let mut live = Live::build(skeleton, &sets(model, &members, &sources)).unwrap();
+    compiled.tables.policy = HostPolicy::new(&live.tables);
+    live.settle();
+    (live, sources, compiled)
 }
 
 /// Compiles an instance.
