@@ -10,6 +10,7 @@ mod namespaces {
     pub mod groups;
     pub mod refusals;
     pub mod rules;
+    pub mod storm;
     pub mod survival;
     pub mod wire;
 }

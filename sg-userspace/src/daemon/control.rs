@@ -1,6 +1,8 @@
 //! The one writer: takes an action, makes it durable, puts it in force, and
 //! answers. Everything it needs of the machine is handed to it.
 
+mod together;
+
 use std::{net::IpAddr, sync::Arc};
 
 use sg_common::flow::Direction;
@@ -51,6 +53,20 @@ struct Wanted<'a> {
     if_generation: Option<u64>,
     on_change: OnChange,
     session: Option<Session>,
+}
+
+impl<'a> Wanted<'a> {
+    fn of(action: &'a Action) -> Option<Self> {
+        let Action::Document { files, adopt, apply, if_generation, on_change, session } = action else { return None };
+        Some(Self {
+            files,
+            adopt: *adopt,
+            apply: *apply,
+            if_generation: *if_generation,
+            on_change: *on_change,
+            session: *session,
+        })
+    }
 }
 
 impl Control {
@@ -160,17 +176,10 @@ impl Control {
     pub fn act(&mut self, action: &Action) -> Reply {
         let refused = |message: String| Reply::Refused { message };
         match action {
-            Action::Document { files, adopt, apply, if_generation, on_change, session } => {
-                let wanted = Wanted {
-                    files,
-                    adopt: *adopt,
-                    apply: *apply,
-                    if_generation: *if_generation,
-                    on_change: *on_change,
-                    session: *session,
-                };
-                self.document(&wanted).unwrap_or_else(|reply| reply)
-            }
+            Action::Document { .. } => match Wanted::of(action) {
+                Some(wanted) => self.document(&wanted).unwrap_or_else(|reply| reply),
+                None => refused("not a document".into()),
+            },
             Action::Status => match views::status(self) {
                 Ok(status) => Reply::Status(Box::new(status)),
                 Err(e) => refused(format!("cannot read the kernel's tables: {e}")),
@@ -211,24 +220,37 @@ impl Control {
         }
     }
 
-    fn document(&mut self, wanted: &Wanted<'_>) -> Result<Reply, Reply> {
+    /// Judges a change on top of documents of a generation; nothing is changed.
+    fn consider(
+        &mut self,
+        documents: &[Document],
+        generation: u64,
+        wanted: &Wanted<'_>,
+    ) -> Result<(Change, Planned), Reply> {
         let problems = |p: Problems| Reply::Problems { problems: p.0.iter().map(ToString::to_string).collect() };
-        if let Some(expected) = wanted.if_generation.filter(|g| *g != self.state.generation) {
-            let message = format!("the policy has changed: it is generation {}, not {expected}", self.state.generation);
+        if let Some(expected) = wanted.if_generation.filter(|g| *g != generation) {
+            let message = format!("the policy has changed: it is generation {generation}, not {expected}");
             return Err(Reply::Refused { message: format!("{message}; plan again") });
         }
         let sources: Vec<Source> =
             wanted.files.iter().map(|f| Source { name: f.name.clone(), bytes: f.text.clone().into_bytes() }).collect();
         let new = parse(&sources).map_err(problems)?;
-        let change =
-            documents::plan(&self.state.documents, new, wanted.adopt, &self.config.quotas()).map_err(problems)?;
+        let change = documents::plan(documents, new, wanted.adopt, &self.config.quotas()).map_err(problems)?;
         let mut planned = self.consequences(&change, wanted);
+        planned.generation = generation;
         let preview = self.engine.preview(&change.model, &self.machine);
         planned.writes = preview.map_err(|e| Reply::Refused { message: format!("{e}; nothing was changed") })?;
+        Ok((change, planned))
+    }
+
+    fn document(&mut self, wanted: &Wanted<'_>) -> Result<Reply, Reply> {
+        let documents = self.state.documents.clone();
+        let (change, mut planned) = self.consider(&documents, self.state.generation, wanted)?;
         if !wanted.apply {
             return Ok(Reply::Planned(Box::new(planned)));
         }
-        match self.apply(change, wanted.on_change) {
+        let generation = together::next(self.state.generation, &documents, &change.documents);
+        match self.apply(change, generation, wanted.on_change) {
             Ok(report) => planned.report = Some(report),
             Err(message) => return Err(Reply::Refused { message }),
         }
@@ -236,11 +258,11 @@ impl Control {
     }
 
     /// Durable first, then in force; what cannot be put in force is taken back.
-    fn apply(&mut self, change: Change, mode: OnChange) -> Result<Report, String> {
+    fn apply(&mut self, change: Change, generation: u64, mode: OnChange) -> Result<Report, String> {
         let before = self.state.clone();
-        if change.documents != self.state.documents {
+        if generation != self.state.generation {
             self.state.documents = change.documents;
-            self.state.generation += 1;
+            self.state.generation = generation;
             if let Err(e) = self.store.save(&self.state) {
                 self.state = before;
                 return Err(e.to_string());
@@ -277,8 +299,7 @@ impl Control {
     fn consequences(&self, change: &Change, wanted: &Wanted<'_>) -> Planned {
         let resolved = self.machine.resolve(&change.model);
         let reference = Reference::new(&change.model, &resolved.instances);
-        let mut planned =
-            Planned { generation: self.state.generation, steps: change.steps.clone(), ..Planned::default() };
+        let mut planned = Planned { steps: change.steps.clone(), ..Planned::default() };
         let live = flows::all(self.engine.maps()).unwrap_or_default();
         for flow in live.iter().filter(|f| f.verdict == Verdict::Accept) {
             let Some(device) = self.engine.bound().values().find(|b| b.generation.zone == flow.key.zone) else {

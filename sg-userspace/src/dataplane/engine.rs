@@ -379,6 +379,6 @@ impl Engine {
         for index in stale {
             self.remove(index)?;
         }
-        Ok(())
+        self.tidy_counters()
     }
 }

@@ -255,6 +255,16 @@ impl<K: Raw, V: Raw> RawMap<K, V> {
         Ok(values)
     }
 
+    /// Writes an element of a per-CPU map, one value for each possible CPU.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn update_per_cpu(&self, key: &K, values: &[V]) -> io::Result<()> {
+        assert!(size_of::<V>().is_multiple_of(8), "the kernel rounds per-CPU values up to 8 bytes");
+        assert_eq!(values.len(), super::clock::possible_cpus(), "the kernel reads one for each");
+        bpf(BPF_MAP_UPDATE_ELEM, &mut self.element(key, values.as_ptr(), 0)).map(drop)
+    }
+
     /// Deletes an element; false when it was not there.
     ///
     /// # Errors

@@ -18,7 +18,7 @@ use super::world::*;
 use crate::support::{Random, scale};
 
 /// Puts a document in force without a process of its own.
-fn put(daemon: &Daemon<'_>, text: &str) -> anyhow::Result<Reply> {
+pub fn put(daemon: &Daemon<'_>, text: &str) -> anyhow::Result<Reply> {
     let files = vec![File { name: "policy.yaml".into(), text: text.into() }];
     let apply = Action::Document {
         files,

@@ -7,7 +7,7 @@ use sg_common::{
 use sg_ebpf::{Direct, Scratch, conntrack::Clock, packet::Bytes, pipeline, verdict::Decision};
 use sg_userspace::{
     compiler::{
-        compile,
+        Tables, compile,
         host::{HostPolicy, HostTables},
         live::Live,
         skeleton::{Skeleton, sets},
@@ -22,6 +22,7 @@ use sg_userspace::{
 /// An interface on the host.
 pub struct Compiled {
     tables: HostTables,
+    compiled: Tables,
     origins: Vec<Origin>,
     generation: Generation,
 }
@@ -30,6 +31,16 @@ impl Compiled {
     /// The tables.
     pub fn policy(&mut self) -> &mut HostPolicy {
         &mut self.tables.policy
+    }
+
+    /// The tables as they were compiled.
+    pub fn tables(&self) -> &Tables {
+        &self.compiled
+    }
+
+    /// What counters stand for.
+    pub fn origins(&self) -> &[Origin] {
+        &self.origins
     }
 }
 
@@ -46,6 +57,7 @@ pub fn living(model: &Model, instances: &[Instance], instance: usize) -> (Live, 
     let members = Members::of_all(model, instances);
     let mut live = Live::build(skeleton, &sets(model, &members, &sources)).unwrap();
     compiled.tables.policy = HostPolicy::new(&live.tables);
+    compiled.compiled = live.tables.clone();
     live.settle();
     (live, sources, compiled)
 }
@@ -67,7 +79,7 @@ pub fn compiled(model: &Model, instances: &[Instance], instance: usize) -> Compi
         generation.flags |= flags::SOURCE_CHECK;
     }
     let own = instances[instance].addresses.iter().map(|a| (*a).into()).collect();
-    Compiled { tables: HostTables { policy: HostPolicy::new(&tables), own }, origins, generation }
+    Compiled { tables: HostTables { policy: HostPolicy::new(&tables), own }, compiled: tables, origins, generation }
 }
 
 /// Asks the pipeline.

@@ -40,6 +40,25 @@ impl Counters {
         Some(id)
     }
 
+    /// Takes the counters back of all identities but those that are used; returns
+    /// them, to be set to zero before they are given out again.
+    pub fn release(&mut self, used: &HashSet<u32>) -> Vec<u32> {
+        let new: HashSet<&String> = self.new.iter().collect();
+        let mut gone = Vec::new();
+        self.by_identity.retain(|identity, id| {
+            let stays = used.contains(id) || new.contains(identity);
+            if !stays {
+                gone.push(*id);
+            }
+            stays
+        });
+        for id in &gone {
+            self.taken.remove(id);
+            self.free = self.free.min(*id);
+        }
+        gone
+    }
+
     /// What was given out since stays.
     pub fn keep(&mut self) {
         self.new.clear();
@@ -70,5 +89,7 @@ mod tests {
         counters.take_back();
         assert_eq!((counters.of("d".into()), counters.of("b".into())), (Some(3), Some(1)));
         assert_eq!(counters.all().len(), 3);
+        assert_eq!(counters.release(&HashSet::from([2])), [1], "what is new stays");
+        assert_eq!((counters.of("b".into()), counters.of("e".into())), (Some(1), Some(4)));
     }
 }

@@ -6,22 +6,28 @@
 //! policy is made anew, beside the old one.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
 use sg_common::{
+    event::Counter,
     generation::{Generation, flags},
     limits::{MAX_POLICIES, MAX_RULES},
 };
 
-use super::{Engine, EngineError, difference::{Differences, Known}};
+use super::{
+    Engine, EngineError,
+    difference::{Differences, Known},
+    kernel,
+};
 use crate::{
     compiler::{
         live::{Change, Live, Step},
         skeleton::{Skeleton, sets},
     },
     dataplane::{
+        clock::possible_cpus,
         machine::{Binding, Machine, Resolved},
         policies::{self, Held, PolicyError},
         probe::generation_of,
@@ -74,6 +80,12 @@ pub(super) struct Put {
     pub patched: bool,
 }
 
+/// Devices of this machine, and what is bound to them.
+struct Here<'a> {
+    devices: HashSet<u32>,
+    bindings: HashMap<u32, &'a Binding>,
+}
+
 pub(super) fn key_of(model: &Model, resolved: &Resolved, binding: &Binding) -> PolicyKey {
     PolicyKey::of(&model.interfaces[resolved.instances[binding.instance].interface])
 }
@@ -96,8 +108,41 @@ fn changes_of(sources: &[Remote], differences: &Differences) -> Vec<Change> {
     sources.iter().enumerate().flat_map(of).collect()
 }
 
+/// Counters of rules that are gone, kept in case they come back.
+const KEPT_COUNTERS: usize = 4096;
+
 impl Engine {
+    /// Takes back the counters of rules that no policy has.
+    fn release_counters(&mut self) -> Result<(), EngineError> {
+        let lines = self.policies.values().flat_map(|p| p.live.skeleton.sides.iter().flatten());
+        let used: HashSet<u32> = lines.map(|line| line.counter).collect();
+        let zero = vec![Counter { packets: 0, bytes: 0 }; possible_cpus()];
+        for id in self.counters.release(&used) {
+            self.object.maps.rules.update_per_cpu(&id, &zero).map_err(kernel("clear a counter"))?;
+        }
+        Ok(())
+    }
+
+    /// The same, once there are more of them than of others.
+    pub(super) fn tidy_counters(&mut self) -> Result<(), EngineError> {
+        let used: usize = self.policies.values().map(|p| p.live.skeleton.sides.iter().map(Vec::len).sum::<usize>()).sum();
+        // What an earlier daemon's policies count under is not known.
+        if self.counters.all().len() > 2 * used + KEPT_COUNTERS && self.foreign.is_empty() {
+            self.release_counters()?;
+        }
+        Ok(())
+    }
+
     fn skeleton(&mut self, model: &Model, key: &PolicyKey) -> Result<(Skeleton, Vec<Remote>), EngineError> {
+        let mut made = self.try_skeleton(model, key);
+        if matches!(made, Err(EngineError::Counters(_))) {
+            self.release_counters()?;
+            made = self.try_skeleton(model, key);
+        }
+        made
+    }
+
+    fn try_skeleton(&mut self, model: &Model, key: &PolicyKey) -> Result<(Skeleton, Vec<Remote>), EngineError> {
         let mut full = false;
         let made = Skeleton::new(model, key, |origin| {
             self.counters.of(identity(model, origin)).unwrap_or_else(|| {
@@ -117,13 +162,12 @@ impl Engine {
         index: u32,
         is_key: impl Fn(&PolicyKey) -> bool,
         model: &Model,
-        machine: &Machine,
+        here: &Here<'_>,
         resolved: &Resolved,
     ) -> bool {
-        let here = |device: &u32| machine.devices.iter().any(|d| d.index == *device);
-        let mut users = self.bound.iter().filter(|(device, b)| b.generation.policy == index && here(device));
+        let mut users = self.bound.iter().filter(|(_, b)| b.generation.policy == index);
         users.all(|(device, bound)| {
-            let Some(binding) = resolved.bindings.iter().find(|b| b.device.index == *device) else { return false };
+            let Some(binding) = here.bindings.get(device) else { return !here.devices.contains(device) };
             let mut wanted = generation(model, resolved, binding);
             (wanted.policy, wanted.policy_class) = (bound.generation.policy, bound.generation.policy_class);
             is_key(&key_of(model, resolved, binding)) && bound.settle(wanted) == bound.generation
@@ -144,6 +188,10 @@ impl Engine {
         }
         let none = Members::default();
         let members = known.as_ref().map_or(&none, |k| &k.members);
+        let here = Here {
+            devices: machine.devices.iter().map(|d| d.index).collect(),
+            bindings: resolved.bindings.iter().map(|b| (b.device.index, b)).collect(),
+        };
         let mut needs: BTreeMap<PolicyKey, Need> = BTreeMap::new();
         for binding in &resolved.bindings {
             let key = key_of(model, resolved, binding);
@@ -169,7 +217,7 @@ impl Engine {
             let is_key = |own: &PolicyKey, index| {
                 *own == key || (differences.is_some() && self.keys.get(own) == Some(&index))
             };
-            let keeps = |index| self.keeps_devices(index, |own| is_key(own, index), model, machine, resolved);
+            let keeps = |index| self.keeps_devices(index, |own| is_key(own, index), model, &here, resolved);
             let skeleton = match found {
                 Ok(index) if changes.is_empty() || keeps(index) => {
                     needs.insert(key, Need::Change { index, sources, changes });
@@ -281,7 +329,7 @@ impl Engine {
 
     /// Takes a policy out that no generation names.
     pub(super) fn remove(&mut self, index: u32) -> Result<(), EngineError> {
-        policies::remove(&self.object.maps, index).map_err(super::kernel("remove a policy"))?;
+        policies::remove(&self.object.maps, index).map_err(kernel("remove a policy"))?;
         self.foreign.remove(&index);
         self.keys.retain(|_, i| *i != index);
         if let Some(policy) = self.policies.remove(&index) {
