@@ -38,8 +38,7 @@ fn follow(seed: u64, scattered: bool) -> (usize, usize) {
         let before_instances = instances.clone();
         let touched = support::shuffle(&mut r, &mut model, &mut instances, groups);
         let flows: Vec<_> = (0..FLOWS).map(|_| support::flow_near(&mut r, &instances[..4], &touched)).collect();
-        let (before, after) =
-            (Reference::new(&before_model, &before_instances), Reference::new(&model, &instances));
+        let (before, after) = (Reference::new(&before_model, &before_instances), Reference::new(&model, &instances));
         let members = Members::of_all(&model, &instances);
         for (i, (live, sources, tables)) in living.iter_mut().enumerate() {
             let own: Vec<_> = flows.iter().filter(|(instance, _)| *instance == i).collect();
@@ -59,14 +58,25 @@ fn follow(seed: u64, scattered: bool) -> (usize, usize) {
                 for (_, q) in own.iter().filter(|_| s % checked == 0) {
                     let got: Outcome = outcome(tables, &ask(tables, q));
                     let either = [before.judge(i, q), after.judge(i, q)];
-                    assert!(either.contains(&got), "seed {seed}, round {round}, step {s} {step:?}: {q:?}\n{got:?} is neither of {either:?}\n{text}");
+                    assert!(
+                        either.contains(&got),
+                        "seed {seed}, round {round}, step {s} {step:?}: {q:?}\n{got:?} is neither of {either:?}\n{text}"
+                    );
                 }
             }
             let fresh = compiled(&model, &instances, i);
             for (_, q) in own {
                 let want = after.judge(i, q);
-                assert_eq!(outcome(tables, &ask(tables, q)), want, "seed {seed}, round {round}: {q:?}\n{changes:?}\n{steps:?}\n{text}");
-                assert_eq!(outcome(&fresh, &ask(&fresh, q)), want, "compiled anew: seed {seed}, round {round}: {q:?}\n{text}");
+                assert_eq!(
+                    outcome(tables, &ask(tables, q)),
+                    want,
+                    "seed {seed}, round {round}: {q:?}\n{changes:?}\n{steps:?}\n{text}"
+                );
+                assert_eq!(
+                    outcome(&fresh, &ask(&fresh, q)),
+                    want,
+                    "compiled anew: seed {seed}, round {round}: {q:?}\n{text}"
+                );
             }
         }
         if r.chance(30) {

@@ -97,7 +97,11 @@ impl Net {
 
     /// Its first address.
     pub fn address(&self) -> IpAddr {
-        if self.v6 { Ipv6Addr::from_bits(self.bits).into() } else { Ipv4Addr::from_bits((self.bits >> 96) as u32).into() }
+        if self.v6 {
+            Ipv6Addr::from_bits(self.bits).into()
+        } else {
+            Ipv4Addr::from_bits((self.bits >> 96) as u32).into()
+        }
     }
 
     /// Its first address as the data plane holds it.
@@ -162,7 +166,11 @@ mod tests {
         for (outer, inside, outside) in [
             ("10.0.0.0/8", ["10.0.0.0/8", "10.0.0.0/32", "10.255.255.255/32"], ["9.255.255.255/32", "11.0.0.0/8"]),
             ("::/0", ["::/0", "::/128", "ffff::/16"], ["0.0.0.0/0", "255.255.255.255/32"]),
-            ("2001:db8::/32", ["2001:db8::/33", "2001:db8::1/128", "2001:db8:ffff::/48"], ["2001:db9::/32", "2001::/16"]),
+            (
+                "2001:db8::/32",
+                ["2001:db8::/33", "2001:db8::1/128", "2001:db8:ffff::/48"],
+                ["2001:db9::/32", "2001::/16"],
+            ),
         ] {
             let outer = net(outer);
             for n in inside.map(net) {

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use sg_common::{
     limits::{BITVEC_WORDS, MAX_MATRIX_CELLS},
-    policy::{CLASS_SIZES, DirectionHeader, MAGIC, MAX_LIST6, MODE_BITVEC, MODE_MATRIX, PolicyHeader, RuleRow, TABLE4_NODE},
+    policy::{
+        CLASS_SIZES, DirectionHeader, MAGIC, MAX_LIST6, MODE_BITVEC, MODE_MATRIX, PolicyHeader, RuleRow, TABLE4_NODE,
+    },
 };
 
 use super::{CompileError, bits::Bits, list6, list6::Entry, multibit, services::Services};
@@ -297,7 +299,11 @@ pub(super) fn lay_out(sides: &[Side; 2], spare: bool) -> Result<(Vec<u8>, [Place
         layout.bytes.resize(at + (count + more) * stride, 0);
         let rows = Rows { at, stride, room: count + more, columns };
         let head = &mut header.direction[i];
-        if side.bitvec { head.bits_remote = at as u32 } else { head.matrix = at as u32 }
+        if side.bitvec {
+            head.bits_remote = at as u32
+        } else {
+            head.matrix = at as u32
+        }
 
         let nodes = side.table4.as_ref().map_or(0, |t| t.len() / multibit::FANOUT);
         let more = if nodes == 0 { 0 } else { (share / node).min(MOST) };

@@ -143,20 +143,16 @@ impl Live {
         };
         let mut telling4 = telling(&tree);
         let telling6 = telling4.split_off(telling4.partition_point(|(net, _)| net.is_v4()));
-        let table4 = |i: usize| {
-            multibit::build(telling4.iter().filter_map(|(net, class)| Some((net.v4()?, class.class[i]))))
-        };
+        let table4 =
+            |i: usize| multibit::build(telling4.iter().filter_map(|(net, class)| Some((net.v4()?, class.class[i]))));
         let list6 =
             |i: usize| list6::build(telling6.iter().filter_map(|(net, class)| Some((net.v6()?, class.class[i]))));
         let mut services = services.into_iter();
         let mut side = |i: usize| {
             let lines = &skeleton.sides[i];
             // Too many cells, but no five-tuple rule: every local address is in one class.
-            let locals = if five_tuple.contains(&true) {
-                local.classes[i].sets.clone()
-            } else {
-                vec![Bits::first(lines.len())]
-            };
+            let locals =
+                if five_tuple.contains(&true) { local.classes[i].sets.clone() } else { vec![Bits::first(lines.len())] };
             let dynamic = lines.iter().enumerate().filter(|(_, l)| matches!(l.far, Far::Source(_)));
             Side {
                 rows: rows(lines, skeleton.defaults[i]),
@@ -241,7 +237,8 @@ impl Live {
 
     /// Whether spare room is short, and there would be more after a grace period.
     pub fn waits(&self, grace: u64) -> bool {
-        let lists = |p: &Places| !self.asked[1] && (0..flat::LISTS).all(|i| i == p.lists.current || !p.is_ready(i, grace));
+        let lists =
+            |p: &Places| !self.asked[1] && (0..flat::LISTS).all(|i| i == p.lists.current || !p.is_ready(i, grace));
         self.tree.classes.iter().any(|c| c.waits(grace)) || self.places.iter().any(lists)
     }
 

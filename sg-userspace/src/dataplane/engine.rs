@@ -325,13 +325,7 @@ impl Engine {
     /// Flips a device to a new generation, unless it already enforces the same.
     /// After its policy was `patched` the record differs in the epoch alone, so that
     /// live flows are judged once more.
-    fn flip(
-        &mut self,
-        index: u32,
-        wanted: Generation,
-        mode: OnChange,
-        patched: bool,
-    ) -> Result<bool, EngineError> {
+    fn flip(&mut self, index: u32, wanted: Generation, mode: OnChange, patched: bool) -> Result<bool, EngineError> {
         let Some(bound) = self.bound.get(&index) else { return Ok(false) };
         let mut wanted = bound.settle(wanted);
         if wanted == bound.generation && !patched {

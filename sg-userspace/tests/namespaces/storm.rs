@@ -80,7 +80,8 @@ fn a_storm_of_members_converges_and_judges_no_packet_by_a_mix() {
     let finals: Vec<BTreeSet<Ipv4Addr>> = std::thread::scope(|scope| {
         scope.spawn(|| {
             world.client.run(|| {
-                let bind = |address: &str| (0..16).map(|_| UdpSocket::bind((address, 0))).collect::<Result<Vec<_>, _>>();
+                let bind =
+                    |address: &str| (0..16).map(|_| UdpSocket::bind((address, 0))).collect::<Result<Vec<_>, _>>();
                 let (open, closed) = (bind("192.0.2.10")?, bind("192.0.2.77")?);
                 while !stop.load(Ordering::Relaxed) {
                     for (open, closed) in open.iter().zip(&closed) {

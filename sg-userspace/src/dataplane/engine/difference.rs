@@ -52,7 +52,9 @@ impl Known {
     pub fn new(model: &Arc<Model>, resolved: &Resolved) -> Self {
         let mut members = Members::of_all(model, &resolved.instances);
         for interface in model.interfaces.iter().filter(|i| i.device.is_none()) {
-            for (&group, &address) in interface.groups.iter().flat_map(|g| interface.addresses.iter().map(move |a| (g, a))) {
+            for (&group, &address) in
+                interface.groups.iter().flat_map(|g| interface.addresses.iter().map(move |a| (g, a)))
+            {
                 members.shift(group, address, 1);
             }
         }

@@ -125,7 +125,8 @@ impl Engine {
 
     /// The same, once there are more of them than of others.
     pub(super) fn tidy_counters(&mut self) -> Result<(), EngineError> {
-        let used: usize = self.policies.values().map(|p| p.live.skeleton.sides.iter().map(Vec::len).sum::<usize>()).sum();
+        let used: usize =
+            self.policies.values().map(|p| p.live.skeleton.sides.iter().map(Vec::len).sum::<usize>()).sum();
         // What an earlier daemon's policies count under is not known.
         if self.counters.all().len() > 2 * used + KEPT_COUNTERS && self.foreign.is_empty() {
             self.release_counters()?;
@@ -214,9 +215,8 @@ impl Engine {
                 }
             };
             // Keys of another frame mean other groups.
-            let is_key = |own: &PolicyKey, index| {
-                *own == key || (differences.is_some() && self.keys.get(own) == Some(&index))
-            };
+            let is_key =
+                |own: &PolicyKey, index| *own == key || (differences.is_some() && self.keys.get(own) == Some(&index));
             let keeps = |index| self.keeps_devices(index, |own| is_key(own, index), model, &here, resolved);
             let skeleton = match found {
                 Ok(index) if changes.is_empty() || keeps(index) => {
@@ -283,11 +283,7 @@ impl Engine {
     }
 
     /// Writes the policies; returns where each is.
-    pub(super) fn write(
-        &mut self,
-        ready: Ready,
-        report: &mut Report,
-    ) -> Result<HashMap<PolicyKey, Put>, EngineError> {
+    pub(super) fn write(&mut self, ready: Ready, report: &mut Report) -> Result<HashMap<PolicyKey, Put>, EngineError> {
         if self.policies.len() + self.foreign.len() + ready.new.len() > MAX_POLICIES as usize {
             self.tidy()?;
         }
