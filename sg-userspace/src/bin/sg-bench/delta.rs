@@ -140,11 +140,11 @@ fn longest_stall(what: impl FnOnce() -> Result<()>) -> Result<f64> {
 /// A policy with a trie of many prefixes, made and taken out.
 pub fn freeing(_: &Peers, scale: &Scale, figures: &mut Vec<Figure>) -> Result<()> {
     let text = "security_groups:\n- security_group_name: g\n  permissions:\n\
-                - {direction: ingress, ip_protocol: tcp, port_range: 22/22, source_prefix_list_id: l}\n\
+                \x20 - {direction: ingress, ip_protocol: tcp, port_range: 22/22, source_prefix_list_id: l}\n\
                 prefix_lists: [{prefix_list_name: l, entries: []}]\n\
                 network_interfaces: [{device: eth0, private_ip_addresses: [10.0.0.5], security_group_ids: [g]}]\n";
     let mut model = model(text)?;
-    let net = |i: u32| IpNet::new(std::net::Ipv4Addr::from((11 << 24) + i * 512).into(), 24);
+    let net = |i: u32| IpNet::new(std::net::Ipv4Addr::from((11 << 24) + i * 512).into(), 25);
     model.prefix_lists[0].entries = (0..PREFIXES).map(net).collect::<Result<_, _>>()?;
     let key = PolicyKey::of(&model.interfaces[0]);
     let (skeleton, sources) = Skeleton::new(&model, &key, |_| 1)?;
