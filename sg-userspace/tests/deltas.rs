@@ -8,11 +8,12 @@ use proptest::prelude::*;
 use sg_userspace::{
     compiler::skeleton::sets,
     effective::Members,
-    reference::{Outcome, Reference},
+    model::{Direction, Model},
+    reference::{FlowQuery, Outcome, Reference},
 };
 use support::{
     Random,
-    host::{ask, compiled, outcome},
+    host::{ask, compiled, living, outcome},
     scale,
 };
 
@@ -32,7 +33,7 @@ fn follow(seed: u64, scattered: bool) -> (usize, usize) {
     let mut instances = model.declared_instances();
     let mut grace = 0;
     let (mut changed, mut rebuilt) = (0, 0);
-    let mut living: Vec<_> = (0..4).map(|i| support::host::living(&model, &instances, i)).collect();
+    let mut policies: Vec<_> = (0..4).map(|i| living(&model, &instances, i)).collect();
     for round in 0..ROUNDS {
         let before_model = model.clone();
         let before_instances = instances.clone();
@@ -40,7 +41,7 @@ fn follow(seed: u64, scattered: bool) -> (usize, usize) {
         let flows: Vec<_> = (0..FLOWS).map(|_| support::flow_near(&mut r, &instances[..4], &touched)).collect();
         let (before, after) = (Reference::new(&before_model, &before_instances), Reference::new(&model, &instances));
         let members = Members::of_all(&model, &instances);
-        for (i, (live, sources, tables)) in living.iter_mut().enumerate() {
+        for (i, (live, sources, tables)) in policies.iter_mut().enumerate() {
             let own: Vec<_> = flows.iter().filter(|(instance, _)| *instance == i).collect();
             let changes = live.difference(&sets(&model, &members, sources));
             if live.waits(grace) {
@@ -48,7 +49,7 @@ fn follow(seed: u64, scattered: bool) -> (usize, usize) {
             }
             let Ok(steps) = live.change(&changes, grace) else {
                 rebuilt += 1;
-                (*live, *sources, *tables) = support::host::living(&model, &instances, i);
+                (*live, *sources, *tables) = living(&model, &instances, i);
                 continue;
             };
             changed += usize::from(!steps.is_empty());
@@ -117,4 +118,68 @@ fn most_changes_are_made_in_place() {
     }
     eprintln!("{changed} changes in place, {rebuilt} rebuilds");
     assert!(rebuilt * 10 < changed, "{changed} in place, {rebuilt} rebuilds");
+}
+
+/// The first interface of a document, its lists as given from now on.
+fn with_lists(text: &str, before: [&[&str]; 2], after: [&[&str]; 2], ask_of: &str, port: u16) -> Option<Vec<Outcome>> {
+    let mut model = support::model(text);
+    let instances = model.declared_instances();
+    let put = |model: &mut Model, lists: [&[&str]; 2]| {
+        for (list, entries) in model.prefix_lists.iter_mut().zip(lists) {
+            list.entries = entries.iter().map(|e| e.parse().unwrap()).collect();
+        }
+    };
+    put(&mut model, before);
+    let (mut live, sources, mut tables) = living(&model, &instances, 0);
+    put(&mut model, after);
+    let changes = live.difference(&sets(&model, &Members::of_all(&model, &instances), &sources));
+    let q = FlowQuery {
+        direction: Direction::Inbound,
+        protocol: 6,
+        local: "10.0.0.1".parse().unwrap(),
+        remote: ask_of.parse().unwrap(),
+        local_port: port,
+        remote_port: 5555,
+        icmp_type: 0,
+        icmp_code: 0,
+    };
+    let steps = live.change(&changes, 0).ok()?;
+    let mut outcomes = vec![outcome(&tables, &ask(&tables, &q))];
+    for step in steps {
+        tables.policy().step(&step);
+        outcomes.push(outcome(&tables, &ask(&tables, &q)));
+    }
+    outcomes.dedup();
+    Some(outcomes)
+}
+
+/// A prefix and one inside it, both new: what lies in both is never under one alone.
+#[test]
+fn a_prefix_inside_a_new_one_is_never_judged_by_the_outer_alone() {
+    let text = "security_groups:\n- security_group_name: g0\n  permissions:\n\
+                \x20 - {direction: ingress, policy: drop, priority: 1, ip_protocol: tcp, port_range: 80/80, source_prefix_list_id: l1}\n\
+                \x20 - {direction: ingress, priority: 2, ip_protocol: tcp, port_range: 80/80, source_prefix_list_id: l0}\n\
+                prefix_lists: [{prefix_list_name: l0}, {prefix_list_name: l1}]\n\
+                network_interfaces:\n- {device: e, private_ip_addresses: [10.0.0.1], security_group_ids: [g0]}\n";
+    for text in [text.to_owned(), support::with_scattered(text.to_owned())] {
+        let outcomes = with_lists(&text, [&[], &[]], [&["20.0.0.0/8"], &["20.1.0.0/16"]], "20.1.2.3", 80).unwrap();
+        assert_eq!(outcomes.iter().map(|o| o.rule).collect::<Vec<_>>(), [None, Some(0)], "{outcomes:?}");
+        let back = with_lists(&text, [&["20.0.0.0/8"], &["20.1.0.0/16"]], [&[], &[]], "20.1.2.3", 80).unwrap();
+        assert_eq!(back.iter().map(|o| o.rule).collect::<Vec<_>>(), [Some(0), None], "{back:?}");
+    }
+}
+
+/// Services that only a rule behind another tells apart share a column while all
+/// addresses of the one are of the other, too; that takes a rebuild once they are not.
+#[test]
+fn services_that_have_to_part_take_a_rebuild() {
+    let text = "security_groups:\n- security_group_name: g0\n  permissions:\n\
+                \x20 - {direction: ingress, policy: drop, priority: 1, ip_protocol: tcp, port_range: 1/65535, source_prefix_list_id: l0}\n\
+                \x20 - {direction: ingress, priority: 2, ip_protocol: tcp, port_range: 80/80, source_cidr_ip: 20.0.0.0/8}\n\
+                \x20 - {direction: ingress, policy: drop, priority: 2, ip_protocol: tcp, port_range: 81/81, source_cidr_ip: 20.0.0.0/8}\n\
+                prefix_lists: [{prefix_list_name: l0}, {prefix_list_name: l1}]\n\
+                network_interfaces:\n- {device: e, private_ip_addresses: [10.0.0.1], security_group_ids: [g0]}\n";
+    assert_eq!(with_lists(text, [&["20.0.0.0/8"], &[]], [&[], &[]], "20.1.2.3", 80), None);
+    let outcomes = with_lists(text, [&[], &[]], [&["20.0.0.0/8"], &[]], "20.1.2.3", 80).unwrap();
+    assert_eq!(outcomes.iter().map(|o| o.rule).collect::<Vec<_>>(), [Some(1), Some(0)], "{outcomes:?}");
 }
