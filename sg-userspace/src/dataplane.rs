@@ -9,9 +9,10 @@
 //! - [`policies`]: compiled tables to inner maps
 //! - [`attach`]: programs to devices
 //! - [`engine`]: makes the kernel agree with the model; [`report`]: what that did
-//! - [`flows`]: live flows
+//! - [`flows`]: live flows; [`adopt`]: those that were there before
 //! - [`probe`]: the program on packets of ours, attached to nothing
 
+pub mod adopt;
 pub mod attach;
 pub mod clock;
 pub mod engine;

@@ -4,7 +4,7 @@
 
 use sg_common::{
     flow::Direction,
-    generation::Generation,
+    generation::{Generation, flags},
     reason::{Reason, Verdict},
 };
 use sg_ebpf::{
@@ -77,13 +77,15 @@ impl Run {
         Self { flows: Flows::new(world), generation: world.generation, clock: START }
     }
 
-    /// Another policy, or the same once more; flows are cut, kept or drained.
+    /// Another policy, or the same once more; flows are cut, kept or drained; some only observe.
     fn change(&mut self, how: u8) {
         let world = &worlds()[how as usize & 3];
         self.flows.change(world);
         let epoch = self.generation.epoch + 1;
         let drain_until = self.clock.now.wrapping_add(5 * self.clock.hz);
-        self.generation = Generation { epoch, drain_until, on_change: (how >> 2 & 3) % 3, ..world.generation };
+        let observe = if how & 16 != 0 { flags::OBSERVE } else { 0 };
+        let flags = world.generation.flags | observe;
+        self.generation = Generation { epoch, drain_until, on_change: (how >> 2 & 3) % 3, flags, ..world.generation };
     }
 
     fn packet(&mut self, frame: &[u8], inbound: bool) {
