@@ -220,3 +220,101 @@ impl Living {
         flows
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        sockets::{Listeners, Socket},
+        tracked::Tuple,
+        *,
+    };
+
+    fn end(text: &str) -> (IpAddr, u16) {
+        let end: std::net::SocketAddr = text.parse().unwrap();
+        (end.ip(), end.port())
+    }
+
+    fn device(index: u32, name: &str, address: &str) -> Device {
+        Device {
+            index,
+            name: name.into(),
+            ethernet: true,
+            loopback: false,
+            up: true,
+            master: None,
+            kind: None,
+            generic_xdp: false,
+            addresses: vec![address.parse().unwrap()],
+        }
+    }
+
+    fn socket(local: &str, remote: &str) -> Socket {
+        Socket {
+            protocol: TCP,
+            local: end(local),
+            remote: end(remote),
+            device: 0,
+            seen: ESTABLISHED,
+            established: true,
+        }
+    }
+
+    /// Origins by remote port, of what crosses `eth0` at 10.0.0.1; beside it is `eth1` at 10.1.0.1.
+    fn crossing(sockets: Vec<Socket>, tracked: Vec<Tracked>) -> Vec<(u16, Direction, bool)> {
+        let mut listeners = Listeners::default();
+        listeners.add(TCP, end("0.0.0.0:22"), false);
+        let sockets = Sockets { connected: sockets, listeners };
+        let mut living = Living { sockets, tracked, routes: None, ephemeral: EPHEMERAL, problems: Vec::new() };
+        let machine = Machine { devices: vec![device(2, "eth0", "10.0.0.1"), device(3, "eth1", "10.1.0.1")] };
+        let flows = living.crossing(&machine, &machine.devices[0]);
+        flows.iter().map(|f| (f.remote.1, f.origin, f.doubtful)).collect()
+    }
+
+    #[test]
+    fn a_port_that_listens_was_connected_to() {
+        let bound = Socket { device: 3, ..socket("10.0.0.1:40006", "192.0.2.1:6") };
+        let syn = seen::ANY | seen::SYN;
+        let asked = Socket { seen: [syn, syn], established: false, ..socket("10.0.0.1:5000", "192.0.2.1:7") };
+        let asking = Socket { seen: [0, syn], established: false, ..socket("10.0.0.1:22", "192.0.2.1:8") };
+        let sockets = vec![
+            socket("10.0.0.1:22", "192.0.2.1:1"),
+            socket("10.0.0.1:40000", "192.0.2.1:2"),
+            socket("10.1.0.1:22", "192.0.2.1:3"),
+            socket("127.0.0.1:22", "127.0.0.1:4"),
+            socket("10.0.0.1:40001", "10.1.0.1:5"),
+            bound,
+            asked,
+            asking,
+            socket("10.0.0.1:5000", "192.0.2.1:50000"),
+        ];
+        use Direction::{Inbound, Outbound};
+        let expected = [
+            (1, Inbound, false),
+            (2, Outbound, false),
+            (7, Inbound, false),
+            (8, Outbound, false),
+            (50000, Outbound, true),
+        ];
+        let mut found = crossing(sockets, Vec::new());
+        found.sort_by_key(|f| f.0);
+        assert_eq!(found, expected, "eth1's, the loopback's and its own are not among them");
+    }
+
+    #[test]
+    fn what_is_translated_crosses_as_it_is_on_the_wire() {
+        let tuple = |source, destination| Tuple { source: end(source), destination: end(destination) };
+        let flow = |original, reply| Tracked { protocol: TCP, original, reply, answered: true };
+        let published = flow(tuple("192.0.2.1:1", "10.0.0.1:8080"), tuple("172.17.0.2:80", "192.0.2.1:1"));
+        let masqueraded = flow(tuple("172.17.0.2:40000", "192.0.2.1:2"), tuple("192.0.2.1:2", "10.0.0.1:40000"));
+        // A connection of our own without a socket is over.
+        let over = flow(tuple("192.0.2.1:3", "10.0.0.1:22"), tuple("10.0.0.1:22", "192.0.2.1:3"));
+        // Nobody listens any more, but it is on record who began.
+        let known = flow(tuple("192.0.2.1:4", "10.0.0.1:5000"), tuple("10.0.0.1:5000", "192.0.2.1:4"));
+        let sockets = vec![socket("10.0.0.1:5000", "192.0.2.1:4")];
+        let found = crossing(sockets, vec![published, masqueraded, over, known]);
+        use Direction::{Inbound, Outbound};
+        let mut found: Vec<_> = found.into_iter().map(|(port, origin, _)| (port, origin)).collect();
+        found.sort_by_key(|f| f.0);
+        assert_eq!(found, [(1, Inbound), (2, Outbound), (4, Inbound)]);
+    }
+}

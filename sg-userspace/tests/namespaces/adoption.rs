@@ -76,43 +76,41 @@ fn patient(stream: TcpStream) -> TcpStream {
     stream
 }
 
+/// Port and whether the client begins: twice what is admitted, twice what is not.
+const KINDS: [(u16, bool); 4] = [(SERVED, true), (ASKED, false), (CLOSED, true), (FORBIDDEN, false)];
+
+/// Opens connections of a kind.
+fn open(world: &World, listeners: &[TcpListener], kind: usize, family: usize, count: usize) -> Vec<Pair> {
+    let (port, inbound) = KINDS[kind];
+    let (from, address) = if inbound { (&world.client, INSTANCE[family]) } else { (&world.instance, CLIENT[family]) };
+    let to = to(&format!("{address}:{port}"));
+    let one = |_| -> anyhow::Result<Pair> {
+        let opened = TcpStream::connect(to)?;
+        let (accepted, _) = listeners[kind].accept()?;
+        let (opened, accepted) = (patient(opened), patient(accepted));
+        Ok(if inbound { (opened, accepted) } else { (accepted, opened) })
+    };
+    from.run(|| (0..count).map(one).collect()).unwrap()
+}
+
+/// 24 connections that the policy denies.
+fn denied(world: &World, listeners: &[TcpListener]) -> Vec<Pair> {
+    let kinds = [(2, 0), (2, 1), (3, 0), (3, 1)];
+    kinds.into_iter().flat_map(|(kind, family)| open(world, listeners, kind, family, 6)).collect()
+}
+
 impl Before {
     fn new(world: &World, pairs: usize) -> Self {
         let mut before = Self { passive: vec![], active: vec![], denied: vec![], datagrams: vec![], listeners: vec![] };
-        for (port, net) in
-            [(SERVED, &world.instance), (ASKED, &world.client), (CLOSED, &world.instance), (FORBIDDEN, &world.client)]
-        {
+        for (port, inbound) in KINDS {
+            let net = if inbound { &world.instance } else { &world.client };
             // IPv4 connections of such a listener have IPv6 sockets.
             before.listeners.push(net.run(|| Ok(TcpListener::bind(("::", port))?)).unwrap());
         }
+        before.denied = denied(world, &before.listeners);
         for family in 0..2 {
-            for (at, (port, inbound, count)) in
-                [(SERVED, true, pairs / 4), (ASKED, false, pairs / 4), (CLOSED, true, 6), (FORBIDDEN, false, 6)]
-                    .into_iter()
-                    .enumerate()
-            {
-                let client = if inbound { &world.client } else { &world.instance };
-                let address = if inbound { INSTANCE[family] } else { CLIENT[family] };
-                let listener = &before.listeners[at];
-                let to = to(&format!("{address}:{port}"));
-                let made: Vec<Pair> = client
-                    .run(|| {
-                        let one = |_| -> anyhow::Result<Pair> {
-                            let opened = TcpStream::connect(to)?;
-                            let (accepted, _) = listener.accept()?;
-                            let (opened, accepted) = (patient(opened), patient(accepted));
-                            Ok(if inbound { (opened, accepted) } else { (accepted, opened) })
-                        };
-                        (0..count).map(one).collect()
-                    })
-                    .unwrap();
-                let kind = match (port, inbound) {
-                    (CLOSED | FORBIDDEN, _) => &mut before.denied,
-                    (_, true) => &mut before.passive,
-                    (_, false) => &mut before.active,
-                };
-                kind.extend(made);
-            }
+            before.passive.extend(open(world, &before.listeners, 0, family, pairs / 4));
+            before.active.extend(open(world, &before.listeners, 1, family, pairs / 4));
             let bind = |net: &sg_userspace::testbed::Net, at: &str| {
                 net.run(|| {
                     let socket = UdpSocket::bind(to(at))?;
@@ -324,4 +322,183 @@ fn a_guest_is_observed_first() {
     assert!(before.denied.iter_mut().all(is_cut));
     let log = std::fs::read_to_string(daemon.dir().join("sgd.log")).unwrap();
     assert!(log.contains("24 live flows of tap0 that the rules deny are cut"), "{log}");
+}
+
+#[test]
+fn a_killed_daemon_goes_on_observing() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::Guest);
+    let mut before = Before::new(&world, 40);
+    let mut daemon = Daemon::new(&world.router, bin()).unwrap();
+    daemon.configure("guest_observe = 2").unwrap();
+    daemon.start().unwrap();
+    daemon.apply(&policy(&world), &[]).unwrap();
+    daemon.stop(libc::SIGKILL).unwrap();
+    assert_eq!(before.all_live(true), 0);
+    assert!(before.denied.iter_mut().all(|pair| exchange(pair, true)), "no daemon, no end of the observation");
+    daemon.start().unwrap();
+    let view = enforces(&daemon);
+    let observed = view.status.observed.unwrap();
+    assert_eq!((observed.adopted, observed.denied.count), (before.count(), 24), "{observed:?}");
+    assert_eq!(before.all_live(true) + before.all_live(false), 0);
+    assert!(before.denied.iter_mut().all(is_cut));
+    // Another restart observes nothing.
+    daemon.stop(libc::SIGKILL).unwrap();
+    daemon.start().unwrap();
+    assert_eq!(daemon.interface("tap0").unwrap().status.observing, None);
+    assert_eq!(before.all_live(true), 0);
+}
+
+/// The moment of death is drawn: before, while, after the host is adopted.
+#[test]
+fn a_daemon_killed_while_it_adopts_leaves_nothing_open_or_cut() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::HostTc);
+    let mut before = Before::new(&world, 40);
+    let text = policy(&world);
+    let mut random = crate::support::Random::new(11);
+    let mut daemon = world.daemon();
+    let mut caught = 0;
+    for kill in 0..4 * scale() {
+        let pid = daemon.pid().unwrap() as i32;
+        let moment = Duration::from_micros(random.below(300_000) as u64);
+        std::thread::scope(|scope| {
+            let change = scope.spawn(|| daemon.apply(&text, &[]).is_ok());
+            // Not a wait for anything: the moment of death is what is drawn.
+            std::thread::sleep(moment);
+            // SAFETY: a process of ours that has not been waited for.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+            caught += u64::from(!change.join().unwrap());
+        });
+        daemon.stop(libc::SIGKILL).unwrap();
+        daemon.start().unwrap();
+        daemon.apply(&text, &[]).unwrap();
+        let view = daemon.interface("eth0").unwrap();
+        assert_eq!(view.status.observing, None, "kill {kill}");
+        assert_eq!(before.all_live(kill % 2 == 0), 0, "kill {kill}: {:?}", view.reasons);
+        assert!(is_cut(&mut before.denied[0]) && is_cut(&mut before.denied[12]), "kill {kill}");
+        daemon.stop(libc::SIGTERM).unwrap();
+        let (done, said) = daemon.sgd(&["--detach"]).unwrap();
+        assert!(done, "{said}");
+        std::fs::remove_dir_all(daemon.dir().join("state")).unwrap();
+        // Those that were cut have bytes on their way that nobody asks for.
+        before.denied = denied(&world, &before.listeners);
+        daemon.start().unwrap();
+    }
+    eprintln!("{caught} of {} killed before they were done", 4 * scale());
+}
+
+#[test]
+fn what_is_new_or_down_enforces_at_once() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::Guest);
+    world.router.ip("link add down0 type veth peer name x0").unwrap();
+    let mut daemon = Daemon::new(&world.router, bin()).unwrap();
+    daemon.configure("guest_observe = 60").unwrap();
+    daemon.start().unwrap();
+    let named = |names: &[&str]| {
+        let mut text = String::from("security_groups:\n- security_group_name: g\nnetwork_interfaces:\n");
+        for name in names {
+            text += &format!("- {{device: '{name}', side: guest, security_group_ids: [g]}}\n");
+        }
+        text
+    };
+    let observing = |device: &str| daemon.interface(device).unwrap().status.observing;
+    let said = daemon.apply(&named(&["tap0", "down0", "late*"]), &[]).unwrap();
+    assert!(said.contains("observing yet (`sgctl status` says for how long): tap0\n"), "{said}");
+    assert!(observing("tap0").is_some_and(|left| left <= 60), "it is up, and was there before");
+    assert_eq!(observing("down0"), None, "it is down");
+    for line in ["link add late0 type veth peer name x1", "link set late0 up"] {
+        world.router.ip(line).unwrap();
+    }
+    eventually("late0 is protected", || daemon.interface("late0").is_ok());
+    assert_eq!(observing("late0"), None, "it has only just appeared");
+    for line in ["link add soon0 type veth peer name x2", "link set soon0 up"] {
+        world.router.ip(line).unwrap();
+    }
+    let names = ["tap0", "down0", "late*", "soon0"];
+    eventually("soon0 is here", || !daemon.apply(&named(&names), &[]).unwrap().contains("here (protected as soon"));
+    assert_eq!(observing("soon0"), None, "it has only just appeared, too");
+    assert!(observing("tap0").is_some(), "a change does not end an observation");
+}
+
+#[test]
+fn a_change_that_keeps_cuts_nothing_that_lives() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::HostTc);
+    let mut before = Before::new(&world, 40);
+    let daemon = world.daemon();
+    daemon.apply(&policy(&world), &["--on-change", "keep"]).unwrap();
+    assert_eq!(before.all_live(true), 0);
+    assert!(before.denied.iter_mut().all(|pair| exchange(pair, true)), "kept, though denied");
+    assert!(!world.client.tcp(to(&format!("10.0.0.10:{CLOSED}"))).unwrap(), "but no new one");
+}
+
+/// A host with a container: published, masqueraded and plainly forwarded
+/// connections are no sockets of the host's; nf_conntrack knows them.
+#[test]
+fn translated_and_forwarded_connections_are_adopted() {
+    if !can_run() {
+        return;
+    }
+    if std::process::Command::new("nft").arg("--version").output().is_err() {
+        eprintln!("skipped: nftables is not installed");
+        return;
+    }
+    let world = World::new(Way::HostTc);
+    let container = sg_userspace::testbed::Net::new("container").unwrap();
+    let host = &world.instance;
+    host.veth("c0", &container, "eth0").unwrap();
+    host.address("c0", &["172.17.0.1/24"]).unwrap();
+    container.address("eth0", &["172.17.0.2/24"]).unwrap();
+    container.ip("route add default via 172.17.0.1").unwrap();
+    host.sysctl("ipv4/ip_forward", "1").unwrap();
+    world.router.ip("route add 172.17.0.0/24 via 10.0.0.10").unwrap();
+    let rules = "table ip t {\n chain pre { type nat hook prerouting priority dstnat;\n\
+        iif eth0 ip daddr 10.0.0.10 tcp dport { 8080, 8081 } dnat to 172.17.0.2:80; }\n\
+        chain post { type nat hook postrouting priority srcnat;\n\
+        oif eth0 tcp dport 443 masquerade; } }\n";
+    let file = sg_userspace::testbed::TempDir::new().unwrap();
+    let file = file.path().join("rules.nft");
+    std::fs::write(&file, rules).unwrap();
+    host.run(|| {
+        let output = std::process::Command::new("nft").arg("-f").arg(&file).output()?;
+        anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    })
+    .unwrap();
+    let pair = |from: &sg_userspace::testbed::Net, listener: &TcpListener, at: &str| -> Pair {
+        let opened = from.run(|| Ok(TcpStream::connect(to(at))?)).unwrap();
+        (patient(opened), patient(listener.accept().unwrap().0))
+    };
+    let web = container.run(|| Ok(TcpListener::bind("172.17.0.2:80")?)).unwrap();
+    let far = world.client.run(|| Ok(TcpListener::bind("192.0.2.10:443")?)).unwrap();
+    let mut published = pair(&world.client, &web, "10.0.0.10:8080");
+    let mut forwarded = pair(&world.client, &web, "172.17.0.2:80");
+    let mut masqueraded = pair(&container, &far, "192.0.2.10:443");
+    let mut denied = pair(&world.client, &web, "10.0.0.10:8081");
+    let daemon = world.daemon();
+    let text = "security_groups:\n- security_group_name: g\n  security_group_type: enterprise\n  permissions:\n\
+        \x20 - {direction: ingress, ip_protocol: tcp, port_range: 80/80, source_cidr_ip: 0.0.0.0/0}\n\
+        \x20 - {direction: ingress, ip_protocol: tcp, port_range: 8080/8080, source_cidr_ip: 0.0.0.0/0}\n\
+        \x20 - {direction: egress, ip_protocol: tcp, port_range: 443/443, dest_cidr_ip: 0.0.0.0/0}\n";
+    let said = daemon.apply(&format!("{text}{}", world.interface("g")), &[]).unwrap();
+    assert!(said.contains("live flows: 3 adopted, 1 denied"), "{said}");
+    assert!(said.contains("-> 10.0.0.10:8081\n"), "{said}");
+    // The end that did not begin speaks first.
+    for (name, pair) in
+        [("published", &mut published), ("forwarded", &mut forwarded), ("masqueraded", &mut masqueraded)]
+    {
+        assert!(exchange(pair, true), "{name}");
+    }
+    assert_eq!(drops(&daemon.interface("eth0").unwrap()), 0);
+    assert!(is_cut(&mut denied));
 }
