@@ -365,7 +365,7 @@ fn a_daemon_killed_while_it_adopts_leaves_nothing_open_or_cut() {
     let mut caught = 0;
     for kill in 0..4 * scale() {
         let pid = daemon.pid().unwrap() as i32;
-        let moment = Duration::from_micros(random.below(300_000) as u64);
+        let moment = Duration::from_micros(random.below(150_000) as u64);
         std::thread::scope(|scope| {
             let change = scope.spawn(|| daemon.apply(&text, &[]).is_ok());
             // Not a wait for anything: the moment of death is what is drawn.
@@ -463,9 +463,9 @@ fn translated_and_forwarded_connections_are_adopted() {
     host.sysctl("ipv4/ip_forward", "1").unwrap();
     world.router.ip("route add 172.17.0.0/24 via 10.0.0.10").unwrap();
     let rules = "table ip t {\n chain pre { type nat hook prerouting priority dstnat;\n\
-        iif eth0 ip daddr 10.0.0.10 tcp dport { 8080, 8081 } dnat to 172.17.0.2:80; }\n\
+        iif eth0 ip daddr 10.0.0.10 tcp dport { 8080, 8081 } dnat to 172.17.0.2:80\n}\n\
         chain post { type nat hook postrouting priority srcnat;\n\
-        oif eth0 tcp dport 443 masquerade; } }\n";
+        oif eth0 tcp dport 443 masquerade\n}\n}\n";
     let file = sg_userspace::testbed::TempDir::new().unwrap();
     let file = file.path().join("rules.nft");
     std::fs::write(&file, rules).unwrap();
