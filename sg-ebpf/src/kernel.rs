@@ -5,6 +5,7 @@ mod filter;
 mod finish;
 mod lookup;
 mod maps;
+mod quota;
 mod stages;
 
 use aya_ebpf::{

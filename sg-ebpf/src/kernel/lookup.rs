@@ -15,7 +15,7 @@ use sg_ebpf::{
     tables::{Addresses, Flat, FlowTable, Tables, Without},
 };
 
-use super::{filter, maps::*};
+use super::{filter, maps::*, quota};
 
 const NO_CONFIG: &Config = &Config { abi: 0, hz: 250, time_offset: 0, events: 0, filter: 0 };
 
@@ -210,28 +210,46 @@ impl Tables for KernelMaps {
 
     #[inline(always)]
     fn insert(&self, table: FlowTable, keys: &FlowKeys, flow: &Flow) -> bool {
-        let (any, new) = (u64::from(BPF_ANY), u64::from(BPF_NOEXIST));
+        let any = u64::from(BPF_ANY);
         // First the filter: a flow that it does not know is never looked for.
         if !filter::add(filter::bit(keys)) {
             return false;
         }
         let status = if keys.is_v4() {
             with(&keys.short, |key| match table {
-                FlowTable::Main => SG_FLOWS4.insert(key, flow, new),
+                FlowTable::Main => Err(0),
                 FlowTable::Churn(Direction::Inbound) => SG_CHURN_IN4.insert(key, flow, any),
                 FlowTable::Churn(Direction::Outbound) => SG_CHURN_OUT4.insert(key, flow, any),
                 FlowTable::Probation => SG_PROBATION4.insert(key, flow, any),
             })
         } else {
             with(&keys.full, |key| match table {
-                FlowTable::Main => SG_FLOWS6.insert(key, flow, new),
+                FlowTable::Main => Err(0),
                 FlowTable::Churn(Direction::Inbound) => SG_CHURN_IN6.insert(key, flow, any),
                 FlowTable::Churn(Direction::Outbound) => SG_CHURN_OUT6.insert(key, flow, any),
                 FlowTable::Probation => SG_PROBATION6.insert(key, flow, any),
             })
         };
-        // Another CPU may have confirmed the same flow a moment ago.
+        status.is_ok()
+    }
+
+    #[inline(always)]
+    fn confirm(&self, generation: &Generation, keys: &FlowKeys, flow: &Flow) -> bool {
+        let counted = quota::Counted::new(generation.slot, keys);
+        if !quota::admits(keys, &counted) || !filter::add(filter::bit(keys)) {
+            return false;
+        }
+        let new = u64::from(BPF_NOEXIST);
+        let status = if keys.is_v4() {
+            with(&keys.short, |key| SG_FLOWS4.insert(key, flow, new))
+        } else {
+            with(&keys.full, |key| SG_FLOWS6.insert(key, flow, new))
+        };
+        // Another CPU may have confirmed, and counted, the same flow a moment ago.
         const EEXIST: i32 = -17;
+        if status.is_ok() {
+            quota::count(&counted);
+        }
         matches!(status, Ok(()) | Err(EEXIST))
     }
 
