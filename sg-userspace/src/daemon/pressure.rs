@@ -104,11 +104,8 @@ fn talkers(bound: &BTreeMap<u32, Bound>, flows: &[Live]) -> Vec<Talker> {
     counts.sort_by_key(|(_, flows)| std::cmp::Reverse(*flows));
     let device = |zone| bound.values().find(|b| b.generation.zone == zone).map(|b| b.device.clone());
     let named = counts.into_iter().filter_map(|((zone, remote), flows)| {
-        let remote = if remote.prefix_len() == remote.max_prefix_len() {
-            remote.addr().to_string()
-        } else {
-            remote.to_string()
-        };
+        let remote =
+            if remote.prefix_len() == remote.max_prefix_len() { remote.addr().to_string() } else { remote.to_string() };
         Some(Talker { device: device(zone)?, remote, flows })
     });
     named.take(TALKERS).collect()
@@ -122,17 +119,19 @@ pub fn conntrack(engine: &Engine, flows: &[Live]) -> io::Result<Conntrack> {
     let maps = engine.maps();
     let quotas = maps.quotas.get(&0)?.unwrap_or(Quotas::NONE);
     let capacity = [maps.flows4.capacity()?, maps.flows6.capacity()?];
-    let count = |zone: Option<u32>| {
-        let counted = flows.iter().filter(|f| f.confirmed && zone.is_none_or(|z| f.key.zone == z));
-        counted.fold([0usize; 2], |[v4, v6], f| if f.key.remote.is_v4() { [v4 + 1, v6] } else { [v4, v6 + 1] })
-    };
+    let (mut all, mut zones) = ([0; 2], BTreeMap::<u32, [usize; 2]>::new());
+    for flow in flows.iter().filter(|f| f.confirmed) {
+        let family = usize::from(!flow.key.remote.is_v4());
+        all[family] += 1;
+        zones.entry(flow.key.zone).or_default()[family] += 1;
+    }
     let share = |name: &str, used: usize, of: u32| FlowShare { name: name.to_owned(), used, of };
-    let all = count(None);
     let tables: Vec<FlowShare> = (0..2).map(|i| share(FAMILIES[i], all[i], capacity[i])).collect();
     let mut interfaces = Vec::new();
     for bound in engine.bound().values() {
-        let used = count(Some(bound.generation.zone));
-        interfaces.extend((0..2).map(|i| share(&format!("{} {}", bound.device, FAMILIES[i]), used[i], quotas.interface)));
+        let used = zones.get(&bound.generation.zone).copied().unwrap_or_default();
+        interfaces
+            .extend((0..2).map(|i| share(&format!("{} {}", bound.device, FAMILIES[i]), used[i], quotas.interface)));
     }
     let short = tables.iter().chain(&interfaces).any(|s| is_short(s.used as u64, s.of.into()));
     let talkers = if short { talkers(engine.bound(), flows) } else { Vec::new() };
@@ -147,7 +146,8 @@ mod tests {
     fn it_is_said_once_when_it_begins_and_once_when_it_ends() {
         let mut pressure = Pressure::default();
         let mut at = |used| {
-            let (begun, ended) = pressure.follow(&[("eth0 (IPv4)".into(), used, 1000), ("eth1 (IPv4)".into(), 1, 1000)]);
+            let (begun, ended) =
+                pressure.follow(&[("eth0 (IPv4)".into(), used, 1000), ("eth1 (IPv4)".into(), 1, 1000)]);
             (begun.len(), ended.len())
         };
         assert_eq!(at(750), (0, 0));
@@ -157,7 +157,10 @@ mod tests {
         assert_eq!(at(800), (0, 0), "not again");
         assert_eq!(at(625), (0, 1));
         assert_eq!(at(600), (0, 0));
-        assert_eq!(pressure.follow(&[("eth0 (IPv4)".into(), 1000, 1000)]).0, ["eth0 (IPv4) holds 1000 confirmed flows of 1000"]);
+        assert_eq!(
+            pressure.follow(&[("eth0 (IPv4)".into(), 1000, 1000)]).0,
+            ["eth0 (IPv4) holds 1000 confirmed flows of 1000"]
+        );
         assert_eq!(pressure.follow(&[]).1, ["eth0 (IPv4)"], "it is gone");
     }
 }

@@ -137,14 +137,7 @@ mod tests {
 
     fn key(protocol: u8) -> FlowKey {
         let none = Addr([0; 16]);
-        FlowKey {
-            zone: 1,
-            vlan_proto: protocol.into(),
-            local: none,
-            remote: none,
-            local_port: 1,
-            remote_port: 2,
-        }
+        FlowKey { zone: 1, vlan_proto: protocol.into(), local: none, remote: none, local_port: 1, remote_port: 2 }
     }
 
     #[test]

@@ -13,11 +13,11 @@ fn short_of_room() {
     let world = World::new(Way::HostTc);
     world.instance.tcp_server(80).unwrap();
     let mut daemon = world.daemon();
-    // One interface may hold 20 flows of a family, one remote 15, the manager any number.
+    // One interface may hold 20 flows of a family, one remote 18, who comes by IPv6 any number.
     daemon.stop(libc::SIGTERM).unwrap();
     daemon.configure("conntrack.flows_per_interface = 20").unwrap();
     daemon.configure("conntrack.flows_per_remote = 18").unwrap();
-    daemon.configure("conntrack.management = ['2001:db8:99::10']").unwrap();
+    daemon.configure("conntrack.management = ['2001:db8:99::/64']").unwrap();
     daemon.start().unwrap();
     daemon
         .apply(
