@@ -40,7 +40,7 @@ impl Prefix {
     #[inline(always)]
     pub fn covers(&self, addr: &Addr, v4: bool) -> bool {
         let ([a, b], [x, y], [m, n]) = (addr.words(), self.first.words(), self.mask.words());
-        self.v4 == v4 as u32 && ((a ^ x) & m) | ((b ^ y) & n) == 0
+        ((a ^ x) & m) | ((b ^ y) & n) | u64::from(self.v4 ^ v4 as u32) == 0
     }
 }
 
@@ -68,13 +68,14 @@ impl Quotas {
     /// Whether an address is a management remote.
     #[inline(always)]
     pub fn is_management(&self, addr: &Addr, v4: bool) -> bool {
-        let mut found = false;
         let mut i = 0;
         while i < MANAGEMENT {
-            found |= self.management[i].covers(addr, v4);
+            if self.management[i].covers(addr, v4) {
+                return true;
+            }
             i += 1;
         }
-        found
+        false
     }
 }
 

@@ -31,7 +31,10 @@ const RST: u8 = 4;
 const ACK: u8 = 16;
 /// Set with a RST whose sequence number nobody waits for.
 const FAR: u8 = 64;
-const FLAGS: [u8; 9] = [SYN, SYN | ACK, ACK, ACK | 8, FIN | ACK, RST, RST | ACK, RST | FAR, FIN | ACK | 8];
+/// Set with an ACK that has moved on by more than a grain.
+const MOVED: u8 = 128;
+const FLAGS: [u8; 10] =
+    [SYN, SYN | ACK, ACK, ACK | 8, ACK | MOVED, FIN | ACK, RST, RST | ACK, RST | FAR, FIN | ACK | 8];
 /// Seconds: at once, past a closed flow's timeout, past a half-open one's, past an established one's.
 const PAUSES: [u16; 4] = [0, TIMEOUT_TCP_CLOSED + 1, TIMEOUT_HALF_OPEN + 1, TIMEOUT_TCP + 1];
 
@@ -40,8 +43,8 @@ const PAUSES: [u16; 4] = [0, TIMEOUT_TCP_CLOSED + 1, TIMEOUT_HALF_OPEN + 1, TIME
 struct Entry {
     seen: [u8; 2],
     age: [u16; 2],
-    /// Each direction has acknowledged something.
-    ack: [bool; 2],
+    /// What each direction has acknowledged; 0 for nothing yet.
+    ack: [u32; 2],
     origin: u8,
     place: u8,
 }
@@ -71,7 +74,7 @@ impl Tables1 {
             let mut room = Vec::with_capacity(8);
             room.extend(entry.map(|e| Flow {
                 last: e.age.map(|age| Cell::new(NOW - u32::from(age) * HZ)),
-                ack: e.ack.map(|known| Cell::new(known.into())),
+                ack: e.ack.map(Cell::new),
                 epoch: Cell::new(1),
                 rule: Cell::new(7),
                 timeout: TIMEOUT_TCP,
@@ -101,7 +104,7 @@ impl Tables1 {
             Some(Entry {
                 seen: [flow.seen[0].get(), flow.seen[1].get()],
                 age: [age(0), age(1)],
-                ack: [0, 1].map(|side| flow.ack[side].get() != 0),
+                ack: [flow.ack[0].get(), flow.ack[1].get()],
                 origin: flow.origin.get(),
                 place: flow.place,
             })
@@ -159,8 +162,9 @@ fn frame(inbound: bool, flags: u8) -> Vec<u8> {
     frame.extend(source.0.iter().chain(&destination.0));
     frame.extend(source.1.to_be_bytes().into_iter().chain(destination.1.to_be_bytes()));
     let seq: u32 = if flags & FAR != 0 { 1 << 31 } else { 1 };
-    frame.extend(seq.to_be_bytes());
-    frame.extend([0, 0, 0, 1, 0x50, flags & !FAR, 0xff, 0xff, 0, 0, 0, 0]);
+    let ack: u32 = if flags & MOVED != 0 { 2 + ACK_GRAIN } else { 1 };
+    frame.extend(seq.to_be_bytes().into_iter().chain(ack.to_be_bytes()));
+    frame.extend([0x50, flags & !(FAR | MOVED), 0xff, 0xff, 0, 0, 0, 0]);
     frame
 }
 
@@ -252,7 +256,7 @@ fn hold(before: &State, accepts: [bool; 2], inbound: bool, flags: u8, decision: 
             assert_eq!(before[table].map(|b| b.seen), Some(e.seen), "a dropped packet changes no flow\n{}", shown());
         }
     }
-    if flags == RST | FAR && live.is_some_and(|e| e.ack[side ^ 1]) {
+    if flags == RST | FAR && live.is_some_and(|e| e.ack[side ^ 1] != 0) {
         assert_eq!(after, before, "a reset that nobody waits for changes nothing");
     }
     // A closed flow is not opened again by anything but a SYN, or a segment after a reset, which takes it back.
@@ -334,14 +338,12 @@ fn flow_at(ack: u32, silent: u16) -> Flow {
     let both = Entry {
         seen: [seen::ANY | seen::SYN | seen::ANSWERED; 2],
         age: [silent; 2],
-        ack: [true; 2],
+        ack: [ack; 2],
         origin: 0,
         place: place::MAIN,
     };
     let tables = Tables1::new(&[Some(both), None, None, None], [true; 2]);
-    let flow = tables.get(0).unwrap().clone();
-    flow.ack.iter().for_each(|cell| cell.set(ack));
-    flow
+    tables.get(0).unwrap().clone()
 }
 
 #[test]

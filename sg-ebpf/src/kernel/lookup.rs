@@ -235,8 +235,7 @@ impl Tables for KernelMaps {
 
     #[inline(always)]
     fn confirm(&self, generation: &Generation, keys: &FlowKeys, flow: &Flow) -> bool {
-        let counted = quota::Counted::new(generation.slot, keys);
-        if !quota::admits(keys, &counted) || !filter::add(filter::bit(keys)) {
+        if !quota::admits(generation.slot, keys) || !filter::add(filter::bit(keys)) {
             return false;
         }
         let new = u64::from(BPF_NOEXIST);
@@ -248,7 +247,7 @@ impl Tables for KernelMaps {
         // Another CPU may have confirmed, and counted, the same flow a moment ago.
         const EEXIST: i32 = -17;
         if status.is_ok() {
-            quota::count(&counted);
+            quota::count(generation.slot, keys);
         }
         matches!(status, Ok(()) | Err(EEXIST))
     }

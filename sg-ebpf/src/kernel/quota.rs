@@ -10,7 +10,7 @@ use sg_common::{
 use super::maps::{SG_QUOTAS, SG_USAGE};
 
 /// Whose counters a flow adds to: words of the parts of [`Usage`].
-pub struct Counted {
+struct Counted {
     family: u32,
     interface: u32,
     remotes: [u32; 2],
@@ -18,7 +18,7 @@ pub struct Counted {
 
 impl Counted {
     #[inline(always)]
-    pub fn new(slot: u32, keys: &FlowKeys) -> Self {
+    fn new(slot: u32, keys: &FlowKeys) -> Self {
         let family = !keys.is_v4() as u32;
         let seed = quotas().map_or(0, |q| q.seed);
         let [a, b] = cells(keys.full.zone, &keys.full.remote, keys.is_v4(), seed);
@@ -58,7 +58,23 @@ fn of_table(usage: *mut Usage, index: u32) -> *mut u64 {
 
 /// Whether the table has room for a flow that its interface and its remote may use.
 #[inline(always)]
-pub fn admits(keys: &FlowKeys, counted: &Counted) -> bool {
+pub fn admits(slot: u32, keys: &FlowKeys) -> bool {
+    sg_admits(slot, keys) != 0
+}
+
+/// A global function: verified once, by its arguments alone.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn sg_admits(slot: u32, keys: *const FlowKeys) -> u32 {
+    // SAFETY: null, or memory of the caller's that outlives the call.
+    match unsafe { keys.as_ref() } {
+        Some(keys) => is_admitted(keys, &Counted::new(slot, keys)) as u32,
+        None => 0,
+    }
+}
+
+#[inline(always)]
+fn is_admitted(keys: &FlowKeys, counted: &Counted) -> bool {
     let (Some(quotas), Some(usage)) = (quotas(), SG_USAGE.get_ptr_mut(0)) else { return true };
     // SAFETY: inside the element; written by others as whole words.
     let over = |quota: u32, word: *mut u64| quota != 0 && unsafe { word.read_volatile() } >= u64::from(quota);
@@ -78,8 +94,9 @@ fn add_one(word: *mut u64) {
 
 /// Counts a flow that has been confirmed.
 #[inline(always)]
-pub fn count(counted: &Counted) {
+pub fn count(slot: u32, keys: &FlowKeys) {
     let Some(usage) = SG_USAGE.get_ptr_mut(0) else { return };
+    let counted = Counted::new(slot, keys);
     add_one(of_table(usage, counted.family));
     add_one(of_interface(usage, counted.interface));
     add_one(of_remote(usage, counted.remotes[0]));

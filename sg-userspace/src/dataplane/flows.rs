@@ -96,7 +96,7 @@ impl<S: Fn(&FlowKey, &Flow) -> bool, L: FnMut(&FlowKey)> Deletion<S, L> {
         Ok(())
     }
 
-    fn from_all(mut self, maps: &Maps) -> io::Result<usize> {
+    fn run(mut self, maps: &Maps) -> io::Result<usize> {
         maps.churn4.iter().chain([&maps.flows4]).try_for_each(|map| self.from(map))?;
         maps.churn6.iter().chain([&maps.flows6]).try_for_each(|map| self.from(map))?;
         Ok(self.count)
@@ -108,7 +108,7 @@ impl<S: Fn(&FlowKey, &Flow) -> bool, L: FnMut(&FlowKey)> Deletion<S, L> {
 /// # Errors
 /// What the kernel says.
 pub fn forget_zone(maps: &Maps, zone: u32) -> io::Result<usize> {
-    Deletion { stale: |key: &FlowKey, _: &Flow| key.zone == zone, looked: |_: &FlowKey| {}, count: 0 }.from_all(maps)
+    Deletion { stale: |key: &FlowKey, _: &Flow| key.zone == zone, looked: |_: &FlowKey| {}, count: 0 }.run(maps)
 }
 
 /// Deletes what expired once more its own timeout ago. `now` is the program's
@@ -126,7 +126,7 @@ pub fn sweep(maps: &Maps, now: u32, hz: u32) -> io::Result<usize> {
 /// What the kernel says.
 pub fn sweep_watched(maps: &Maps, now: u32, hz: u32, looked: impl FnMut(&FlowKey)) -> io::Result<usize> {
     let stale = |key: &FlowKey, flow: &Flow| state::is_stale(flow, key.protocol(), Clock { now, hz });
-    Deletion { stale, looked, count: 0 }.from_all(maps)
+    Deletion { stale, looked, count: 0 }.run(maps)
 }
 
 #[cfg(test)]
