@@ -63,11 +63,18 @@ impl World {
         self.send(inbound, &frame);
     }
 
-    /// A whole handshake, and data both ways.
-    fn connect(&mut self, remote: [u8; 4], port: u16) {
-        for (inbound, flags) in [(true, SYN), (false, SYN | ACK), (true, ACK), (false, ACK | 8), (true, ACK | 8)] {
+    /// A whole handshake.
+    fn handshake(&mut self, remote: [u8; 4], port: u16) {
+        for (inbound, flags) in [(true, SYN), (false, SYN | ACK), (true, ACK)] {
             self.segment(inbound, remote, port, flags);
         }
+    }
+
+    /// And data both ways.
+    fn connect(&mut self, remote: [u8; 4], port: u16) {
+        self.handshake(remote, port);
+        self.segment(false, remote, port, ACK | 8);
+        self.segment(true, remote, port, ACK | 8);
     }
 
     fn connect6(&mut self, remote: [u8; 16], port: u16) {
@@ -177,12 +184,12 @@ fn the_last_part_of_the_table_is_for_management() {
     let Some(mut w) = World::new(settings(0, 0).quotas(ALL, 1, 7)) else { return };
     w.device(1);
     for port in 1..=9000 {
-        w.connect(GREEDY, port);
+        w.handshake(GREEDY, port);
     }
     assert_eq!(w.confirmed(&GREEDY), MAX_FLOWS as usize / 8);
     for i in 0..MAX_FLOWS - MAX_FLOWS / 8 {
         let [_, a, b, c] = i.to_be_bytes();
-        w.connect([100, a, b, c], 5000);
+        w.handshake([100, a, b, c], 5000);
     }
     let full = (MAX_FLOWS - MAX_FLOWS / 16) as usize;
     assert_eq!(w.confirmed(&[100]), full - MAX_FLOWS as usize / 8);
