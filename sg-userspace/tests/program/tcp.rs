@@ -462,6 +462,7 @@ fn a_daemon_that_was_stopped_sweeps_nothing_alive() {
     for _ in 0..20 {
         t.bench.wait(500);
         t.server(ACK, OLD);
+        t.client(ACK, OLD);
         flows::sweep(&maps, read, hz).unwrap();
         t.lives(ESTABLISHED);
     }
