@@ -32,4 +32,4 @@ pub mod reason;
 /// Version of every layout in this crate. A pinned map of another version is
 /// refused, never reinterpreted. Any change to a `repr(C)` type, to a reason's
 /// number or to a map's shape bumps it.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;

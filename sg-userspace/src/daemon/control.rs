@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{
     dataplane::{
-        engine::{Engine, EngineError, OnChange, Report},
+        carry::Carried,
+        engine::{Engine, EngineError, OnChange, Report, Setup},
         filter,
         flows::{self, Live},
         machine::{Machine, Resolved},
@@ -41,6 +42,22 @@ pub struct Control {
     last: Report,
     /// Whether the filter of flows could not be renewed; said once.
     filter_fails: bool,
+    /// Whether pins are gone and there is nowhere to pin; said once.
+    pins_gone: bool,
+}
+
+/// Says what came over from another set of maps.
+fn tell_carried(carried: Option<&Carried>) {
+    let Some(carried) = carried else { return };
+    let (devices, flows) = (carried.devices, carried.flows);
+    log::info!("carried {devices} devices and {} flows over to new tables", flows.carried);
+    if flows.left > 0 {
+        let left = flows.left;
+        log::warning!("{left} flows were not carried, the tables are too small (max_flows): each is judged anew");
+    }
+    for line in &carried.kept {
+        log::error!("not moved to the new tables, keeps what it enforced; the next start tries again: {line}");
+    }
 }
 
 /// What a document action asks for.
@@ -63,7 +80,9 @@ impl Control {
         let state = store.load()?;
         let whole = state.documents.iter().map(documents::restore).collect::<Result<Vec<_>, _>>()?;
         let model = validate(&documents::merge(&whole), &config.quotas())?;
-        let engine = Engine::open(&config.pin_root, config.tcx, &machine, state.counters.clone())?;
+        let setup = Setup { pin_root: &config.pin_root, tcx: config.tcx, max_flows: config.max_flows };
+        let engine = Engine::open(setup, &machine, &model, state.counters.clone())?;
+        tell_carried(engine.carried());
         let mut control = Self {
             config,
             store,
@@ -73,6 +92,7 @@ impl Control {
             machine: Machine::default(),
             last: Report::default(),
             filter_fails: false,
+            pins_gone: false,
         };
         let _ = control.look(machine, true);
         Ok(control)
@@ -139,6 +159,29 @@ impl Control {
         if let Err(e) = swept {
             log::warning!("cannot sweep flows: {e}");
         }
+    }
+
+    /// Sees to it that what is in force outlives this daemon.
+    pub fn keep_pinned(&mut self) {
+        match self.engine.repin() {
+            Ok(0) => {}
+            Ok(count) => {
+                log::warning!("{count} pins were gone (was bpffs unmounted?); they are there again, nothing was open");
+                self.look(self.machine.clone(), true);
+            }
+            Err(e) => {
+                if !self.pins_gone {
+                    log::error!(
+                        "the pins in {} are gone, and {e}: what is in force ends with this daemon; `mount -t bpf bpf` \
+                         there, it is pinned again within half a minute",
+                        self.config.pin_root.display()
+                    );
+                }
+                self.pins_gone = true;
+                return;
+            }
+        }
+        self.pins_gone = false;
     }
 
     /// Takes out policies that nothing uses any more, and renews the filter of

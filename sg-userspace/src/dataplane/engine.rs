@@ -6,17 +6,20 @@
 //! names it; a generation is whole before the interface's entry flips to it.
 
 mod bind;
+mod open;
+mod repin;
+
+pub use open::Setup;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     io,
     net::IpAddr,
-    path::Path,
+    os::fd::OwnedFd,
 };
 
 use sg_common::{
-    ABI_VERSION,
-    generation::{Config, Generation, NO_POLICY, OwnKey, events, flags},
+    generation::{Generation, NO_POLICY, OwnKey, flags},
     limits::{MAX_GENERATIONS, MAX_IFINDEX, MAX_POLICIES, MAX_RULES, MAX_SLOTS},
 };
 use thiserror::Error;
@@ -24,6 +27,7 @@ use thiserror::Error;
 pub use super::report::{OnChange, Preview, Report};
 use super::{
     attach::{self, AttachError, Place},
+    carry::Carried,
     machine::{Machine, Resolved},
     object::{self, Object, ObjectError},
     pins::{PinError, Pins},
@@ -119,47 +123,15 @@ pub struct Engine {
     counters: HashMap<String, u32>,
     epoch: u32,
     zone: u32,
+    /// Descriptors of pinned links, by device: without bpffs they keep the links.
+    held: BTreeMap<u32, [Option<OwnedFd>; 2]>,
+    /// While policies are written to a set that is not in force yet: nothing is
+    /// attached or let go of, and what a change meant for live flows still holds.
+    carrying: bool,
+    carried: Option<Carried>,
 }
 
 impl Engine {
-    /// Loads the program, or takes over what an earlier daemon left on the
-    /// devices of this machine. `counters` are the rule counters by identity, as
-    /// they were saved; without `tcx`, clsact is used even where TCX is there.
-    ///
-    /// # Errors
-    /// No rights, no program, no bpffs, pins of another version.
-    pub fn open(
-        pin_root: &Path,
-        tcx: bool,
-        machine: &Machine,
-        counters: HashMap<String, u32>,
-    ) -> Result<Self, EngineError> {
-        let pins = Pins::open(pin_root)?;
-        let mut object = object::load(&object::bytes()?, Some(&pins.dir))?;
-        let hz = object.ticks_per_second().map_err(kernel("read the kernel's clock"))?;
-        let old = object.maps.config.get(&0).map_err(kernel("read the configuration"))?;
-        if let Some(old) = old.filter(|c| c.abi != 0 && c.abi != ABI_VERSION) {
-            return Err(ObjectError::Abi { path: pins.dir, found: old.abi }.into());
-        }
-        let filter = old.map_or(0, |old| old.filter);
-        let config = Config { abi: ABI_VERSION, hz, time_offset: 0, events: events::OFF, filter };
-        object.maps.config.update(&0, &config).map_err(kernel("write the configuration"))?;
-        let mut engine = Self {
-            object,
-            pins,
-            tcx,
-            hz,
-            bound: BTreeMap::new(),
-            policies: BTreeMap::new(),
-            foreign: BTreeSet::new(),
-            counters,
-            epoch: 0,
-            zone: 0,
-        };
-        engine.adopt(machine).map_err(kernel("read what is in force"))?;
-        Ok(engine)
-    }
-
     /// Reads what an earlier daemon left in force.
     fn adopt(&mut self, machine: &Machine) -> io::Result<()> {
         for record in 1..MAX_GENERATIONS {
@@ -212,6 +184,11 @@ impl Engine {
     /// Rule counters by identity.
     pub fn counters(&self) -> &HashMap<String, u32> {
         &self.counters
+    }
+
+    /// What was carried over from another set of maps when this one was opened.
+    pub fn carried(&self) -> Option<&Carried> {
+        self.carried.as_ref()
     }
 
     /// Kernel ticks a second.
@@ -290,6 +267,8 @@ impl Engine {
     /// A policy that does not fit is refused before anything is written; what
     /// the kernel refuses later leaves what was in force, in force.
     pub fn enforce(&mut self, model: &Model, machine: &Machine, mode: OnChange) -> Result<Report, EngineError> {
+        // Before anything is let go of that only a descriptor may still hold.
+        let _ = self.repin();
         let resolved = machine.resolve(model);
         if resolved.bindings.len() >= MAX_SLOTS as usize {
             return Err(EngineError::Slots(resolved.bindings.len()));
@@ -393,6 +372,7 @@ impl Engine {
         wanted.epoch = self.epoch;
         wanted.previous = bound.record;
         (wanted.on_change, wanted.drain_until) = match mode {
+            _ if self.carrying => (old.on_change, old.drain_until),
             OnChange::Cut => (sg_common::generation::on_change::CUT, 0),
             OnChange::Keep => (sg_common::generation::on_change::KEEP, 0),
             OnChange::Drain(seconds) => {

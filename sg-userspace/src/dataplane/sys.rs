@@ -11,7 +11,7 @@ use std::{
     ffi::CString,
     io,
     marker::PhantomData,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     path::Path,
 };
 
@@ -33,6 +33,10 @@ const BPF_OBJ_PIN: u32 = 6;
 const BPF_OBJ_GET: u32 = 7;
 const BPF_OBJ_GET_INFO_BY_FD: u32 = 15;
 const BPF_MAP_UPDATE_BATCH: u32 = 26;
+const BPF_LINK_UPDATE: u32 = 29;
+const BPF_LINK_TYPE_XDP: u32 = 6;
+/// Only what is not there is written.
+const BPF_NOEXIST: u64 = 1;
 
 /// Map types that are created here.
 pub mod map_type {
@@ -149,6 +153,7 @@ raw!(
     u32,
     u64,
     [u32; 6],
+    [u32; 14],
     sg_common::addr::Addr,
     sg_common::event::Counter,
     sg_common::flow::FlowKey4,
@@ -159,6 +164,12 @@ raw!(
     sg_common::policy::AddrClass,
     LpmKey,
 );
+
+/// A value of zeroes.
+pub fn zeroed<T: Raw>() -> T {
+    // SAFETY: every bit pattern is a value.
+    unsafe { std::mem::zeroed() }
+}
 
 /// A prefix in the trie.
 #[repr(C)]
@@ -210,6 +221,11 @@ impl<K: Raw, V: Raw> RawMap<K, V> {
         self.fd.as_raw_fd()
     }
 
+    /// The descriptor, borrowed.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
     fn element(&self, key: &K, value: *const V, flags: u64) -> Element {
         Element {
             fd: self.fd.as_raw_fd() as u32,
@@ -226,6 +242,18 @@ impl<K: Raw, V: Raw> RawMap<K, V> {
     /// What the kernel says; `E2BIG` when the map is full.
     pub fn update(&self, key: &K, value: &V) -> io::Result<()> {
         bpf(BPF_MAP_UPDATE_ELEM, &mut self.element(key, value, 0)).map(drop)
+    }
+
+    /// Writes an element that is not there; false when it is there already.
+    ///
+    /// # Errors
+    /// What the kernel says; `E2BIG` when the map is full.
+    pub fn insert(&self, key: &K, value: &V) -> io::Result<bool> {
+        match bpf(BPF_MAP_UPDATE_ELEM, &mut self.element(key, value, BPF_NOEXIST)) {
+            Ok(_) => Ok(true),
+            Err(e) if e.raw_os_error() == Some(libc::EEXIST) => Ok(false),
+            Err(e) => Err(e),
+        }
     }
 
     /// Reads an element.
@@ -427,6 +455,43 @@ struct GetInfo {
 /// What the kernel says.
 pub fn link_ifindex(link: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(link_info(link)?[4])
+}
+
+/// Whether a link is an XDP one.
+///
+/// # Errors
+/// What the kernel says.
+pub fn is_xdp_link(link: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(link_info(link)?[0] == BPF_LINK_TYPE_XDP)
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct LinkUpdate {
+    link: u32,
+    program: u32,
+    flags: u32,
+    old: u32,
+}
+
+/// Puts another program into a link; no packet passes by both or by neither.
+///
+/// # Errors
+/// What the kernel or the driver says; `ENOLINK` when the device is gone.
+pub fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let (link, program) = (link.as_raw_fd() as u32, program.as_raw_fd() as u32);
+    bpf(BPF_LINK_UPDATE, &mut LinkUpdate { link, program, ..LinkUpdate::default() }).map(drop)
+}
+
+/// struct bpf_map_info: type, id, bytes of a key and of a value, elements, flags.
+///
+/// # Errors
+/// What the kernel says.
+pub fn map_info(map: BorrowedFd<'_>) -> io::Result<[u32; 6]> {
+    let mut info = [0u32; 6];
+    let (length, at) = (size_of_val(&info) as u32, info.as_mut_ptr() as u64);
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut GetInfo { fd: map.as_raw_fd() as u32, length, info: at })?;
+    Ok(info)
 }
 
 /// struct bpf_link_info: type, id, program, padding, then the index for both kinds.
