@@ -1,17 +1,17 @@
 //! Where links and maps live on when the daemon does not: one directory below
 //! the pin root for each *set* of maps.
 //!
-//! `v2` is the set in force. A set that is to follow it is made in `v2.new`,
-//! and comes into force by two renames; `v2.old`, or `v1` of an older version,
-//! is then emptied. Whatever moment a daemon dies at, the names say how far it
-//! came:
+//! `v2` is the set in force. A set that is to follow it is made in `v2-new`,
+//! and comes into force by two renames; `v2-old`, or `v1` of an older version,
+//! is then emptied. (bpffs allows no dots in names.) Whatever moment a daemon dies
+//! at, the names say how far it came:
 //!
 //! | there is | means | the next start |
 //! |---|---|---|
 //! | `v2` | in force | takes it over |
-//! | `v2` or `v1`, and `v2.new` | the new set was being made | discards `v2.new` |
-//! | `v2.old` and `v2.new`, no `v2` | it was whole | renames `v2.new` to `v2` |
-//! | `v2`, and `v2.old` or `v1` | links are moving to `v2` | moves the rest |
+//! | `v2` or `v1`, and `v2-new` | the new set was being made | discards `v2-new` |
+//! | `v2-old` and `v2-new`, no `v2` | it was whole | renames `v2-new` to `v2` |
+//! | `v2`, and `v2-old` or `v1` | links are moving to `v2` | moves the rest |
 
 use std::{
     ffi::CString,
@@ -134,7 +134,7 @@ pub fn is_bpffs(path: &Path) -> bool {
 /// What the name of a directory says: the version, and what follows it.
 fn parse(name: &str) -> Option<(Option<u32>, &str)> {
     let rest = name.strip_prefix('v')?;
-    let (version, kind) = match rest.split_once('.') {
+    let (version, kind) = match rest.split_once('-') {
         Some((version, kind)) => (version, kind),
         None => (rest, ""),
     };
@@ -173,7 +173,7 @@ impl Root {
             let Some(abi) = version else { continue };
             let (dir, at) = (self.path.join(name), self.path.join(format!("v{abi}")));
             match kind {
-                "new" if !at.exists() && self.path.join(format!("v{abi}.old")).exists() => {
+                "new" if !at.exists() && self.path.join(format!("v{abi}-old")).exists() => {
                     fs::rename(&dir, &at)?;
                     if abi != ABI_VERSION {
                         self.old.push(Old { abi, pins: Pins::at(at) });
@@ -194,7 +194,7 @@ impl Root {
 
     /// The set that is to follow.
     pub fn next(&self) -> Pins {
-        Pins::at(self.path.join(format!("v{ABI_VERSION}.new")))
+        Pins::at(self.path.join(format!("v{ABI_VERSION}-new")))
     }
 
     /// Puts the set that was made in [`Root::next`] in the place of the one of
@@ -205,7 +205,7 @@ impl Root {
     pub fn advance(&mut self) -> io::Result<Pins> {
         let own = self.own();
         if own.dir.exists() {
-            let aside = self.path.join(format!("v{ABI_VERSION}.old"));
+            let aside = self.path.join(format!("v{ABI_VERSION}-old"));
             fs::rename(&own.dir, &aside)?;
             self.old.push(Old { abi: ABI_VERSION, pins: Pins::at(aside) });
         }
@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn names_say_how_far_a_daemon_came() {
         let own = format!("v{ABI_VERSION}");
-        let (new, old) = (format!("{own}.new"), format!("{own}.old"));
+        let (new, old) = (format!("{own}-new"), format!("{own}-old"));
         let cases: [(&[&str], &[&str], usize); 7] = [
             (&[], &[], 0),
             (&[&own], &[&own], 0),
@@ -271,9 +271,9 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_left_alone() {
-        for name in [format!("v{}", ABI_VERSION + 1), "v0".into(), "vx".into(), format!("v{ABI_VERSION}.other")] {
+        for name in [format!("v{}", ABI_VERSION + 1), "v0".into(), "vx".into(), format!("v{ABI_VERSION}-other")] {
             let dir = TempDir::new().unwrap();
-            [&name, &format!("v{ABI_VERSION}.new")].iter().for_each(|n| Pins::at(dir.path().join(n)).make().unwrap());
+            [&name, &format!("v{ABI_VERSION}-new")].iter().for_each(|n| Pins::at(dir.path().join(n)).make().unwrap());
             let mut root = Root { path: dir.path().into(), old: Vec::new() };
             assert_eq!(root.survey().unwrap(), Some((dir.path().join(&name), name[1..].to_owned())));
             assert!(root.next().dir.exists(), "nothing was changed");
