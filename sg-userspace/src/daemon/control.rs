@@ -104,6 +104,7 @@ impl Control {
             return false;
         }
         self.machine = machine;
+        self.keep_pinned();
         match self.engine.enforce(&self.model, &self.machine, OnChange::Cut) {
             Ok(report) => {
                 self.tell(&report);
@@ -161,27 +162,32 @@ impl Control {
         }
     }
 
-    /// Sees to it that what is in force outlives this daemon.
-    pub fn keep_pinned(&mut self) {
+    /// Sees to it that what is in force outlives this daemon. True when a device
+    /// has to be attached anew.
+    pub fn keep_pinned(&mut self) -> bool {
+        let root = self.config.pin_root.display();
         match self.engine.repin() {
-            Ok(0) => {}
-            Ok(count) => {
-                log::warning!("{count} pins were gone (was bpffs unmounted?); they are there again, nothing was open");
-                self.look(self.machine.clone(), true);
+            Ok(done) => {
+                self.pins_gone = false;
+                if done.pins > 0 {
+                    log::warning!("{} pins in {root} were gone (was bpffs unmounted?) and are there again", done.pins);
+                }
+                for device in &done.lapsed {
+                    log::error!("{device} has been open since its pins in {root} went away; it is attached anew");
+                }
+                !done.lapsed.is_empty()
             }
             Err(e) => {
                 if !self.pins_gone {
                     log::error!(
-                        "the pins in {} are gone, and {e}: what is in force ends with this daemon; `mount -t bpf bpf` \
-                         there, it is pinned again within half a minute",
-                        self.config.pin_root.display()
+                        "the pins in {root} are gone: {e}; what is in force ends with this daemon, unless a BPF file \
+                         system is there again (`mount -t bpf`), where all is pinned anew within half a minute"
                     );
                 }
                 self.pins_gone = true;
-                return;
+                false
             }
         }
-        self.pins_gone = false;
     }
 
     /// Takes out policies that nothing uses any more, and renews the filter of
@@ -290,6 +296,7 @@ impl Control {
             }
         }
         let old = std::mem::replace(&mut self.model, change.model);
+        self.keep_pinned();
         match self.engine.enforce(&self.model, &self.machine, mode) {
             Ok(report) => {
                 self.tell(&report);

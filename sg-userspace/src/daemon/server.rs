@@ -258,9 +258,9 @@ async fn serve(config: Config) -> Result<()> {
             _ = second.tick() => control.tidy(),
             _ = timer.tick() => {
                 control.sweep();
-                control.keep_pinned();
+                let lapsed = control.keep_pinned();
                 if let Ok(machine) = network.machine().await {
-                    let _ = control.look(machine, false);
+                    let _ = control.look(machine, lapsed);
                 }
             }
         }

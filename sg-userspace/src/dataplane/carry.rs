@@ -16,11 +16,7 @@
 pub mod flows;
 pub mod old;
 
-use std::{
-    collections::BTreeSet,
-    io,
-    os::fd::AsFd,
-};
+use std::{collections::BTreeSet, io, os::fd::AsFd};
 
 use sg_common::{
     ABI_VERSION,
@@ -97,7 +93,9 @@ pub fn devices(old: &OldSet, pins: &Pins, machine: &Machine, maps: &Maps) -> io:
     }
     for index in indices(machine, pins) {
         match old.ifaces.get(&index)? {
-            Some(record) if record != 0 && !attach::is_stale(&pins.links, index) => maps.ifaces.update(&index, &record)?,
+            Some(record) if record != 0 && !attach::is_stale(&pins.links, index) => {
+                maps.ifaces.update(&index, &record)?
+            }
             _ => {}
         }
     }

@@ -267,8 +267,6 @@ impl Engine {
     /// A policy that does not fit is refused before anything is written; what
     /// the kernel refuses later leaves what was in force, in force.
     pub fn enforce(&mut self, model: &Model, machine: &Machine, mode: OnChange) -> Result<Report, EngineError> {
-        // Before anything is let go of that only a descriptor may still hold.
-        let _ = self.repin();
         let resolved = machine.resolve(model);
         if resolved.bindings.len() >= MAX_SLOTS as usize {
             return Err(EngineError::Slots(resolved.bindings.len()));

@@ -105,8 +105,7 @@ pub fn of_object(bytes: &[u8], sizes: Sizes) -> Result<HashMap<String, Shape>, S
         value: m.value_size(),
         entries: m.max_entries(),
     };
-    let mut shapes: HashMap<String, Shape> =
-        object.maps.iter().map(|(name, map)| (name.clone(), shape(map))).collect();
+    let mut shapes: HashMap<String, Shape> = object.maps.iter().map(|(name, map)| (name.clone(), shape(map))).collect();
     for (name, entries) in sizes.by_name() {
         if let Some(shape) = shapes.get_mut(name) {
             shape.entries = entries;

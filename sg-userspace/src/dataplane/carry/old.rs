@@ -93,7 +93,9 @@ impl OldSet {
     /// # Errors
     /// The pin that is missing or has not the layout of its version.
     pub fn open(old: &Old) -> io::Result<Self> {
-        let tables = |family: usize| [maps::FLOWS[family], maps::CHURN[0][family], maps::CHURN[1][family], maps::CHURN[2][family]];
+        let tables = |family: usize| {
+            [maps::FLOWS[family], maps::CHURN[0][family], maps::CHURN[1][family], maps::CHURN[2][family]]
+        };
         let [a, b, c, d] = tables(0).map(|name| table(old, name));
         let flows4 = [a?, b?, c?, d?];
         let [a, b, c, d] = tables(1).map(|name| table(old, name));

@@ -177,7 +177,8 @@ fn attach(world: &World, ebpf: &mut Ebpf, index: u32, links: &std::path::Path) -
 /// Packets of live flows that its program has passed, inbound.
 pub fn established(daemon: &Daemon<'_>) -> u64 {
     let index = reason_index(SLOT, 0, Reason::Established as u8, Verdict::Accept as u8);
-    let counters = daemon
-        .enter(|| Ok(map::<u32, Counter>(&set(daemon, "v1"), "SG_REASONS")?.get_per_cpu(&index, clock::possible_cpus())?));
+    let counters = daemon.enter(|| {
+        Ok(map::<u32, Counter>(&set(daemon, "v1"), "SG_REASONS")?.get_per_cpu(&index, clock::possible_cpus())?)
+    });
     counters.unwrap().iter().map(|c| c.packets).sum()
 }
