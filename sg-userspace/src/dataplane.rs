@@ -7,7 +7,7 @@
 //! - [`clock`]: ticks and CPUs
 //! - [`machine`]: devices and addresses, as data
 //! - [`policies`]: compiled tables to inner maps
-//! - [`attach`]: programs to devices
+//! - [`attach`]: programs to devices; [`order`]: what stands before them there
 //! - [`engine`]: makes the kernel agree with the model; [`report`]: what that did
 //! - [`flows`]: live flows
 //! - [`probe`]: the program on packets of ours, attached to nothing
@@ -19,6 +19,7 @@ pub mod filter;
 pub mod flows;
 pub mod machine;
 pub mod object;
+pub mod order;
 pub mod pins;
 pub mod policies;
 pub mod probe;

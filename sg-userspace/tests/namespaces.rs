@@ -3,13 +3,17 @@
 //! counters, never from silence alone.
 
 mod namespaces {
+    pub mod foreign;
     pub mod world;
 
+    pub mod boot;
     pub mod change;
     pub mod daemon;
     pub mod groups;
+    pub mod neighbours;
     pub mod refusals;
     pub mod rules;
+    pub mod starved;
     pub mod survival;
     pub mod wire;
 }

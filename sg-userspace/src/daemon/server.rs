@@ -24,8 +24,10 @@ use super::{
     control::Control,
     log,
     network::Network,
+    notify::notify,
     protocol::{Action, Reply},
     store::FileStore,
+    wait::Waiters,
 };
 use crate::{
     dataplane::{attach, pins::Pins},
@@ -211,8 +213,21 @@ async fn serve(config: Config) -> Result<()> {
     // A flood of new flows fills the filter of flows within seconds.
     let mut second = tokio::time::interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    log::info!("ready on {}", socket.display());
+    // What came while the first ones were bound is bound, too, before anybody hears of it.
+    while control.look(network.machine().await.context("cannot list devices")?, false) {}
+    control.check();
+    let mut waiters = Waiters::default();
+    let mut summary = control.summary();
+    log::info!("ready on {}: {summary}", socket.display());
+    notify(&format!("READY=1\nSTATUS={summary}"));
     loop {
+        let deadline = waiters.next();
+        let patience = async {
+            match deadline {
+                Some(until) => tokio::time::sleep_until(until.into()).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             // New devices first: until they are bound, they are open.
             biased;
@@ -227,9 +242,14 @@ async fn serve(config: Config) -> Result<()> {
                 Err(e) => log::error!("cannot list devices: {e}"),
             },
             Some((action, reply)) = jobs.recv() => {
-                // Nobody may be waiting any more; the action is done all the same.
-                let _ = reply.send(control.act(&action));
+                if let Action::Wait { seconds, .. } = action {
+                    waiters.add(action, seconds, reply);
+                } else {
+                    // Nobody may be waiting any more; the action is done all the same.
+                    let _ = reply.send(control.act(&action));
+                }
             }
+            () = patience => {}
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     let jobs = sender.clone();
@@ -241,15 +261,26 @@ async fn serve(config: Config) -> Result<()> {
                 }
                 Err(e) => log::warning!("cannot accept a caller: {e}"),
             },
-            _ = second.tick() => control.tidy(),
+            _ = second.tick() => {
+                control.tidy();
+                control.check();
+            }
             _ = timer.tick() => {
                 control.sweep();
                 if let Ok(machine) = network.machine().await {
                     let _ = control.look(machine, false);
                 }
+                control.retry();
             }
         }
+        waiters.answer(&mut control);
+        let now = control.summary();
+        if now != summary {
+            notify(&format!("STATUS={now}"));
+            summary = now;
+        }
     }
+    notify("STOPPING=1");
     // Links and maps are pinned: the protection stays.
     let _ = std::fs::remove_file(&socket);
     log::info!("ended; what was in force stays in force (`sgd --detach` takes it off)");

@@ -6,6 +6,7 @@
 //! names it; a generation is whole before the interface's entry flips to it.
 
 mod bind;
+mod order;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -22,6 +23,7 @@ use sg_common::{
 use thiserror::Error;
 
 pub use super::report::{OnChange, Preview, Report};
+pub use order::Order;
 use super::{
     attach::{self, AttachError, Place},
     machine::{Machine, Resolved},
@@ -116,6 +118,8 @@ pub struct Engine {
     policies: BTreeMap<u32, Tables>,
     /// Policy indices of an earlier daemon, until nothing uses them.
     foreign: BTreeSet<u32>,
+    /// Programs of others that ours were put before.
+    passed: BTreeSet<super::order::Before>,
     counters: HashMap<String, u32>,
     epoch: u32,
     zone: u32,
@@ -152,10 +156,12 @@ impl Engine {
             bound: BTreeMap::new(),
             policies: BTreeMap::new(),
             foreign: BTreeSet::new(),
+            passed: BTreeSet::new(),
             counters,
             epoch: 0,
             zone: 0,
         };
+        attach::forget_moves(&engine.pins.links);
         engine.adopt(machine).map_err(kernel("read what is in force"))?;
         Ok(engine)
     }
