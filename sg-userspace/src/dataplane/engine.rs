@@ -23,7 +23,6 @@ use sg_common::{
 use thiserror::Error;
 
 pub use super::report::{OnChange, Preview, Report};
-pub use order::Order;
 use super::{
     attach::{self, AttachError, Place},
     machine::{Machine, Resolved},
@@ -38,6 +37,7 @@ use crate::{
     effective::{PolicyKey, identity},
     model::{Hook, Model},
 };
+pub use order::Order;
 
 /// Why the policy could not be put in force.
 #[derive(Debug, Error)]

@@ -72,6 +72,12 @@ pub enum Stand {
     Gone,
 }
 
+/// Whether the device of a name still has an index.
+pub fn is_here(name: &str, index: u32) -> bool {
+    // SAFETY: a terminated name.
+    std::ffi::CString::new(name).is_ok_and(|name| unsafe { libc::if_nametoindex(name.as_ptr()) } == index)
+}
+
 fn named(program: u32) -> Option<String> {
     query::program_name(program)
 }
@@ -79,16 +85,15 @@ fn named(program: u32) -> Option<String> {
 fn at_tcx(standing: &[Standing], ours: &PinnedLink) -> Stand {
     match standing.iter().position(|s| s.link == ours.id) {
         None => Stand::Gone,
-        Some(n) => Stand::Behind(
-            standing[..n].iter().map(|s| (Hook::Tcx, Some(s.program), named(s.program))).collect(),
-        ),
+        Some(n) => {
+            Stand::Behind(standing[..n].iter().map(|s| (Hook::Tcx, Some(s.program), named(s.program))).collect())
+        }
     }
 }
 
 /// Where our filter is, known by its name.
 fn at_clsact(filters: Vec<Filter>, standing: &[Standing], ours: &str) -> Stand {
-    let is_ours =
-        |f: &Filter| f.name.as_deref() == Some(ours);
+    let is_ours = |f: &Filter| f.name.as_deref() == Some(ours);
     let Some(n) = filters.iter().position(is_ours) else { return Stand::Gone };
     let tcx = standing.iter().map(|s| (Hook::Tcx, Some(s.program), named(s.program)));
     Stand::Behind(tcx.chain(filters.into_iter().take(n).map(|f| (Hook::Clsact, f.program, f.name))).collect())
@@ -137,12 +142,8 @@ mod tests {
 
     #[test]
     fn what_stands_before_is_named() {
-        let filter = |handle, name: &str| Filter {
-            priority: 1,
-            handle,
-            name: Some(name.into()),
-            program: Some(handle + 100),
-        };
+        let filter =
+            |handle, name: &str| Filter { priority: 1, handle, name: Some(name.into()), program: Some(handle + 100) };
         let ours = maps::PROG_TC_IN;
         let found = at_clsact(vec![filter(2, "other"), filter(1, ours)], &[], ours);
         assert_eq!(found, Stand::Behind(vec![(Hook::Clsact, Some(102), Some("other".into()))]));

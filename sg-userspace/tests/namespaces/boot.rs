@@ -179,7 +179,10 @@ fn the_rights_of_the_unit_are_enough() {
     for way in [Way::HostXdp, Way::HostClsact, Way::Guest] {
         let world = World::new(way);
         world.instance.tcp_server(80).unwrap();
-        let mut daemon = booted(&world, &policy(&world).replace("ip_protocol: udp, port_range: 5000/5000", "ip_protocol: tcp, port_range: 80/80"));
+        let mut daemon = booted(
+            &world,
+            &policy(&world).replace("ip_protocol: udp, port_range: 5000/5000", "ip_protocol: tcp, port_range: 80/80"),
+        );
         daemon.under(&["setpriv", &format!("--bounding-set=-all{set}"), "--inh-caps=-all", "--no-new-privs"]);
         for _ in 0..2 {
             daemon.start().unwrap();
@@ -207,7 +210,10 @@ fn ready_says_what_is_not_as_it_should_be() {
     let foreign = Foreign::xdp(&world.instance, "eth0", XDP_PASS).unwrap();
     daemon.start().unwrap();
     let said = manager.said();
-    assert!(said.starts_with("READY=1\nSTATUS=1 device protected; NOT ALL IN FORCE: eth0 carries an XDP program"), "{said}");
+    assert!(
+        said.starts_with("READY=1\nSTATUS=1 device protected; NOT ALL IN FORCE: eth0 carries an XDP program"),
+        "{said}"
+    );
     assert!(said.ends_with("not here yet: late0"), "{said}");
     let (_, status) = daemon.sgctl(&["status"]).unwrap();
     assert!(status.contains("NOT ALL IN FORCE: eth0 carries an XDP program that is not ours"), "{status}");
@@ -224,7 +230,13 @@ fn ready_says_what_is_not_as_it_should_be() {
 /// More rules than the tables hold, for a device that is not there yet.
 fn too_large() -> String {
     let rules: String = (0..1100)
-        .map(|i| format!("  - {{direction: ingress, ip_protocol: udp, port_range: {}/{}, source_cidr_ip: 0.0.0.0/0}}\n", i + 1, i + 1))
+        .map(|i| {
+            format!(
+                "  - {{direction: ingress, ip_protocol: udp, port_range: {}/{}, source_cidr_ip: 0.0.0.0/0}}\n",
+                i + 1,
+                i + 1
+            )
+        })
         .collect();
     format!(
         "security_groups:\n- security_group_name: g\n  permissions:\n{rules}network_interfaces:\n\
@@ -259,10 +271,17 @@ fn what_cannot_be_put_in_force_denies() {
         let (_, status) = daemon.sgctl(&["status"]).unwrap();
         assert!(status.contains("NOT ALL IN FORCE: 1101 ingress rules apply to one interface"), "{status}");
         let (done, said) = daemon.sgctl(&["wait", "late0", "--for", "0s"]).unwrap();
-        assert!(!done && said.contains("late0 is not protected after 0 s") && said.contains("ingress rules apply"), "{said}");
+        assert!(
+            !done && said.contains("late0 is not protected after 0 s") && said.contains("ingress rules apply"),
+            "{said}"
+        );
     }
     // With a policy that fits it is as any other.
-    let fits = too_large().lines().filter(|l| !l.contains("port_range: 9") && !l.contains("port_range: 8")).collect::<Vec<_>>().join("\n");
+    let fits = too_large()
+        .lines()
+        .filter(|l| !l.contains("port_range: 9") && !l.contains("port_range: 8"))
+        .collect::<Vec<_>>()
+        .join("\n");
     daemon.apply(&fits, &[]).unwrap();
     assert!(daemon.sgctl(&["wait", "late0", "--for", "5s"]).unwrap().0);
     assert!(!daemon.sgctl(&["status"]).unwrap().1.contains("NOT"), "{}", daemon.log());

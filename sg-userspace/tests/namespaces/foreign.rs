@@ -54,8 +54,7 @@ fn program(kind: u32, says: i32) -> OwnedFd {
     code.extend([0x95, 0, 0, 0, 0, 0, 0, 0]);
     let name = u64::from_ne_bytes(*b"foreign\0");
     // Type and length, code, licence; log level, size, text; version, flags, name.
-    let mut attr =
-        [words(kind, 2), code.as_ptr() as u64, c"GPL".as_ptr() as u64, 0, 0, 0, name, 0, 0];
+    let mut attr = [words(kind, 2), code.as_ptr() as u64, c"GPL".as_ptr() as u64, 0, 0, 0, name, 0, 0];
     bpf(BPF_PROG_LOAD, &mut attr).unwrap()
 }
 

@@ -159,11 +159,14 @@ fn taken_off_at_tcx() {
 
 #[test]
 fn taken_off_at_xdp() {
-    put_back(Way::HostXdp, |world| {
-        let text = run(world, "ip", "-d link show dev eth0").unwrap();
-        let id = text.split("prog/xdp id ").nth(1).and_then(|t| t.split_whitespace().next()).unwrap();
-        take_off(link_of(id.parse().unwrap()));
-    });
+    put_back(Way::HostXdp, |world| take_off(xdp_link(world)));
+}
+
+/// The link of the XDP program on the instance's device.
+fn xdp_link(world: &World) -> u32 {
+    let text = run(world, "ip", "-d link show dev eth0").unwrap();
+    let id = text.split("prog/xdp id ").nth(1).and_then(|t| t.split_whitespace().next()).unwrap();
+    link_of(id.parse().unwrap())
 }
 
 #[test]
@@ -235,7 +238,9 @@ fn filters_of_others_at_clsact() {
     assert_eq!(filters(&world), 1);
     if tc_place() == "tcx" {
         let foreign = Foreign::tcx(&world.instance, "eth0", false, NEXT, true);
-        eventually("told of", || status(&daemon).contains("NOT FIRST: eth0: a TCX program of somebody else (foreign, id "));
+        eventually("told of", || {
+            status(&daemon).contains("NOT FIRST: eth0: a TCX program of somebody else (foreign, id ")
+        });
         drop(foreign);
     }
 }
@@ -250,7 +255,9 @@ fn xdp_programs_of_others() {
     let foreign = Foreign::xdp(&world.instance, "eth0", XDP_PASS).unwrap();
     // The kernel says nothing of it; any word of the device makes the daemon look.
     world.instance.ip("link set eth0 alias looked-at").unwrap();
-    eventually("told of", || status(&daemon).contains("NOT FIRST: eth0: an XDP program of somebody else (foreign, id "));
+    eventually("told of", || {
+        status(&daemon).contains("NOT FIRST: eth0: an XDP program of somebody else (foreign, id ")
+    });
     assert!(open(&world, 80) && !open(&world, 81), "what it passes is judged");
     let refused = daemon.apply(&policy(&world).replace("hook: tc", "hook: xdp"), &[]).unwrap_err().to_string();
     assert!(refused.contains("carries an XDP program that is not ours"), "{refused}");
@@ -266,4 +273,10 @@ fn xdp_programs_of_others() {
     let refused = Foreign::xdp(&world.instance, "eth0", XDP_PASS).err().unwrap();
     assert!(matches!(refused.raw_os_error(), Some(libc::EBUSY | libc::EEXIST)), "{refused}");
     assert!(open(&world, 80) && !open(&world, 81));
+    // But one that takes ours off and stands there: not open for all that.
+    take_off(xdp_link(&world));
+    let _foreign = Foreign::xdp(&world.instance, "eth0", XDP_PASS).unwrap();
+    eventually("ours are at TC", || daemon.interface("eth0").unwrap().status.hooks == [tc_place(); 2]);
+    assert!(open(&world, 80) && !open(&world, 81));
+    assert!(daemon.log().contains("cannot be put back: eth0 carries an XDP program"), "{}", daemon.log());
 }

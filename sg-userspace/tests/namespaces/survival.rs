@@ -364,6 +364,8 @@ fn a_device_that_changes_enforces_on() {
     router.ip("link set tap0 mtu 1400").unwrap();
     router.ip("link set tap0 address 02:00:00:00:00:77").unwrap();
     router.ip("addr add 10.0.0.2/24 dev tap0").unwrap();
+    // The other end still knows the MAC of before.
+    world.instance.ip("neigh flush all").unwrap();
     enforces("another MTU, MAC and address");
 
     // Gone, and back.

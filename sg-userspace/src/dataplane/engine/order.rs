@@ -3,6 +3,7 @@
 
 use std::io;
 
+use aya::programs::{ProgramError, ProgramInfo};
 use sg_common::maps;
 
 use super::{Engine, EngineError, kernel};
@@ -12,6 +13,7 @@ use crate::dataplane::{
     object::{self, Object},
     order::{self, Before, Hook, Stand},
 };
+use crate::model;
 
 /// What a look at the devices found, and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,23 +28,38 @@ pub struct Order {
     pub failed: Vec<(String, String)>,
 }
 
+/// Ids of our programs: XDP, and TC at device ingress and egress.
+struct Programs {
+    xdp: u32,
+    tc: [u32; 2],
+}
+
 impl Engine {
     /// Looks at every protected device, and mends what can be mended.
     pub fn order(&mut self, machine: &Machine) -> Order {
         let mut found = Order::default();
         let mut copy = None;
+        let programs = match self.programs() {
+            Ok(programs) => programs,
+            Err(e) => {
+                found.failed.push(("every device".into(), e.to_string()));
+                return found;
+            }
+        };
         for device in &machine.devices {
             if self.bound.get(&device.index).is_some_and(|b| b.places.is_some()) {
-                self.order_of(device, &mut copy, &mut found);
+                self.order_of(device, &programs, &mut copy, &mut found);
             }
         }
         found
     }
 
-    fn order_of(&mut self, device: &Device, copy: &mut Option<Object>, found: &mut Order) {
+    fn order_of(&mut self, device: &Device, programs: &Programs, copy: &mut Option<Object>, found: &mut Order) {
         let mut failed = |why: String| found.failed.push((device.name.clone(), why));
-        let before = match self.before(device) {
+        let before = match self.before(device, programs) {
             Ok(Some(before)) => before,
+            // Gone a moment ago, or has another name; word of that is on its way.
+            Ok(None) if !order::is_here(&device.name, device.index) => return,
             Ok(None) => {
                 match self.put_back(device) {
                     Ok(()) => found.back.push(device.name.clone()),
@@ -50,7 +67,6 @@ impl Engine {
                 }
                 return;
             }
-            // Gone a moment ago; word of that is on its way.
             Err(e) if e.raw_os_error() == Some(libc::ENODEV) => return,
             Err(e) => return failed(format!("what runs on it cannot be seen: {e}")),
         };
@@ -82,25 +98,28 @@ impl Engine {
         Some(self.bound.get(&index)?.places?[usize::from(!ingress)])
     }
 
-    /// Id of our program.
-    fn program(&mut self, place: Place, ingress: bool) -> Result<u32, EngineError> {
-        let info = match (place, ingress) {
-            (Place::XdpNative | Place::XdpGeneric, _) => self.object.xdp()?.info(),
-            (_, true) => self.object.tc(maps::PROG_TC_IN)?.info(),
-            (_, false) => self.object.tc(maps::PROG_TC_OUT)?.info(),
+    /// Ids of our programs.
+    fn programs(&mut self) -> Result<Programs, EngineError> {
+        let id = |info: Result<ProgramInfo, ProgramError>| {
+            info.map(|i| i.id()).map_err(|e| kernel("read the program")(io::Error::other(e)))
         };
-        info.map(|i| i.id()).map_err(|e| kernel("read the program")(io::Error::other(e)))
+        Ok(Programs {
+            xdp: id(self.object.xdp()?.info())?,
+            tc: [id(self.object.tc(maps::PROG_TC_IN)?.info())?, id(self.object.tc(maps::PROG_TC_OUT)?.info())?],
+        })
     }
 
     /// What runs before ours; `None` when one of ours is not there any more.
-    fn before(&mut self, device: &Device) -> io::Result<Option<Vec<Before>>> {
+    fn before(&self, device: &Device, programs: &Programs) -> io::Result<Option<Vec<Before>>> {
         let mut all = Vec::new();
         for ingress in [true, false] {
             let Some(place) = self.place(device.index, ingress) else { continue };
-            let program = self.program(place, ingress).map_err(io::Error::other)?;
+            let program = match place {
+                Place::XdpNative | Place::XdpGeneric => programs.xdp,
+                Place::Tcx | Place::Clsact => programs.tc[usize::from(!ingress)],
+            };
             // Where a device has just left XDP, what was heard of it is older.
-            let ours = self.program(Place::XdpNative, true).map_err(io::Error::other)?;
-            let xdp = device.xdp.filter(|id| *id != ours);
+            let xdp = device.xdp.filter(|id| *id != programs.xdp);
             match order::look(&self.pins.links, device.index, ingress, place, program, xdp)? {
                 Stand::Gone => return Ok(None),
                 Stand::Behind(before) => all.extend(before.into_iter().map(|(hook, program, name)| Before {
@@ -125,11 +144,20 @@ impl Engine {
         Ok(self.put_back(device)?)
     }
 
+    /// Attaches again; at TC where the hook that is asked for cannot be had any
+    /// more. That is an error all the same, and tried again with every change.
     fn put_back(&mut self, device: &Device) -> Result<(), AttachError> {
         let Some(bound) = self.bound.get_mut(&device.index) else { return Ok(()) };
-        let dir = self.pins.links.clone();
-        let attached = attach::attach(&mut self.object, device, bound.hook, Links { dir: &dir, tcx: self.tcx })?;
-        bound.places = Some(attached.places);
+        let links = Links { dir: &self.pins.links, tcx: self.tcx };
+        let mut attach = |hook| attach::attach(&mut self.object, device, hook, links);
+        match attach(bound.hook) {
+            Ok(attached) => bound.places = Some(attached.places),
+            Err(e) => {
+                bound.places = Some(attach(model::Hook::Tc)?.places);
+                bound.hook = model::Hook::Tc;
+                return Err(e);
+            }
+        }
         Ok(())
     }
 }
