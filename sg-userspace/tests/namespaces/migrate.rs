@@ -18,7 +18,16 @@ use sg_common::{
     maps,
 };
 use sg_userspace::{
-    dataplane::{object::FlowWords, sys, sys::RawMap},
+    dataplane::{
+        carry::{
+            flows::{Count, Time, merge},
+            old::Table,
+        },
+        filter::Halves,
+        object::FlowWords,
+        sys,
+        sys::RawMap,
+    },
     testbed::{Daemon, echoes},
 };
 
@@ -218,7 +227,7 @@ fn upgrade(way: Way) {
 
 #[test]
 fn a_newer_version_takes_over_live_flows() {
-    if !can_run() {
+    if !can_run() || !one::loads() {
         return;
     }
     for way in [Way::HostTc, Way::HostClsact, Way::HostXdp, Way::Guest] {
@@ -236,9 +245,10 @@ enum Moment<'a> {
 
 /// Starts the daemon and kills it at a moment that is drawn.
 fn start_and_kill(daemon: &mut Daemon<'_>, random: &mut Random, moment: Moment<'_>) {
+    let there = |file: &Path| daemon.enter(|| Ok(file.exists())).unwrap();
     let (within, file) = match moment {
-        Moment::Start => (900_000, None),
-        Moment::Renamed(file) => (15_000, Some(file)),
+        Moment::Renamed(file) if !there(file) => (15_000, Some(file)),
+        _ => (900_000, None),
     };
     let moment = Duration::from_micros(random.below(within) as u64);
     std::thread::scope(|scope| {
@@ -266,22 +276,21 @@ fn start_and_kill(daemon: &mut Daemon<'_>, random: &mut Random, moment: Moment<'
 
 #[test]
 fn killed_at_any_moment_of_an_upgrade() {
-    if !can_run() {
+    if !can_run() || !one::loads() {
         return;
     }
     let mut random = Random::new(11);
     let mut kills = std::collections::BTreeMap::<String, u64>::new();
-    for _ in 0..scale() {
-        let world = World::new(Way::HostTc);
-        let mut daemon = stored(&world);
-        eventually("the device is open", || world.client.tcp(to("10.0.0.10:83")).unwrap());
-        let mut transfers = Transfers::open(&world);
+    let world = World::new(Way::HostTc);
+    let mut daemon = stored(&world);
+    eventually("the device is open", || world.client.tcp(to("10.0.0.10:83")).unwrap());
+    let mut transfers = Transfers::open(&world);
+    for round in 0..5 * scale() {
         let _old = one::Version::put_in_force(&world, &daemon, &transfers.ends());
         transfers.during(|go_on| {
             let new = own(&daemon);
-            for kill in 0..10 {
-                // Where the new set is in force, what is left is to be finished.
-                let moment = if kill % 3 == 0 { Moment::Start } else { Moment::Renamed(&new) };
+            for _ in 0..2 {
+                let moment = if round % 2 == 0 { Moment::Start } else { Moment::Renamed(&new) };
                 start_and_kill(&mut daemon, &mut random, moment);
                 *kills.entry(sets(&daemon).join(" ")).or_default() += 1;
                 go_on();
@@ -289,11 +298,63 @@ fn killed_at_any_moment_of_an_upgrade() {
             daemon.start().unwrap();
         });
         assert_eq!(sets(&daemon), [format!("v{ABI_VERSION}")]);
-        assert_eq!(drops(&daemon, world.device()), []);
+        assert_eq!(drops(&daemon, world.device()), [], "round {round}");
         judged_by_the_policy(&world);
         daemon.stop(libc::SIGTERM).unwrap();
+        let (done, text) = daemon.sgd(&["--detach"]).unwrap();
+        assert!(done, "{text}");
     }
     eprintln!("what was found after each kill: {kills:?}");
+}
+
+/// Entries from table to table: what is missing comes over, what is newer stays,
+/// and what does not fit goes where there is room, the busiest first.
+#[test]
+fn what_is_newer_stays_and_the_busiest_comes_first() {
+    if !can_run() {
+        return;
+    }
+    let make = |entries| RawMap::<FlowKey4, FlowWords>::create("flows", sys::map_type::HASH, entries, 0).unwrap();
+    let filter = sys::create("filter", sys::map_type::ARRAY, 4, 262_144, 1, sys::map_flags::MMAPABLE).unwrap();
+    let filter = Halves::of(std::os::fd::AsFd::as_fd(&filter)).unwrap();
+    let entry = |last: u32, rule: u32| {
+        let mut words = FlowWords::default();
+        (words[0], words[1], words[3]) = (last, last, rule);
+        words[4] = u32::from_ne_bytes([910_u16.to_ne_bytes(), [19, 19]].concat().try_into().unwrap());
+        words[5] = u32::from_ne_bytes([0, 1, 3, place::MAIN]);
+        words
+    };
+    let keys = keys(1, 8);
+    let old = make(64);
+    for (i, key) in keys.iter().enumerate() {
+        old.update(key, &entry(1000 + i as u32, 1)).unwrap();
+    }
+    // Of another zone, and expired.
+    old.update(&FlowKey4 { zone: 2, ..keys[0] }, &entry(1000, 1)).unwrap();
+    old.update(&FlowKey4 { local_port: 1, ..keys[0] }, &entry(1000_u32.wrapping_sub(2_000_000), 1)).unwrap();
+    let from = [Table::Today(old), Table::Absent, Table::Absent, Table::Absent];
+    let to: [RawMap<_, _>; 4] = [make(4), make(2), make(64), make(64)];
+    to[0].update(&keys[1], &entry(2000, 2)).unwrap();
+    to[0].update(&keys[2], &entry(500, 2)).unwrap();
+    let zones = [1].into();
+    let carry = |live| merge(&from, to.each_ref(), &zones, &filter, Time { now: 2100, hz: 1000, live }).unwrap();
+    // Two are there; two more fit, then two of those begun inbound.
+    assert_eq!(carry(false), Count { carried: 4, left: 2 });
+    let rule = |table: usize, i: usize| to[table].get(&keys[i]).unwrap().map(|words| words[3]);
+    assert_eq!([rule(0, 1), rule(0, 2)], [Some(2), Some(1)], "the newer stays, the older is replaced");
+    assert_eq!([rule(0, 7), rule(0, 6), rule(1, 5), rule(1, 4)], [Some(1); 4], "the busiest came first");
+    assert_eq!([rule(0, 3), rule(1, 3), rule(0, 0), rule(1, 0)], [None; 4]);
+    assert_eq!(to[1].get(&keys[5]).unwrap().unwrap()[5].to_ne_bytes()[3], place::CHURN);
+    assert_eq!(filter.count(0), 5, "what was replaced or added is known to exist");
+    // Where programs have made room, the rest follows; a second time nothing does.
+    to[0].delete(&keys[7]).unwrap();
+    to[1].delete(&keys[5]).unwrap();
+    let Table::Today(old) = &from[0] else { unreachable!() };
+    old.delete(&keys[7]).unwrap();
+    old.delete(&keys[5]).unwrap();
+    assert_eq!(carry(true), Count { carried: 2, left: 0 });
+    assert_eq!([rule(0, 3), rule(1, 0)], [Some(1); 2]);
+    assert_eq!(carry(true), Count::default());
 }
 
 fn resize(daemon: &Daemon<'_>, original: &str, max_flows: u64) {
@@ -358,29 +419,52 @@ fn tables_of_another_size_keep_their_flows() {
         };
         assert_eq!(there(&daemon), (count, 2, 65_536));
         let epoch = daemon.interface("eth0").unwrap().status.epoch;
-        for size in [200_000, 7_000 * scale()] {
-            daemon.stop(libc::SIGTERM).unwrap();
-            resize(&daemon, &original, size);
-            let before = Instant::now();
-            daemon.start().unwrap();
-            eprintln!("resized to {size}: ready after {} ms", before.elapsed().as_millis());
-            assert_eq!(there(&daemon), (count, 2, size as u32));
-            assert_eq!(sets(&daemon), [format!("v{ABI_VERSION}")]);
-        }
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            // Others begin while it happens.
+            let begun = scope.spawn(|| {
+                let mut begun = 0;
+                while !stop.load(Ordering::Relaxed) && world.client.tcp(to("10.0.0.10:80")).unwrap() {
+                    begun += 1;
+                }
+                (begun, stop.load(Ordering::Relaxed))
+            });
+            let found: Vec<_> = [200_000, 100_000]
+                .into_iter()
+                .map(|size| {
+                    daemon.stop(libc::SIGTERM).unwrap();
+                    resize(&daemon, &original, size);
+                    let before = Instant::now();
+                    let started = daemon.start();
+                    eprintln!("resized to {size}: ready after {} ms", before.elapsed().as_millis());
+                    started.map(|()| (there(&daemon), size as u32, sets(&daemon)))
+                })
+                .collect();
+            stop.store(true, Ordering::Relaxed);
+            let (begun, all) = begun.join().unwrap();
+            assert!(all, "a connection that began meanwhile failed, after {begun}");
+            eprintln!("{begun} connections began and ended meanwhile; dropped: {:?}", drops(&daemon, "eth0"));
+            for found in found {
+                let ((made, _, entries), size, sets) = found.unwrap();
+                assert_eq!((made, entries, sets), (count, size, vec![format!("v{ABI_VERSION}")]));
+            }
+        });
         // The busiest ones stay; the rest is as if it had never been seen.
         daemon.stop(libc::SIGTERM).unwrap();
         resize(&daemon, &original, 1024);
         daemon.start().unwrap();
         let (made, others, size) = there(&daemon);
-        assert_eq!((made + others, others, size), (1024, 2, 1024), "the confirmed ones in use are carried first");
+        assert!(
+            made + others == 1024 && others >= 2 && size == 1024,
+            "those in use are carried first: {made} {others}"
+        );
         let text = log(&daemon);
         let line = text.lines().rfind(|l| l.contains("were not carried")).unwrap();
         let left: u32 = line.split_whitespace().find_map(|w| w.parse().ok()).unwrap();
-        // What begun inbound has a table of 256 beside.
-        assert!((count + 4 - 1024 - 256 - 2..=count).contains(&left), "{line}");
+        // What began inbound has a table of 256 beside.
+        assert!((count - 1024 - 256..=count).contains(&left), "{line}");
         assert!(daemon.interface("eth0").unwrap().status.epoch >= epoch);
     });
-    assert_eq!(drops(&daemon, "eth0"), []);
     judged_by_the_policy(&world);
     daemon.stop(libc::SIGTERM).unwrap();
 }

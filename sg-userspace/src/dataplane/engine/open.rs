@@ -66,8 +66,12 @@ impl Engine {
         if !root.old.is_empty() {
             let mut engine = Self::load(setup, &bytes, own.clone(), sizes, counters)?;
             engine.finish(&mut root, machine)?;
-            engine.adopt(machine).map_err(kernel("read what is in force"))?;
-            return Ok(engine);
+            let kept = engine.carried.as_ref().is_some_and(|c| !c.kept.is_empty());
+            if sizes == wanted || kept {
+                engine.adopt(machine).map_err(kernel("read what is in force"))?;
+                return Ok(engine);
+            }
+            return Self::open(setup, machine, model, engine.counters);
         }
         if sizes != wanted {
             let old = Old { abi: ABI_VERSION, pins: own };
