@@ -147,7 +147,7 @@ pub fn finish(old: &Old, own: &Pins, machine: &Machine, object: &mut Object) -> 
     let set = OldSet::open(old)?;
     let indices = indices(machine, &old.pins);
     for &index in &indices {
-        if !set.ifaces.get(&index)?.is_some_and(|record| record != 0) {
+        if set.ifaces.get(&index)?.is_none_or(|record| record == 0) {
             continue;
         }
         let name = machine.devices.iter().find(|d| d.index == index).map(|d| d.name.as_str());

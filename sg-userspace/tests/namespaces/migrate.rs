@@ -461,8 +461,8 @@ fn tables_of_another_size_keep_their_flows() {
         let text = log(&daemon);
         let line = text.lines().rfind(|l| l.contains("were not carried")).unwrap();
         let left: u32 = line.split_whitespace().find_map(|w| w.parse().ok()).unwrap();
-        // What began inbound has a table of 256 beside.
-        assert!((count - 1024 - 256..=count).contains(&left), "{line}");
+        // What began inbound has a table of 256 beside. Of those that began meanwhile some may be left, too.
+        assert!(left >= count - 1024 - 256, "{line}");
         assert!(daemon.interface("eth0").unwrap().status.epoch >= epoch);
     });
     judged_by_the_policy(&world);
