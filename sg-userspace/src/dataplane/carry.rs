@@ -11,7 +11,7 @@
 //!
 //! # Layout
 //! - [`old`]: a set of an earlier version, read as this one writes it
-//! - [`flows`]: conntrack entries from one set to the other
+//! - [`mod@flows`]: conntrack entries from one set to the other
 
 pub mod flows;
 pub mod old;
