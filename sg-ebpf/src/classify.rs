@@ -5,7 +5,7 @@ use core::mem::offset_of;
 
 use sg_common::{
     addr::Addr,
-    flow::{Direction, FlowKey, FlowKey4, FlowKeys},
+    flow::{Direction, FlowKeys},
     limits::BITVEC_WORDS,
     policy::{
         AddrClass, DirectionHeader, MAGIC, MAX_LIST6, MODE_MATRIX, POLICY_HOSTS, POLICY_HOSTS_V4, POLICY_LIST6,
@@ -22,8 +22,20 @@ use crate::{
 #[inline(always)]
 pub fn query(keys: &FlowKeys, direction: Direction) -> Query {
     let key = &keys.full;
-    let ports = [key.local_port, key.remote_port];
-    Query::new(key.local, key.remote, ports, key.protocol(), direction, keys.is_v4())
+    let (source_port, destination_port) = match direction {
+        Direction::Inbound => (key.remote_port, key.local_port),
+        Direction::Outbound => (key.local_port, key.remote_port),
+    };
+    Query {
+        local: key.local,
+        remote: key.remote,
+        source_port,
+        destination_port,
+        protocol: key.protocol(),
+        direction: direction as u8,
+        v4: keys.is_v4() as u8,
+        pad: 0,
+    }
 }
 
 /// What is asked of a policy; bytes in place of enums, as it crosses functions
@@ -47,39 +59,6 @@ pub struct Query {
     pub v4: u8,
     /// Zero.
     pub pad: u8,
-}
-
-impl Query {
-    /// About a flow of either family that would begin in `direction`.
-    #[inline(always)]
-    fn new(local: Addr, remote: Addr, ports: [u16; 2], protocol: u8, direction: Direction, v4: bool) -> Self {
-        let [local_port, remote_port] = ports;
-        let (source_port, destination_port) = match direction {
-            Direction::Inbound => (remote_port, local_port),
-            Direction::Outbound => (local_port, remote_port),
-        };
-        Self {
-            local,
-            remote,
-            source_port,
-            destination_port,
-            protocol,
-            direction: direction as u8,
-            v4: v4 as u8,
-            pad: 0,
-        }
-    }
-    /// About an IPv4 flow.
-    #[inline(always)]
-    pub fn of4(key: &FlowKey4, direction: Direction) -> Self {
-        let (local, remote) = (Addr::v4(key.local), Addr::v4(key.remote));
-        Self::new(local, remote, [key.local_port, key.remote_port], key.vlan_proto as u8, direction, true)
-    }
-    /// About an IPv6 flow.
-    #[inline(always)]
-    pub fn of6(key: &FlowKey, direction: Direction) -> Self {
-        Self::new(key.local, key.remote, [key.local_port, key.remote_port], key.protocol(), direction, false)
-    }
 }
 
 #[inline(always)]

@@ -3,7 +3,8 @@
 //! respect (tags, options, fragments, extension headers, a SYN on a flow, an
 //! older epoch, …) takes the long way, which would say the same of these.
 //!
-//! Keys lie on the stack, and nothing is written but what the packet changes.
+//! It is one function without calls, keys lie on the stack, and nothing is
+//! written but what the packet changes.
 
 use core::mem::offset_of;
 
@@ -11,11 +12,11 @@ use sg_common::{
     addr::Addr,
     flow::{Direction, Flow, FlowKey, FlowKey4},
     generation::{Generation, NO_POLICY, OwnKey, flags},
-    policy::RuleRow,
     reason::{Reason, Verdict},
 };
 
 use crate::{
+    classify::Query,
     conntrack::{Clock, state},
     packet::Packet,
     proto,
@@ -113,7 +114,7 @@ fn v4<const INBOUND: bool, P: Packet, T: Tables>(on: &On<'_, P, T>) -> Option<De
     match on.tables.confirmed4(&key, plain.is_likely_known()) {
         Ok(flow) => established(on, plain, flow, || Addr::v4(h[3].to_ne_bytes())),
         Err(Without::AnyFlow) if h[3] != h[4] => {
-            denied(on, plain, || on.tables.decide4(on.generation, &key, on.direction))
+            denied(on, plain, || query(on.direction, plain, true, Addr::v4(key.local), Addr::v4(key.remote)))
         }
         Err(_) => None,
     }
@@ -171,7 +172,7 @@ fn v6<const INBOUND: bool, P: Packet, T: Tables>(on: &On<'_, P, T>) -> Option<De
         Ok(flow) => established(on, plain, flow, || addr_of64([s0, s1])),
         // An address that starts with zeroes may be a mapped one, which is malformed.
         Err(Without::AnyFlow) if s0 != 0 && d0 != 0 && (s0 != d0 || s1 != d1) => {
-            denied(on, plain, || on.tables.decide6(on.generation, key.key(), on.direction))
+            denied(on, plain, || query(on.direction, plain, false, key.key().local, key.key().remote))
         }
         Err(_) => None,
     }
@@ -270,10 +271,24 @@ fn is_own<P: Packet, T: Tables>(packet: &P, tables: &T, generation: &Generation,
     tables.owns(&OwnKey { zone: generation.zone, addr: source })
 }
 
+#[inline(always)]
+fn query(direction: Direction, plain: Plain, v4: bool, local: Addr, remote: Addr) -> Query {
+    Query {
+        local,
+        remote,
+        source_port: plain.ports[0],
+        destination_port: plain.ports[1],
+        protocol: plain.protocol,
+        direction: direction as u8,
+        v4: v4 as u8,
+        pad: 0,
+    }
+}
+
 /// A packet that belongs to no flow at all: what the rules drop is dropped here.
 #[inline(always)]
-fn denied<P, T>(on: &On<'_, P, T>, plain: Plain, decide: impl FnOnce() -> Option<RuleRow>) -> Option<Decision> {
-    let On { generation, direction, .. } = *on;
+fn denied<P, T: Tables>(on: &On<'_, P, T>, plain: Plain, query: impl FnOnce() -> Query) -> Option<Decision> {
+    let On { tables, generation, direction, .. } = *on;
     let from_guest = generation.flags & flags::GUEST != 0 && matches!(direction, Direction::Outbound);
     if from_guest || generation.flags & flags::OBSERVE != 0 {
         return None;
@@ -286,6 +301,6 @@ fn denied<P, T>(on: &On<'_, P, T>, plain: Plain, decide: impl FnOnce() -> Option
     if !opens {
         return None;
     }
-    let decision = Decision::from_row(decide()?);
+    let decision = Decision::from_row(tables.decide(generation, &query())?);
     (!decision.is_accept()).then_some(decision)
 }

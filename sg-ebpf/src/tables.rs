@@ -36,16 +36,6 @@ pub enum Without {
 pub trait Tables {
     /// The row that decides a flow under the generation's policy, by [`crate::classify`]; `None` when the policy is missing.
     fn decide(&self, generation: &Generation, query: &Query) -> Option<RuleRow>;
-    /// The row that decides an IPv4 flow that would begin in `direction`.
-    #[inline(always)]
-    fn decide4(&self, generation: &Generation, key: &FlowKey4, direction: Direction) -> Option<RuleRow> {
-        self.decide(generation, &Query::of4(key, direction))
-    }
-    /// The row that decides an IPv6 flow that would begin in `direction`.
-    #[inline(always)]
-    fn decide6(&self, generation: &Generation, key: &FlowKey, direction: Direction) -> Option<RuleRow> {
-        self.decide(generation, &Query::of6(key, direction))
-    }
     /// A confirmed IPv4 flow. A packet that is `likely` to have one is worth no
     /// question that only spares others the lookup.
     ///

@@ -53,15 +53,13 @@ pub fn finish(
     }
     let wanted = !established && (!decision.is_accept() || generation.flags & flags::EVENT_ACCEPT != 0);
     if config.events == events::ALL || (config.events != events::OFF && wanted) {
-        emit(generation, key, decision.pack(), length, direction as u32);
+        emit(generation, direction, length, decision, key);
     }
     decision.verdict
 }
 
-/// On a stack frame of its own, which is not there while the pipeline runs.
-#[inline(never)]
-fn emit(generation: &Generation, key: &FlowKey, decision: u64, length: u32, direction: u32) {
-    let decision = Decision::unpack(decision);
+#[inline(always)]
+fn emit(generation: &Generation, direction: Direction, length: u32, decision: &Decision, key: &FlowKey) {
     let Some(mut entry) = SG_EVENTS.reserve(0) else { return };
     entry.write(Event {
         // SAFETY: the helper has no preconditions.

@@ -138,27 +138,6 @@ extern "C" fn sg_decide(policy: u32, class: u32, query: *const Query) -> u64 {
     }
 }
 
-/// Asks about an IPv4 flow, on a stack frame of its own.
-#[inline(never)]
-fn decide4(policy: u32, class: u32, key: &FlowKey4, direction: u32) -> u64 {
-    sg_decide(policy, class, &Query::of4(key, Direction::from_u8(direction as u8)))
-}
-
-/// Asks about an IPv6 flow, on a stack frame of its own.
-#[inline(never)]
-fn decide6(policy: u32, class: u32, key: &FlowKey, direction: u32) -> u64 {
-    sg_decide(policy, class, &Query::of6(key, Direction::from_u8(direction as u8)))
-}
-
-/// The row that [`sg_decide`] has packed.
-#[inline(always)]
-fn row(packed: u64) -> Option<RuleRow> {
-    if packed == MISSING {
-        return None;
-    }
-    Some(RuleRow { counter: packed as u32, verdict: (packed >> 32) as u8, reason: (packed >> 40) as u8, pad: 0 })
-}
-
 /// Looks in the confirmed table, then in the unconfirmed ones.
 #[inline(never)]
 fn find(keys: &FlowKeys, half: u32) -> *const Flow {
@@ -232,15 +211,11 @@ impl Tables for KernelMaps {
 
     #[inline(always)]
     fn decide(&self, generation: &Generation, query: &Query) -> Option<RuleRow> {
-        row(sg_decide(generation.policy, generation.policy_class, query))
-    }
-    #[inline(always)]
-    fn decide4(&self, generation: &Generation, key: &FlowKey4, direction: Direction) -> Option<RuleRow> {
-        row(decide4(generation.policy, generation.policy_class, key, direction as u32))
-    }
-    #[inline(always)]
-    fn decide6(&self, generation: &Generation, key: &FlowKey, direction: Direction) -> Option<RuleRow> {
-        row(decide6(generation.policy, generation.policy_class, key, direction as u32))
+        let packed = sg_decide(generation.policy, generation.policy_class, query);
+        if packed == MISSING {
+            return None;
+        }
+        Some(RuleRow { counter: packed as u32, verdict: (packed >> 32) as u8, reason: (packed >> 40) as u8, pad: 0 })
     }
 
     #[inline(always)]

@@ -79,12 +79,12 @@ const FAST: u64 = 1 << 63;
 /// The stages over one kind of context.
 macro_rules! stages {
     ($stages:ident, $context:ty, $view:path, $fast:ident, $parse:ident, $essentials:ident, $quote:ident) => {
-        /// The short way on a stack frame of its own, which is gone when the pipeline
-        /// runs. Not a global function: the verifier follows its arguments.
+        /// The short way on a stack frame of its own. Not a global function: the
+        /// verifier follows its arguments, so that they need no checks here.
         #[inline(never)]
         fn $fast<const INBOUND: bool>(context: *mut $context, generation: &Generation, clock: Clock, half: u32) -> u64 {
-            let (packet, tables) = (<$view>::new(context), KernelMaps::new(half));
-            match fast::<INBOUND, _, _>(&packet, &tables, generation, clock) {
+            let packet = <$view>::new(context);
+            match fast::<INBOUND, _, _>(&packet, &KernelMaps::new(half), generation, clock) {
                 Some(decision) => FAST | decision.pack(),
                 None => 0,
             }

@@ -58,14 +58,17 @@ impl Counters {
         unused(self.last + 1..MAX_RULES).or_else(|| unused(1..MAX_RULES))
     }
 
-    /// Gives back what is not among the living; returns the indices.
-    pub fn retire(&mut self, living: &BTreeSet<u32>) -> Vec<u32> {
-        let retired: Vec<u32> = self.taken.difference(living).copied().collect();
-        if !retired.is_empty() {
-            self.ids.retain(|_, id| living.contains(id));
-            self.taken.retain(|id| living.contains(id));
-        }
-        retired
+    /// Gives back what is not among the living, each once `empty` has emptied it;
+    /// returns how many.
+    ///
+    /// # Errors
+    /// What `empty` says; then none is given back.
+    pub fn retire<E>(&mut self, living: &BTreeSet<u32>, empty: impl FnMut(&u32) -> Result<(), E>) -> Result<usize, E> {
+        let before = self.taken.len();
+        self.taken.difference(living).try_for_each(empty)?;
+        self.ids.retain(|_, id| living.contains(id));
+        self.taken.retain(|id| living.contains(id));
+        Ok(before - self.taken.len())
     }
 }
 
@@ -73,13 +76,31 @@ impl Counters {
 mod tests {
     use super::*;
 
+    /// Gives back without a kernel.
+    fn retire(counters: &mut Counters, living: BTreeSet<u32>) -> usize {
+        counters.retire(&living, |_| Ok::<(), ()>(())).unwrap()
+    }
+
+    #[test]
+    fn one_that_cannot_be_emptied_is_not_given_back() {
+        let mut counters = Counters::default();
+        assert_eq!((counters.id("a"), counters.id("b")), (Some(1), Some(2)));
+        let mut emptied = Vec::new();
+        let failed = counters.retire(&BTreeSet::from([2]), |id| {
+            emptied.push(*id);
+            Err("no")
+        });
+        assert_eq!((failed, emptied), (Err("no"), vec![1]));
+        assert_eq!(counters.id("a"), Some(1));
+    }
+
     #[test]
     fn a_counter_stays_with_its_rule_and_is_used_again_last_of_all() {
         let mut counters = Counters::new(HashMap::from([("old".into(), 2)]));
         assert_eq!(counters.id("old"), Some(2));
         assert_eq!(counters.id("a"), Some(3));
         assert_eq!(counters.id("b"), Some(4));
-        assert_eq!(counters.retire(&BTreeSet::from([2, 4])), [3]);
+        assert_eq!(retire(&mut counters, BTreeSet::from([2, 4])), 1);
         assert_eq!((counters.id("b"), counters.id("a")), (Some(4), Some(5)));
     }
 
@@ -90,7 +111,7 @@ mod tests {
             let living: BTreeSet<u32> =
                 (0..1000).map(|rule| counters.id(&format!("{change}/{rule}")).unwrap()).collect();
             assert_eq!(living.len(), 1000);
-            assert_eq!(counters.retire(&living).len(), if change == 0 { 0 } else { 1000 });
+            assert_eq!(retire(&mut counters, living), if change == 0 { 0 } else { 1000 });
         }
         assert_eq!(counters.ids().len(), 1000);
     }
@@ -102,7 +123,7 @@ mod tests {
             assert_eq!(counters.id(&rule.to_string()), Some(rule));
         }
         assert_eq!(counters.id("one more"), None);
-        assert_eq!(counters.retire(&(2..MAX_RULES).collect()), [1]);
+        assert_eq!(retire(&mut counters, (2..MAX_RULES).collect()), 1);
         assert_eq!(counters.id("one more"), Some(1));
     }
 }

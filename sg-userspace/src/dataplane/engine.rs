@@ -408,8 +408,9 @@ impl Engine {
         Ok(true)
     }
 
-    /// Removes policies that nothing uses, and counters of rules that are no more. The kernel waits for milliseconds after
-    /// each, so this is done when no change is under way.
+    /// Removes policies that nothing uses, and gives back the counters of their rules.
+    /// The kernel waits for milliseconds after each, so this is done when no change is
+    /// under way.
     ///
     /// # Errors
     /// What the kernel says.
@@ -417,7 +418,10 @@ impl Engine {
         let used: BTreeSet<u32> = self.bound.values().map(|b| b.generation.policy).collect();
         let stale: Vec<u32> =
             self.policies.keys().chain(&self.foreign).copied().filter(|i| !used.contains(i)).collect();
-        if !stale.is_empty() && sys::grace_period().is_err() {
+        if stale.is_empty() {
+            return Ok(());
+        }
+        if sys::grace_period().is_err() {
             // A packet that read the old generation before the flip is judged within
             // microseconds; a kernel that isolates CPUs will not say when.
             std::thread::sleep(std::time::Duration::from_millis(100));
@@ -438,9 +442,7 @@ impl Engine {
         }
         let living = self.policies.values().flat_map(Tables::counters).collect();
         let zero = vec![Counter::default(); clock::possible_cpus()];
-        for id in self.counters.retire(&living) {
-            self.object.maps.rules.update_per_cpu(&id, &zero).map_err(kernel("empty a rule's counter"))?;
-        }
-        Ok(())
+        let empty = |id: &u32| self.object.maps.rules.update_per_cpu(id, &zero);
+        self.counters.retire(&living, empty).map(drop).map_err(kernel("empty a rule's counter"))
     }
 }

@@ -32,6 +32,7 @@ const BPF_F_TEST_XDP_LIVE_FRAMES: u32 = 2;
 const BPF_OBJ_PIN: u32 = 6;
 const BPF_OBJ_GET: u32 = 7;
 const BPF_OBJ_GET_INFO_BY_FD: u32 = 15;
+const BPF_BTF_GET_FD_BY_ID: u32 = 19;
 const BPF_MAP_UPDATE_BATCH: u32 = 26;
 
 /// Map types that are created here.
@@ -442,10 +443,33 @@ pub fn link_ifindex(link: BorrowedFd<'_>) -> io::Result<u32> {
 /// struct bpf_link_info: type, id, program, padding, then the index for both kinds.
 fn link_info(link: BorrowedFd<'_>) -> io::Result<[u32; 16]> {
     let mut info = [0u32; 16];
-    let mut attr =
-        GetInfo { fd: link.as_raw_fd() as u32, length: size_of_val(&info) as u32, info: info.as_mut_ptr() as u64 };
-    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    // SAFETY: all zeroes lead nowhere.
+    unsafe { object_info(link, &mut info) }?;
     Ok(info)
+}
+
+/// Asks for an object's information, into as many words of its structure as there are.
+///
+/// # Errors
+/// What the kernel says.
+///
+/// # Safety
+/// What pointers inside `words` lead to is writable, and as long as the counts
+/// beside them say.
+pub unsafe fn object_info(object: BorrowedFd<'_>, words: &mut [u32]) -> io::Result<()> {
+    let mut attr =
+        GetInfo { fd: object.as_raw_fd() as u32, length: size_of_val(words) as u32, info: words.as_mut_ptr() as u64 };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr).map(drop)
+}
+
+/// Opens type information by its id.
+///
+/// # Errors
+/// What the kernel says; `ENOENT` when there is none.
+pub fn btf_by_id(id: u32) -> io::Result<OwnedFd> {
+    let fd = bpf(BPF_BTF_GET_FD_BY_ID, &mut [id, 0, 0])?;
+    // SAFETY: the kernel returned a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
 /// Opens a pinned object.

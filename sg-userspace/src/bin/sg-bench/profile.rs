@@ -5,14 +5,14 @@
 mod perf;
 mod program;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, os::fd::BorrowedFd};
 
 use anyhow::{Result, ensure};
 use sg_userspace::{dataplane::probe::Entry, model::Direction};
 
 use crate::{
     Scale,
-    measure::progress,
+    measure::{Samples, progress},
     packets::{establish, probe},
     peers::{Hook, Peers, time},
     policy::packet,
@@ -69,42 +69,40 @@ fn table(title: &str, addresses: &[u64], places: &program::Places, nanoseconds: 
     Ok(())
 }
 
+/// Profiles `judge`, which runs on what `run` is given: itself, or a source that hands packets to it.
+fn one(title: &str, judge: BorrowedFd<'_>, run: BorrowedFd<'_>, frame: &[u8], repeat: u32) -> Result<()> {
+    let places = program::Places::read(judge)?;
+    let mut times = Vec::new();
+    let found = samples(|| {
+        times.push(time(run, frame, repeat)?);
+        Ok(())
+    })?;
+    table(title, &found, &places, Samples::new(times).median())
+}
+
 /// Profiles packets of each kind, at both hooks.
 ///
 /// # Errors
 /// No rights to sample, or what the kernel says.
 pub fn profile(peers: &Peers, scale: &Scale, only: Option<&str>) -> Result<()> {
     for (name, v4) in [("IPv4", true), ("IPv6", false)] {
-        for (hook, entry, vary, at) in
-            [("XDP", Entry::Xdp, "bench_xdp_vary", Hook::Xdp), ("TC", Entry::TcIn, "bench_tc_vary", Hook::Tc)]
+        for (hook, entry, source) in
+            [(Hook::Xdp, Entry::Xdp, "bench_xdp_vary"), (Hook::Tc, Entry::TcIn, "bench_tc_vary")]
         {
             let title = format!("established, {hook}, {name}");
             if only.is_none_or(|only| title.contains(only)) {
                 let mut own = probe(1000, 0)?;
                 let frame = establish(&mut own, v4)?;
-                let program = own.program(entry)?;
-                let places = program::Places::read(program)?;
-                let mut total = (0.0, 0.0);
-                let found = samples(|| {
-                    total = (total.0 + time(program, &frame, scale.repeat)?, total.1 + 1.0);
-                    Ok(())
-                })?;
-                table(&title, &found, &places, total.0 / total.1)?;
+                let judge = own.program(entry)?;
+                one(&title, judge, judge, &frame, scale.repeat)?;
             }
             let title = format!("denied, {hook}, {name}");
             if only.is_none_or(|only| title.contains(only)) {
                 let mut own = probe(1000, 0)?;
                 let frame = packet(v4, Direction::Inbound, UDP, 1500);
-                let program = own.program(entry)?;
-                let places = program::Places::read(program)?;
-                let source = peers.program(vary)?;
-                peers.vary(at, &frame, v4, 65_536, Some(program))?;
-                let mut total = (0.0, 0.0);
-                let found = samples(|| {
-                    total = (total.0 + time(source, &frame, scale.repeat)?, total.1 + 1.0);
-                    Ok(())
-                })?;
-                table(&title, &found, &places, total.0 / total.1)?;
+                let judge = own.program(entry)?;
+                peers.vary(hook, &frame, v4, 65_536, Some(judge))?;
+                one(&title, judge, peers.program(source)?, &frame, scale.repeat)?;
             }
         }
     }

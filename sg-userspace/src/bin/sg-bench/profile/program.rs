@@ -1,14 +1,11 @@
 //! Source lines of a loaded program's machine code, from the kernel.
 
-use std::{
-    io,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
-};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::{Context, Result, ensure};
+use sg_userspace::dataplane::sys;
 
-const OBJ_GET_INFO_BY_FD: u32 = 15;
-const BTF_GET_FD_BY_ID: u32 = 19;
+const UNKNOWN: &str = "cannot ask for the program's lines";
 
 /// Word offsets into `struct bpf_prog_info`.
 mod field {
@@ -26,23 +23,6 @@ mod field {
 }
 const INFO_WORDS: usize = 58;
 
-#[repr(C)]
-struct GetInfo {
-    fd: u32,
-    length: u32,
-    info: u64,
-}
-
-/// Asks for an object's information; pointers inside it lead to buffers of the lengths beside them.
-fn info(fd: BorrowedFd<'_>, words: &mut [u32]) -> Result<()> {
-    let mut attributes =
-        GetInfo { fd: fd.as_raw_fd() as u32, length: size_of_val(words) as u32, info: words.as_mut_ptr() as u64 };
-    // SAFETY: a prefix of union bpf_attr of the size given; `words` is as long as it says, and
-    // what it points to is as long as the counts inside it say (the callers' business).
-    let status = unsafe { libc::syscall(libc::SYS_bpf, OBJ_GET_INFO_BY_FD, &raw mut attributes, size_of::<GetInfo>()) };
-    if status < 0 { Err(io::Error::last_os_error()).context("cannot ask for the program's lines") } else { Ok(()) }
-}
-
 fn point(words: &mut [u32], at: usize, to: *mut u8) {
     let address = to as u64;
     words[at] = address as u32;
@@ -51,20 +31,14 @@ fn point(words: &mut [u32], at: usize, to: *mut u8) {
 
 /// The strings of a BTF object.
 fn strings(id: u32) -> Result<Vec<u8>> {
-    let mut attributes = [id, 0, 0];
-    // SAFETY: a prefix of union bpf_attr of the size given, without pointers.
-    let fd = unsafe { libc::syscall(libc::SYS_bpf, BTF_GET_FD_BY_ID, attributes.as_mut_ptr(), 12) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error()).context("the program has no type information");
-    }
-    // SAFETY: a new descriptor that nobody else owns.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+    let btf = sys::btf_by_id(id).context("the program has no type information")?;
     let mut bytes = vec![0u8; 16 << 20];
     // struct bpf_btf_info: address, size, id, name, its length, whose.
     let mut words = [0u32; 8];
     point(&mut words, 0, bytes.as_mut_ptr());
     words[2] = bytes.len() as u32;
-    info(std::os::fd::AsFd::as_fd(&fd), &mut words)?;
+    // SAFETY: the one pointer leads to a buffer of the length beside it.
+    unsafe { sys::object_info(btf.as_fd(), &mut words) }.context(UNKNOWN)?;
     bytes.truncate(words[2] as usize);
     let word = |at: usize| bytes.get(at..at + 4).map_or(0, |b| u32::from_ne_bytes([b[0], b[1], b[2], b[3]])) as usize;
     let (header, offset, length) = (word(4), word(16), word(20));
@@ -91,7 +65,8 @@ impl Places {
     /// A program without line information, or not compiled.
     pub fn read(program: BorrowedFd<'_>) -> Result<Self> {
         let mut words = [0u32; INFO_WORDS];
-        info(program, &mut words)?;
+        // SAFETY: all zeroes lead nowhere.
+        unsafe { sys::object_info(program, &mut words) }.context(UNKNOWN)?;
         let (count, lines) = (words[field::JITED_KSYMS_COUNT] as usize, words[field::LINES_COUNT] as usize);
         ensure!(lines > 0 && words[field::LINE_SIZE] == 16, "the program has no line information");
         let mut starts = vec![0u64; count];
@@ -110,7 +85,8 @@ impl Places {
         }
         ask[field::LINE_SIZE] = 16;
         ask[field::JITED_LINE_SIZE] = 8;
-        info(program, &mut ask)?;
+        // SAFETY: each pointer leads to a buffer of as many records as its count says.
+        unsafe { sys::object_info(program, &mut ask) }.context(UNKNOWN)?;
         // Written by the kernel behind the compiler's back.
         let (starts, lengths, records, addresses) = std::hint::black_box((starts, lengths, records, addresses));
         let strings = strings(ask[field::BTF_ID])?;
