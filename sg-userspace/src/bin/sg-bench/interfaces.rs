@@ -1,7 +1,7 @@
 //! Many interfaces with few distinct policies, and what everything weighs.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write,
     io::Write as _,
     os::fd::{AsFd, AsRawFd},
@@ -23,10 +23,16 @@ use crate::{
 const PART: &str = "size";
 const POLICIES: usize = 20;
 
-/// Bytes that the kernel has taken for our maps, by name.
-fn map_bytes() -> BTreeMap<String, f64> {
+/// Ids of all maps that there are.
+fn known() -> BTreeSet<u32> {
+    aya::maps::loaded_maps().flatten().map(|info| info.id()).collect()
+}
+
+/// Bytes that the kernel has taken for our maps, by name. Those of `before` do not
+/// count: the kernel frees the maps of what has just ended in its own time.
+fn map_bytes(before: &BTreeSet<u32>) -> BTreeMap<String, f64> {
     let mut bytes = BTreeMap::new();
-    for info in aya::maps::loaded_maps().flatten() {
+    for info in aya::maps::loaded_maps().flatten().filter(|info| !before.contains(&info.id())) {
         let Some(name) = info.name_as_str().filter(|n| n.to_lowercase().starts_with("sg_")).map(str::to_owned) else {
             continue;
         };
@@ -37,10 +43,6 @@ fn map_bytes() -> BTreeMap<String, f64> {
         *bytes.entry(name).or_default() += locked.unwrap_or(0.0);
     }
     bytes
-}
-
-fn total() -> f64 {
-    map_bytes().values().sum()
 }
 
 /// Megabytes that a process has in memory.
@@ -90,7 +92,7 @@ fn one(value: f64) -> Samples {
 pub fn interfaces(_: &Peers, _: &Scale, figures: &mut Vec<Figure>) -> Result<()> {
     let bin = std::env::current_exe()?.parent().context("no directory")?.to_path_buf();
     let net = Net::new("many")?;
-    let before = total();
+    let before = known();
     let mut daemon = Daemon::new(&net, &bin)?;
     daemon.start()?;
     let mut made = 0;
@@ -106,7 +108,7 @@ pub fn interfaces(_: &Peers, _: &Scale, figures: &mut Vec<Figure>) -> Result<()>
         daemon.apply(&document(count, 1), &["--yes"])?;
         let change = start.elapsed().as_secs_f64();
         let pid = daemon.pid().context("sgd is not running")?;
-        let maps = (total() - before) / f64::from(1 << 20);
+        let maps = map_bytes(&before).values().sum::<f64>() / f64::from(1 << 20);
         first = if count == 1 { maps } else { first };
         let name = |what: &str| format!("{count} interfaces, {} policies: {what}", count.min(POLICIES));
         let mut attached = Figure::new(PART, name("attached"), "s", &one(attach));
@@ -125,12 +127,10 @@ pub fn interfaces(_: &Peers, _: &Scale, figures: &mut Vec<Figure>) -> Result<()>
 
 /// Bytes for each slot of the conntrack tables.
 pub fn slots(_: &Peers, _: &Scale, figures: &mut Vec<Figure>) -> Result<()> {
-    let before = map_bytes();
+    let before = known();
     let probe = probe(1, 0)?;
-    let after = map_bytes();
-    let of = |names: &[&str]| -> f64 {
-        names.iter().map(|n| after.get(*n).unwrap_or(&0.0) - before.get(*n).unwrap_or(&0.0)).sum()
-    };
+    let bytes = map_bytes(&before);
+    let of = |names: &[&str]| -> f64 { names.iter().filter_map(|n| bytes.get(*n)).sum() };
     let slots = f64::from(sg_common::limits::MAX_FLOWS + 3 * sg_common::limits::MAX_CHURN);
     for (family, names, most) in [
         ("IPv4", ["SG_FLOWS4", "SG_CHURN_IN4", "SG_CHURN_OUT4", "SG_PROBATION4"], 128.0),
