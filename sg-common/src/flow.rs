@@ -204,12 +204,19 @@ pub mod place {
     pub const PROBATION: u8 = 2;
 }
 
+/// [`Flow::ack`] is written when it is off by more than so many sequence numbers:
+/// about a segment, so that small messages need no store.
+pub const ACK_GRAIN: u32 = 2048;
+
 /// A conntrack entry.
 #[repr(C)]
 #[derive(Clone, Debug)]
 pub struct Flow {
     /// Jiffies of the last packet, by [`Direction`]; coarse.
     pub last: [Cell<u32>; 2],
+    /// TCP: about the acknowledgement number that each [`Direction`] last sent, as a
+    /// number; 0 while it has sent none. See [`ACK_GRAIN`].
+    pub ack: [Cell<u32>; 2],
     /// Epoch of the generation it was last judged under.
     pub epoch: Cell<u32>,
     /// Counter id of the rule that decided.
@@ -231,7 +238,7 @@ pub struct Flow {
 const _: () = {
     assert!(size_of::<FlowKey4>() == 20);
     assert!(size_of::<FlowKey6>() == 44);
-    assert!(size_of::<Flow>() == 24 && align_of::<Flow>() == 4);
+    assert!(size_of::<Flow>() == 32 && align_of::<Flow>() == 4);
 };
 
 /// A remembered first fragment.

@@ -11,6 +11,7 @@
 //! - [`reason`]: why a packet passed or dropped
 //! - [`flow`]: conntrack and fragment keys and entries
 //! - [`filter`]: which flows may exist
+//! - [`quota`]: who may hold how many confirmed flows, and who holds how many
 //! - [`generation`]: what an interface enforces
 //! - [`policy`]: the flat policy value and its tables
 //! - [`event`]: what leaves through the ring buffer
@@ -27,9 +28,12 @@ pub mod generation;
 pub mod limits;
 pub mod maps;
 pub mod policy;
+pub mod quota;
 pub mod reason;
 
 /// Version of every layout in this crate. A pinned map of another version is
 /// refused, never reinterpreted. Any change to a `repr(C)` type, to a reason's
 /// number or to a map's shape bumps it.
-pub const ABI_VERSION: u32 = 1;
+///
+/// 2: flows know acknowledgement numbers, and quotas have maps of their own.
+pub const ABI_VERSION: u32 = 2;

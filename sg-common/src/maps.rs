@@ -22,6 +22,10 @@ pub const CHURN: [[&str; 2]; 3] =
     [["SG_CHURN_IN4", "SG_CHURN_IN6"], ["SG_CHURN_OUT4", "SG_CHURN_OUT6"], ["SG_PROBATION4", "SG_PROBATION6"]];
 /// `Array<Filter>` of one element: flows that may exist.
 pub const FILTER: &str = "SG_FILTER";
+/// `Array<Quotas>` of one element.
+pub const QUOTAS: &str = "SG_QUOTAS";
+/// `Array<Usage>` of one element.
+pub const USAGE: &str = "SG_USAGE";
 /// First fragments.
 pub const FRAGMENTS: &str = "SG_FRAGMENTS";
 /// Per-CPU counters by slot, direction, reason and verdict.

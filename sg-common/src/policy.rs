@@ -142,19 +142,14 @@ impl LpmData {
     /// Key data of `addr`; `local` chooses the local-side table.
     #[inline(always)]
     pub fn new(addr: &crate::addr::Addr, v4: bool, local: bool) -> Self {
-        let mut kind = if local { kind::LOCAL_V4 } else { kind::REMOTE_V4 };
-        let mut bytes = addr.0;
-        if v4 {
-            bytes = [0; 16];
-            let a = addr.v4_bytes();
-            bytes[0] = a[0];
-            bytes[1] = a[1];
-            bytes[2] = a[2];
-            bytes[3] = a[3];
-        } else {
-            kind += 1;
-        }
-        Self { kind: [kind, 0, 0, 0], addr: bytes }
+        let kind = if local { kind::LOCAL_V4 } else { kind::REMOTE_V4 };
+        // By words: by bytes the kernel program would call memset for the zeroes.
+        // SAFETY: sixteen bytes; of integers every bit pattern is valid.
+        let [a, b, c, d] = unsafe { core::mem::transmute::<[u8; 16], [u32; 4]>(addr.0) };
+        let addr = if v4 { [d, 0, 0, 0] } else { [a, b, c, d] };
+        // SAFETY: as above.
+        let addr = unsafe { core::mem::transmute::<[u32; 4], [u8; 16]>(addr) };
+        Self { kind: [if v4 { kind } else { kind + 1 }, 0, 0, 0], addr }
     }
 }
 

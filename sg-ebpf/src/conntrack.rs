@@ -117,7 +117,16 @@ fn follow<T: Tables>(
         state::touch(flow, side, clock);
         return Decision::new(Verdict::Drop, Reason::Cut, rule);
     }
+    let reset = packet.has(proto::RST);
+    if reset && !state::believes_reset(flow, side, packet.parsed.seq, clock) {
+        // Its receiver will not believe it either, and judges it itself.
+        return Decision::new(Verdict::Accept, Reason::Established, rule);
+    }
     state::touch(flow, side, clock);
+    if packet.has(proto::ACK) && !reset {
+        state::acknowledge(flow, side, packet.parsed.ack);
+        state::survive_reset(flow, side);
+    }
     let (own, other) = (flow.seen[side].get(), flow.seen[side ^ 1].get());
     let answered = state::is_answer(own, other, packet.parsed.tcp_flags, packet.is_tcp());
     let bits = state::advance(own, packet.parsed.tcp_flags, packet.is_tcp(), answered);
@@ -125,17 +134,18 @@ fn follow<T: Tables>(
         flow.seen[side].set(bits);
     }
     if flow.place != place::MAIN && side == origin as usize && answered {
-        confirm(tables, packet, flow, origin);
+        confirm(tables, generation, packet, flow, origin);
     }
     Decision::new(Verdict::Accept, Reason::Established, rule)
 }
 
-/// Puts an unconfirmed flow into the main table, if that has room.
+/// Puts an unconfirmed flow into the main table, if that has room and the flow's
+/// interface and remote have not used up theirs. If not, it is served where it is.
 #[inline(always)]
-fn confirm<T: Tables>(tables: &T, packet: &Packet<'_>, flow: &Flow, origin: Direction) {
+fn confirm<T: Tables>(tables: &T, generation: &Generation, packet: &Packet<'_>, flow: &Flow, origin: Direction) {
     let mut confirmed = flow.clone();
     confirmed.place = place::MAIN;
-    if tables.insert(FlowTable::Main, packet.keys, &confirmed) {
+    if tables.confirm(generation, packet.keys, &confirmed) {
         let from = if flow.place == place::CHURN { FlowTable::Churn(origin) } else { FlowTable::Probation };
         tables.remove(from, packet.keys);
     }
@@ -204,8 +214,10 @@ fn new_flow(generation: &Generation, clock: Clock, packet: &Packet<'_>, origin: 
     };
     let bits = state::advance(0, packet.parsed.tcp_flags, packet.is_tcp(), false);
     let inbound = matches!(packet.direction, Direction::Inbound);
+    let ack = if packet.has(proto::ACK) { state::known(packet.parsed.ack) } else { 0 };
     Flow {
         last: [Cell::new(clock.now), Cell::new(clock.now)],
+        ack: [Cell::new(if inbound { ack } else { 0 }), Cell::new(if inbound { 0 } else { ack })],
         epoch: Cell::new(generation.epoch),
         rule: Cell::new(rule),
         timeout,
@@ -224,6 +236,9 @@ fn renew(flow: &Flow, generation: &Generation, clock: Clock, packet: &Packet<'_>
     let side = packet.direction as usize & 1;
     flow.seen[side ^ 1].set(0);
     flow.seen[side].set(seen::ANY | seen::SYN);
+    // Numbers of the connection before.
+    flow.ack[0].set(0);
+    flow.ack[1].set(0);
     flow.last[0].set(clock.now);
     flow.last[1].set(clock.now);
     flow.rule.set(rule);

@@ -34,6 +34,8 @@ struct Plain {
     protocol: u8,
     /// TCP flags; 0 for UDP.
     flags: u8,
+    /// TCP acknowledgement number; 0 for UDP.
+    ack: u32,
     /// Source and destination port, host order.
     ports: [u16; 2],
 }
@@ -198,7 +200,7 @@ fn transport<P: Packet>(packet: &P, at: u32, protocol: u8, length: u32) -> Optio
                 return None;
             }
             let flags = ((word >> 16) & 0x3f) as u8;
-            Some(Plain { protocol, flags, ports: [(ports >> 16) as u16, ports as u16] })
+            Some(Plain { protocol, flags, ack: u32::from_be(h[2]), ports: [(ports >> 16) as u16, ports as u16] })
         }
         proto::UDP => {
             let h: [u32; 2] = packet.linear(at)?;
@@ -207,7 +209,7 @@ fn transport<P: Packet>(packet: &P, at: u32, protocol: u8, length: u32) -> Optio
             if datagram < 8 || datagram > length {
                 return None;
             }
-            Some(Plain { protocol, flags: 0, ports: [(ports >> 16) as u16, ports as u16] })
+            Some(Plain { protocol, flags: 0, ack: 0, ports: [(ports >> 16) as u16, ports as u16] })
         }
         _ => None,
     }
@@ -252,6 +254,9 @@ fn established<P: Packet, T: Tables>(
     }
     if !fresh {
         flow.last[side].set(clock.now);
+    }
+    if tcp {
+        state::acknowledge(flow, side, plain.ack);
     }
     Some(Decision::new(Verdict::Accept, Reason::Established, flow.rule.get()))
 }

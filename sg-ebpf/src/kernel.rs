@@ -1,10 +1,12 @@
 //! Entry points: build the context, call the pipeline, leave through one exit.
 
 mod ctx;
+mod entries;
 mod filter;
 mod finish;
 mod lookup;
 mod maps;
+mod quota;
 mod stages;
 
 use aya_ebpf::{

@@ -43,6 +43,10 @@ pub struct Parsed {
     pub ttl: u8,
     /// TCP flags; 0 for other protocols.
     pub tcp_flags: u8,
+    /// TCP sequence number; 0 for other protocols.
+    pub seq: u32,
+    /// TCP acknowledgement number, meaningful with the flag; 0 for other protocols.
+    pub ack: u32,
     /// First byte of an ICMP, ICMPv6 or IGMP message.
     pub icmp_type: u8,
     /// Second byte of the same.
@@ -88,6 +92,8 @@ impl Parsed {
             protocol: 0,
             ttl: 0,
             tcp_flags: 0,
+            seq: 0,
+            ack: 0,
             icmp_type: 0,
             icmp_code: 0,
             fragment: Fragment::Whole,

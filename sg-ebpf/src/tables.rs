@@ -50,8 +50,14 @@ pub trait Tables {
     fn confirmed6(&self, key: &FlowKey, likely: bool) -> Result<&Flow, Without>;
     /// A flow: confirmed, or not confirmed by either side.
     fn flow(&self, keys: &FlowKeys) -> Option<&Flow>;
-    /// Adds a flow; false when the table is full. In [`FlowTable::Main`] an existing entry stays.
+    /// Adds a flow; false when that failed. The kernel's main table is reached by [`Self::confirm`] alone.
     fn insert(&self, table: FlowTable, keys: &FlowKeys, flow: &Flow) -> bool;
+    /// Adds a flow to the main table, where an existing entry stays; false when the
+    /// table is full, or a quota of its interface or remote admits no other one.
+    fn confirm(&self, generation: &Generation, keys: &FlowKeys, flow: &Flow) -> bool {
+        let _ = generation;
+        self.insert(FlowTable::Main, keys, flow)
+    }
     /// Takes a flow out.
     fn remove(&self, table: FlowTable, keys: &FlowKeys);
     /// A remembered first fragment.

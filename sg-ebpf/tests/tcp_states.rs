@@ -7,7 +7,7 @@ use std::{
 };
 
 use sg_common::{
-    flow::{Cell, Direction, Flow, FlowKey, FlowKey4, FlowKeys, FragEntry, FragKey, place, seen},
+    flow::{ACK_GRAIN, Cell, Direction, Flow, FlowKey, FlowKey4, FlowKeys, FragEntry, FragKey, place, seen},
     generation::{Generation, OwnKey},
     limits::{TIMEOUT_HALF_OPEN, TIMEOUT_TCP, TIMEOUT_TCP_CLOSED},
     policy::RuleRow,
@@ -29,7 +29,12 @@ const FIN: u8 = 1;
 const SYN: u8 = 2;
 const RST: u8 = 4;
 const ACK: u8 = 16;
-const FLAGS: [u8; 8] = [SYN, SYN | ACK, ACK, ACK | 8, FIN | ACK, RST, RST | ACK, FIN | ACK | 8];
+/// Set with a RST whose sequence number nobody waits for.
+const FAR: u8 = 64;
+/// Set with an ACK that has moved on by more than a grain.
+const MOVED: u8 = 128;
+const FLAGS: [u8; 10] =
+    [SYN, SYN | ACK, ACK, ACK | 8, ACK | MOVED, FIN | ACK, RST, RST | ACK, RST | FAR, FIN | ACK | 8];
 /// Seconds: at once, past a closed flow's timeout, past a half-open one's, past an established one's.
 const PAUSES: [u16; 4] = [0, TIMEOUT_TCP_CLOSED + 1, TIMEOUT_HALF_OPEN + 1, TIMEOUT_TCP + 1];
 
@@ -38,6 +43,8 @@ const PAUSES: [u16; 4] = [0, TIMEOUT_TCP_CLOSED + 1, TIMEOUT_HALF_OPEN + 1, TIME
 struct Entry {
     seen: [u8; 2],
     age: [u16; 2],
+    /// What each direction has acknowledged; 0 for nothing yet.
+    ack: [u32; 2],
     origin: u8,
     place: u8,
 }
@@ -67,6 +74,7 @@ impl Tables1 {
             let mut room = Vec::with_capacity(8);
             room.extend(entry.map(|e| Flow {
                 last: e.age.map(|age| Cell::new(NOW - u32::from(age) * HZ)),
+                ack: e.ack.map(Cell::new),
                 epoch: Cell::new(1),
                 rule: Cell::new(7),
                 timeout: TIMEOUT_TCP,
@@ -96,6 +104,7 @@ impl Tables1 {
             Some(Entry {
                 seen: [flow.seen[0].get(), flow.seen[1].get()],
                 age: [age(0), age(1)],
+                ack: [flow.ack[0].get(), flow.ack[1].get()],
                 origin: flow.origin.get(),
                 place: flow.place,
             })
@@ -152,7 +161,10 @@ fn frame(inbound: bool, flags: u8) -> Vec<u8> {
     let (source, destination) = if inbound { (remote, local) } else { (local, remote) };
     frame.extend(source.0.iter().chain(&destination.0));
     frame.extend(source.1.to_be_bytes().into_iter().chain(destination.1.to_be_bytes()));
-    frame.extend([0, 0, 0, 1, 0, 0, 0, 1, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+    let seq: u32 = if flags & FAR != 0 { 1 << 31 } else { 1 };
+    let ack: u32 = if flags & MOVED != 0 { 2 + ACK_GRAIN } else { 1 };
+    frame.extend(seq.to_be_bytes().into_iter().chain(ack.to_be_bytes()));
+    frame.extend([0x50, flags & !(FAR | MOVED), 0xff, 0xff, 0, 0, 0, 0]);
     frame
 }
 
@@ -244,12 +256,15 @@ fn hold(before: &State, accepts: [bool; 2], inbound: bool, flags: u8, decision: 
             assert_eq!(before[table].map(|b| b.seen), Some(e.seen), "a dropped packet changes no flow\n{}", shown());
         }
     }
-    // A closed flow is not opened again by anything but a SYN, or its sender taking its reset back.
+    if flags == RST | FAR && live.is_some_and(|e| e.ack[side ^ 1] != 0) {
+        assert_eq!(after, before, "a reset that nobody waits for changes nothing");
+    }
+    // A closed flow is not opened again by anything but a SYN, or a segment after a reset, which takes it back.
     if let (Some(b), Some(a)) = (live, after.iter().flatten().next())
         && timeout(b) == TIMEOUT_TCP_CLOSED
         && timeout(a) != TIMEOUT_TCP_CLOSED
     {
-        let taken_back = b.seen[side] & seen::RST != 0 && flags & RST == 0;
+        let taken_back = (b.seen[0] | b.seen[1]) & seen::RST != 0 && flags & RST == 0;
         assert!(flags == SYN || taken_back, "{}", shown());
     }
 }
@@ -316,4 +331,56 @@ fn a_connection_from_syn_to_close() {
     assert_eq!(go(true, ACK), (true, Some(TIMEOUT_TCP_CLOSED)));
     assert_eq!(go(true, SYN), (true, Some(TIMEOUT_HALF_OPEN)), "the same ports again");
     assert_eq!(state::SHORTEST, u32::from(TIMEOUT_TCP_CLOSED));
+}
+
+/// A flow of which both sides have acknowledged up to a number, `silent` seconds ago.
+fn flow_at(ack: u32, silent: u16) -> Flow {
+    let both = Entry {
+        seen: [seen::ANY | seen::SYN | seen::ANSWERED; 2],
+        age: [silent; 2],
+        ack: [ack; 2],
+        origin: 0,
+        place: place::MAIN,
+    };
+    let tables = Tables1::new(&[Some(both), None, None, None], [true; 2]);
+    tables.get(0).unwrap().clone()
+}
+
+#[test]
+fn a_reset_counts_where_the_next_byte_is_due() {
+    let clock = Clock { now: NOW, hz: HZ };
+    // Anywhere in the numbers, also where they wrap.
+    for ack in [1u32, 5000, 1 << 31, u32::MAX, u32::MAX - 100] {
+        for (silent, ahead) in [(0, 1 << 20), (2, ACK_GRAIN)] {
+            let flow = flow_at(ack, silent);
+            let believes = |offset: i64| {
+                let seq = (i64::from(ack) + offset) as u32;
+                state::believes_reset(&flow, 0, seq, clock)
+            };
+            let (grain, ahead) = (i64::from(ACK_GRAIN), i64::from(ahead));
+            for near in [-grain, -1, 0, 1, ahead] {
+                assert!(believes(near), "{near} from {ack}, silent for {silent}");
+            }
+            for far in [-grain - 1, ahead + 1, 1 << 31, -(1 << 30)] {
+                assert!(!believes(far), "{far} from {ack}, silent for {silent}");
+            }
+        }
+    }
+    let unanswered = flow_at(0, 0);
+    assert!(state::believes_reset(&unanswered, 0, 12345, clock), "it answers a SYN");
+}
+
+#[test]
+fn an_acknowledgement_is_written_when_it_has_moved_by_a_segment() {
+    let flow = flow_at(0, 0);
+    let at = |ack| {
+        state::acknowledge(&flow, 1, ack);
+        flow.ack[1].get()
+    };
+    assert_eq!(at(0), 1, "0 is a number like others");
+    assert_eq!(at(2049), 1);
+    assert_eq!(at(2050), 2050);
+    assert_eq!(at(u32::MAX - 10), u32::MAX - 10, "a wild one is corrected by the next");
+    assert_eq!(at(2050), 2050);
+    assert_eq!(flow.ack[0].get(), 0, "each direction writes its own");
 }

@@ -6,6 +6,7 @@
 //! - [`store`]: the last good state
 //! - [`documents`]: whose object is whose, and what a change does
 //! - [`control`]: the one writer; [`views`]: what is in force, for listings
+//! - [`pressure`]: room in the conntrack tables
 //! - [`network`]: devices and addresses, watched
 //! - [`protocol`]: what is said over the socket; [`server`]: the daemon itself
 
@@ -15,6 +16,7 @@ pub mod control;
 pub mod documents;
 pub mod log;
 pub mod network;
+pub mod pressure;
 pub mod protocol;
 pub mod server;
 pub mod store;

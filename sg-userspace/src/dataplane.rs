@@ -9,7 +9,7 @@
 //! - [`policies`]: compiled tables to inner maps; [`counters`]: which rule counts where
 //! - [`attach`]: programs to devices
 //! - [`engine`]: makes the kernel agree with the model; [`report`]: what that did
-//! - [`flows`]: live flows
+//! - [`flows`]: live flows; [`quotas`]: how many may be confirmed, and how many are
 //! - [`probe`]: the program on packets of ours, attached to nothing
 
 pub mod attach;
@@ -23,5 +23,6 @@ pub mod object;
 pub mod pins;
 pub mod policies;
 pub mod probe;
+pub mod quotas;
 pub mod report;
 pub mod sys;

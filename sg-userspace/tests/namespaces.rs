@@ -8,6 +8,7 @@ mod namespaces {
     pub mod change;
     pub mod daemon;
     pub mod groups;
+    pub mod pressure;
     pub mod refusals;
     pub mod rules;
     pub mod survival;

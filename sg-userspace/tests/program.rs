@@ -6,6 +6,8 @@ mod program {
     pub mod filter;
     pub mod floods;
     pub mod flows;
+    pub mod quotas;
     pub mod random;
+    pub mod tcp;
 }
 mod support;

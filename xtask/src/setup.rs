@@ -106,18 +106,8 @@ fn linker() -> Result<PathBuf> {
     found().context("bpf-linker was installed, but is not in PATH nor in cargo's bin directory")
 }
 
-fn iproute2() -> Result<()> {
-    if find("ip").is_some() {
-        return Ok(());
-    }
-    step("installing iproute2, with which the tests and the demo make network namespaces");
-    let command = as_root("apt-get").filter(|_| find("apt-get").is_some());
-    let mut command = command.context("`ip` is missing: install the package iproute2")?;
-    run(command.args(["install", "-y", "--no-install-recommends", "iproute2"]).env("DEBIAN_FRONTEND", "noninteractive"))
-}
-
 /// Installs what has one of these programs missing; a program's package is
-/// named as it, but for `nft`.
+/// named as it, but for `nft` and `ip`.
 ///
 /// # Errors
 /// What is missing and how to get it.
@@ -126,13 +116,23 @@ pub fn packages(what: &str, programs: &[&str]) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    let names = missing.iter().map(|p| if *p == "nft" { "nftables" } else { p });
-    let names: Vec<&str> = names.collect();
+    let package = |program: &str| match program {
+        "nft" => "nftables".to_owned(),
+        "ip" => "iproute2".to_owned(),
+        other => other.to_owned(),
+    };
+    let names: Vec<String> = missing.iter().map(|p| package(p)).collect();
     step(&format!("installing {what}"));
-    let command = as_root("timeout").filter(|_| find("apt-get").is_some());
-    let mut command = command.with_context(|| format!("missing: install {}", names.join(", ")))?;
-    command.args([PATIENCE, "apt-get", "install", "-y", "--no-install-recommends"]).args(names);
-    run(command.env("DEBIAN_FRONTEND", "noninteractive"))
+    let apt = |arguments: &[&str]| -> Result<()> {
+        let command = as_root("timeout").filter(|_| find("apt-get").is_some());
+        let mut command = command.with_context(|| format!("missing: install {}", names.join(", ")))?;
+        command.args([PATIENCE, "apt-get"]).args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+        run(&mut command)
+    };
+    let mut install = vec!["install", "-y", "--no-install-recommends"];
+    install.extend(names.iter().map(String::as_str));
+    // A machine that never asked knows no packages, or only old ones.
+    apt(&install).or_else(|_| apt(&["update"]).and_then(|()| apt(&install)))
 }
 
 /// Finds or installs everything.
@@ -148,7 +148,7 @@ pub fn setup() -> Result<Tools> {
         }
     };
     let linker = linker()?;
-    iproute2()?;
+    packages("iproute2, with which the tests and the demo make network namespaces", &["ip"])?;
     let version = output_of(Command::new(&compiler.rustc).arg("--version")).unwrap_or_default();
     let linker_version = output_of(Command::new(&linker).arg("--version")).unwrap_or_default();
     step(&format!("kernel toolchain: {} ({version}), {linker_version}", compiler.rustc.display()));

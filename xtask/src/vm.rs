@@ -178,6 +178,7 @@ fn on(kernel: Kernel, choice: &Choice, programs: &[(&'static str, PathBuf)]) -> 
 /// # Errors
 /// No kernel to be had, a machine without a result.
 pub fn test(object: &Path, choice: &Choice) -> Result<Counts> {
+    crate::setup::packages("ethtool, which goes into the machines", &["ethtool"])?;
     let programs = programs(object)?;
     let mut sum = Counts::default();
     for &kernel in Kernel::value_variants().iter().filter(|k| choice.kernel.is_none_or(|only| only == **k)) {

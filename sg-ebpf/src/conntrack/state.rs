@@ -4,7 +4,7 @@
 //! what it has sent, and the state is a function of the two records.
 
 use sg_common::{
-    flow::{Flow, seen},
+    flow::{ACK_GRAIN, Flow, seen},
     limits::TIMEOUT_HALF_OPEN,
     reason::Verdict,
 };
@@ -23,6 +23,10 @@ pub const fn advance(bits: u8, tcp_flags: u8, tcp: bool, answered: bool) -> u8 {
         if tcp_flags & proto::SYN != 0 {
             next |= seen::SYN;
         }
+        // A connection that begins again on the same ports has closed nothing yet.
+        if tcp_flags & (proto::SYN | proto::ACK) == proto::SYN {
+            next &= !seen::FIN;
+        }
         if tcp_flags & proto::FIN != 0 {
             next |= seen::FIN;
         }
@@ -34,6 +38,53 @@ pub const fn advance(bits: u8, tcp_flags: u8, tcp: bool, answered: bool) -> u8 {
         }
     }
     next
+}
+
+/// Seconds for which what a direction sent may still be on its way.
+const IN_FLIGHT: u32 = 1;
+/// Sequence numbers that may be on their way.
+const WINDOW: u32 = 1 << 20;
+
+/// A number that tells itself from none: 0 is kept as 1, which the grain covers.
+#[inline(always)]
+pub const fn known(ack: u32) -> u32 {
+    if ack == 0 { 1 } else { ack }
+}
+
+/// Notes what a direction acknowledges; writes only when that has moved.
+#[inline(always)]
+pub fn acknowledge(flow: &Flow, side: usize, ack: u32) {
+    let old = flow.ack[side & 1].get();
+    if old == 0 || ack.wrapping_sub(old).wrapping_add(ACK_GRAIN) > 2 * ACK_GRAIN {
+        flow.ack[side & 1].set(known(ack));
+    }
+}
+
+/// Whether a RST ends the flow. Its receiver believes it only if it stands exactly
+/// where the next byte is due (RFC 5961, 3.2), which is what that side last
+/// acknowledged. A sender that is busy may be ahead by what is still on its way.
+/// Missing a genuine one costs no more than that the entry lives for its timeout.
+#[inline(always)]
+pub fn believes_reset(flow: &Flow, side: usize, seq: u32, clock: Clock) -> bool {
+    let due = flow.ack[(side & 1) ^ 1].get();
+    // It answers a SYN: such a flow is half open, and forgotten soon.
+    if due == 0 {
+        return true;
+    }
+    let silent = age(clock.now.wrapping_sub(flow.last[side & 1].get()), clock);
+    let ahead = if silent <= IN_FLIGHT * clock.hz { WINDOW } else { ACK_GRAIN };
+    seq.wrapping_sub(due).wrapping_add(ACK_GRAIN) <= ACK_GRAIN + ahead
+}
+
+/// Takes back the other side's RST: who sends on after it has not believed it.
+/// The one place where a direction writes into the record of the other; what may
+/// get lost in a race is what another packet of the flow shows again.
+#[inline(always)]
+pub fn survive_reset(flow: &Flow, side: usize) {
+    let other = &flow.seen[(side & 1) ^ 1];
+    if other.get() & seen::RST != 0 {
+        other.set(other.get() & !seen::RST);
+    }
 }
 
 /// Whether a packet shows that its sender has seen what the other side sent. For
@@ -105,6 +156,19 @@ pub const SHORTEST: u32 = 3;
 #[inline(always)]
 pub fn is_expired(flow: &Flow, protocol: u8, clock: Clock) -> bool {
     idle(flow, clock) > timeout(flow, protocol) * clock.hz
+}
+
+/// Whether the daemon may delete the flow: it expired once more its timeout ago.
+///
+/// Its clock was read before the table was, perhaps long before if it was stopped
+/// in between: what looks like the future is a packet since then, however far
+/// ahead. So the flow has expired by the program's own clock, which is never behind.
+#[inline(always)]
+pub fn is_stale(flow: &Flow, protocol: u8, clock: Clock) -> bool {
+    let passed = |side: usize| clock.now.wrapping_sub(flow.last[side].get()) as i32;
+    let least = if passed(0) < passed(1) { passed(0) } else { passed(1) };
+    let most = 2 * timeout(flow, protocol) * clock.hz;
+    least > 0 && least as u32 > most
 }
 
 /// Whether a direction was noted within the last eighth of a second.

@@ -1,12 +1,9 @@
 //! The kernel maps as the pipeline sees them.
 
-use aya_ebpf::{
-    bindings::{BPF_ANY, BPF_NOEXIST},
-    btf_maps::lpm_trie::Key,
-};
+use aya_ebpf::{bindings::BPF_ANY, btf_maps::lpm_trie::Key};
 use sg_common::{
     addr::Addr,
-    flow::{Direction, Flow, FlowKey, FlowKey4, FlowKeys, FragEntry, FragKey},
+    flow::{Flow, FlowKey, FlowKey4, FlowKeys, FragEntry, FragKey},
     generation::{Config, Generation, OwnKey},
     policy::{AddrClass, CLASS_SIZES, LPM_KIND_BITS, LpmData, RuleRow},
 };
@@ -15,7 +12,7 @@ use sg_ebpf::{
     tables::{Addresses, Flat, FlowTable, Tables, Without},
 };
 
-use super::{filter, maps::*};
+use super::{entries, filter, maps::*};
 
 const NO_CONFIG: &Config = &Config { abi: 0, hz: 250, time_offset: 0, events: 0, filter: 0 };
 
@@ -26,12 +23,12 @@ const NO_CONFIG: &Config = &Config { abi: 0, hz: 250, time_offset: 0, events: 0,
 #[unsafe(no_mangle)]
 static SG_STACK_KEYS: u32 = 0x53_4b_31_ff;
 
-/// Hands a key to a map where the kernel takes it.
+/// Hands a key, or a value, to a map where the kernel takes it.
 #[inline(always)]
-fn with<K: Copy, R>(key: &K, f: impl FnOnce(&K) -> R) -> R {
+pub fn with<K: Clone, R>(key: &K, f: impl FnOnce(&K) -> R) -> R {
     // SAFETY: a static; volatile, because the loader changes it.
     if unsafe { (&raw const SG_STACK_KEYS).read_volatile() } != 0 {
-        let copy = *key;
+        let copy = key.clone();
         f(&copy)
     } else {
         f(key)
@@ -226,49 +223,15 @@ impl Tables for KernelMaps {
 
     #[inline(always)]
     fn insert(&self, table: FlowTable, keys: &FlowKeys, flow: &Flow) -> bool {
-        let (any, new) = (u64::from(BPF_ANY), u64::from(BPF_NOEXIST));
-        // First the filter: a flow that it does not know is never looked for.
-        if !filter::add(filter::bit(keys)) {
-            return false;
-        }
-        let status = if keys.is_v4() {
-            with(&keys.short, |key| match table {
-                FlowTable::Main => SG_FLOWS4.insert(key, flow, new),
-                FlowTable::Churn(Direction::Inbound) => SG_CHURN_IN4.insert(key, flow, any),
-                FlowTable::Churn(Direction::Outbound) => SG_CHURN_OUT4.insert(key, flow, any),
-                FlowTable::Probation => SG_PROBATION4.insert(key, flow, any),
-            })
-        } else {
-            with(&keys.full, |key| match table {
-                FlowTable::Main => SG_FLOWS6.insert(key, flow, new),
-                FlowTable::Churn(Direction::Inbound) => SG_CHURN_IN6.insert(key, flow, any),
-                FlowTable::Churn(Direction::Outbound) => SG_CHURN_OUT6.insert(key, flow, any),
-                FlowTable::Probation => SG_PROBATION6.insert(key, flow, any),
-            })
-        };
-        // Another CPU may have confirmed the same flow a moment ago.
-        const EEXIST: i32 = -17;
-        matches!(status, Ok(()) | Err(EEXIST))
+        entries::insert(table, keys, flow)
     }
-
+    #[inline(always)]
+    fn confirm(&self, generation: &Generation, keys: &FlowKeys, flow: &Flow) -> bool {
+        entries::confirm(generation.slot, keys, flow)
+    }
     #[inline(always)]
     fn remove(&self, table: FlowTable, keys: &FlowKeys) {
-        // What is already gone needs no removing.
-        let _ = if keys.is_v4() {
-            with(&keys.short, |key| match table {
-                FlowTable::Main => SG_FLOWS4.remove(key),
-                FlowTable::Churn(Direction::Inbound) => SG_CHURN_IN4.remove(key),
-                FlowTable::Churn(Direction::Outbound) => SG_CHURN_OUT4.remove(key),
-                FlowTable::Probation => SG_PROBATION4.remove(key),
-            })
-        } else {
-            with(&keys.full, |key| match table {
-                FlowTable::Main => SG_FLOWS6.remove(key),
-                FlowTable::Churn(Direction::Inbound) => SG_CHURN_IN6.remove(key),
-                FlowTable::Churn(Direction::Outbound) => SG_CHURN_OUT6.remove(key),
-                FlowTable::Probation => SG_PROBATION6.remove(key),
-            })
-        };
+        entries::remove(table, keys);
     }
 
     #[inline(always)]

@@ -14,6 +14,7 @@ use sg_common::{
     generation::{Config, Generation, OwnKey},
     limits,
     policy::{AddrClass, CLASS_SIZES, CLASS_SLACK, LpmData},
+    quota::{Quotas, Usage},
     reason::REASON_SLOTS,
 };
 
@@ -70,6 +71,10 @@ pub static SG_PROBATION4: LruHashMap<FlowKey4, Flow, CHURN> = LruHashMap::new();
 pub static SG_PROBATION6: LruHashMap<FlowKey6, Flow, CHURN> = LruHashMap::new();
 #[btf_map]
 pub static SG_FILTER: Array<Filter, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
+#[btf_map]
+pub static SG_QUOTAS: Array<Quotas, 1> = Array::new();
+#[btf_map]
+pub static SG_USAGE: Array<Usage, 1, { BPF_F_MMAPABLE as usize }> = Array::new();
 #[btf_map]
 pub static SG_FRAGMENTS: LruHashMap<FragKey, FragEntry, { limits::MAX_FRAGMENTS as usize }> = LruHashMap::new();
 #[btf_map]

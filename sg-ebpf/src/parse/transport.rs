@@ -32,6 +32,8 @@ pub fn parse<P: Packet>(packet: &P, parsed: &mut Parsed) -> Result<(), Reason> {
             }
             parsed.src_port = (ports >> 16) as u16;
             parsed.dst_port = ports as u16;
+            parsed.seq = u32::from_be(h[1]);
+            parsed.ack = u32::from_be(h[2]);
             parsed.tcp_flags = ((word >> 16) & 0x3f) as u8;
             parsed.header_len = header as u16;
             flags_make_sense(parsed.tcp_flags)

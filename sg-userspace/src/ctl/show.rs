@@ -9,7 +9,7 @@ use super::{
     args::{Arguments, Interface, Output},
     client, count, output,
 };
-use crate::daemon::protocol::{Action, DeviceStatus, InterfaceView, Reply, Status};
+use crate::daemon::protocol::{Action, DeviceStatus, FlowShare, InterfaceView, Reply, Status};
 
 fn devices(devices: &[DeviceStatus]) -> comfy_table::Table {
     let head = ["device", "side", "hooks (in, out)", "groups", "addresses", "epoch", "accepted", "dropped"];
@@ -37,10 +37,27 @@ fn tell(s: &Status) -> Result<()> {
     let documents = if documents.is_empty() { "none".into() } else { documents.join(", ") };
     writeln!(out, "sgd {}, generation {}, documents: {documents}", s.version, s.generation)?;
     writeln!(out, "live flows: {} confirmed, {} not confirmed yet", s.flows.0, s.flows.1)?;
+    let shares = |shares: &[FlowShare]| -> Vec<String> {
+        shares.iter().map(|s| format!("{} {} of {}", s.name, s.used, s.of)).collect()
+    };
+    writeln!(out, "confirmed flows: {}", shares(&s.conntrack.tables).join(", "))?;
     if s.devices.is_empty() {
         writeln!(out, "no device is protected; `sgctl apply -f FILE` protects those that FILE names")?;
     } else {
         writeln!(out, "\n{}", devices(&s.devices))?;
+    }
+    let busy: Vec<FlowShare> = s.conntrack.interfaces.iter().filter(|i| i.used > 0).cloned().collect();
+    if !busy.is_empty() {
+        writeln!(out, "\nconfirmed flows by interface, each remote at most {}:", s.conntrack.flows_per_remote)?;
+        for line in shares(&busy) {
+            writeln!(out, "  {line}")?;
+        }
+    }
+    if !s.conntrack.talkers.is_empty() {
+        writeln!(out, "\nSHORT OF ROOM for flows; the remotes with the most:")?;
+        for t in &s.conntrack.talkers {
+            writeln!(out, "  {} on {}: {}", t.remote, t.device, count(t.flows, "flow"))?;
+        }
     }
     if !s.absent.is_empty() {
         writeln!(out, "\nnamed but not here (protected as soon as they appear): {}", s.absent.join(", "))?;

@@ -1,11 +1,16 @@
 //! What an administrator sets.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
+use ipnet::IpNet;
 use serde::Deserialize;
+use sg_common::quota::MANAGEMENT;
 use thiserror::Error;
 
-use crate::validate::Quotas;
+use crate::{dataplane::quotas::Settings, validate::Quotas};
 
 /// The control socket.
 pub const DEFAULT_SOCKET: &str = "/run/sg/sgd.sock";
@@ -32,6 +37,8 @@ pub struct Config {
     pub log: Level,
     /// Bounds.
     pub quotas: QuotaConfig,
+    /// Who may hold how many live flows.
+    pub conntrack: ConntrackConfig,
 }
 
 /// How much is logged.
@@ -60,6 +67,36 @@ pub struct QuotaConfig {
     pub groups_per_interface: usize,
 }
 
+/// Who may hold how many confirmed flows, see [`Settings`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConntrackConfig {
+    /// Flows of one interface, for each address family.
+    pub flows_per_interface: u32,
+    /// Flows that one remote may hold of one interface.
+    pub flows_per_remote: u32,
+    /// Prefixes and addresses of remotes that no quota binds.
+    pub management: Vec<String>,
+}
+
+impl ConntrackConfig {
+    /// The same as the program needs it.
+    ///
+    /// # Errors
+    /// What is no prefix, or that there are too many.
+    pub fn settings(&self) -> Result<Settings, String> {
+        let prefix = |text: &String| {
+            let net = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+            net.map_err(|_| format!("management: {text:?} is neither a prefix such as \"192.0.2.0/24\" nor an address"))
+        };
+        if self.management.len() > MANAGEMENT {
+            return Err(format!("management: {} prefixes, at most {MANAGEMENT} are possible", self.management.len()));
+        }
+        let management = self.management.iter().map(prefix).collect::<Result<_, _>>()?;
+        Ok(Settings { interface: self.flows_per_interface, remote: self.flows_per_remote, management })
+    }
+}
+
 impl Default for QuotaConfig {
     fn default() -> Self {
         let q = Quotas::default();
@@ -81,6 +118,7 @@ impl Default for Config {
             state_dir: "/var/lib/sg".into(),
             log: Level::Info,
             quotas: QuotaConfig::default(),
+            conntrack: ConntrackConfig::default(),
         }
     }
 }
@@ -138,6 +176,7 @@ impl Config {
         if config.quotas.groups_per_interface == 0 || config.quotas.rules_per_interface == 0 {
             return Err("quotas must be at least 1".into());
         }
+        config.conntrack.settings()?;
         Ok(config)
     }
 
@@ -170,5 +209,11 @@ mod tests {
         assert!(Config::parse("sockt = '/x'").unwrap_err().contains("unknown field `sockt`"));
         assert!(Config::parse("socket = 'x'").unwrap_err().contains("not an absolute path"));
         assert!(Config::parse("log = 'loud'").unwrap_err().contains("loud"));
+        let management = |list: &str| Config::parse(&format!("[conntrack]\nmanagement = [{list}]"));
+        assert!(management("'192.0.2.0/33'").unwrap_err().contains("neither a prefix"));
+        assert!(management(&"'192.0.2.1',".repeat(17)).unwrap_err().contains("at most 16"));
+        let settings = management("'192.0.2.1', '2001:db8::/32'").unwrap().conntrack.settings().unwrap();
+        let texts: Vec<String> = settings.management.iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["192.0.2.1/32", "2001:db8::/32"]);
     }
 }

@@ -1,7 +1,10 @@
 //! The one writer: takes an action, makes it durable, puts it in force, and
 //! answers. Everything it needs of the machine is handed to it.
 
-use std::net::IpAddr;
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use sg_common::flow::Direction;
 
@@ -9,6 +12,7 @@ use super::{
     config::{Config, Level},
     documents::{self, Change},
     log,
+    pressure::Pressure,
     protocol::{Action, File, Planned, Reply, Session},
     store::{State, Store, StoreError},
     views,
@@ -19,6 +23,7 @@ use crate::{
         filter,
         flows::{self, Live},
         machine::{Machine, Resolved},
+        quotas,
     },
     document::{Document, Problems, Source, parse},
     explain,
@@ -27,6 +32,8 @@ use crate::{
     validate::validate,
 };
 
+/// How often flows are swept while room is short.
+const SHORT_PERIOD: Duration = Duration::from_secs(5);
 /// Live flows named in a plan.
 const SHOWN_FLOWS: usize = 20;
 
@@ -41,6 +48,9 @@ pub struct Control {
     last: Report,
     /// Whether the filter of flows could not be renewed; said once.
     filter_fails: bool,
+    pressure: Pressure,
+    /// When flows were last swept.
+    swept: Instant,
 }
 
 /// What a document action asks for.
@@ -73,6 +83,8 @@ impl Control {
             machine: Machine::default(),
             last: Report::default(),
             filter_fails: false,
+            pressure: Pressure::default(),
+            swept: Instant::now(),
         };
         let _ = control.look(machine, true);
         Ok(control)
@@ -84,7 +96,9 @@ impl Control {
             return false;
         }
         self.machine = machine;
-        match self.engine.enforce(&self.model, &self.machine, OnChange::Cut) {
+        let result = self.engine.enforce(&self.model, &self.machine, OnChange::Cut);
+        self.share_out();
+        match result {
             Ok(report) => {
                 self.tell(&report);
                 let changed = !report.is_nothing();
@@ -132,18 +146,43 @@ impl Control {
         (self.config.log == Level::Debug).then(|| self.engine.debug_lines()).flatten()
     }
 
-    /// Deletes flows that expired long ago.
+    /// Deletes flows that expired long ago, and counts those that are left.
     pub fn sweep(&mut self) {
-        let swept =
-            self.engine.jiffies().and_then(|now| flows::sweep(self.engine.maps(), now, self.engine.ticks_per_second()));
+        self.swept = Instant::now();
+        let swept = self.engine.jiffies().and_then(|now| {
+            let maps = self.engine.maps();
+            flows::sweep(maps, now, self.engine.ticks_per_second())?;
+            let slots = self.engine.bound().values().map(|b| (b.generation.zone, b.slot)).collect();
+            quotas::recount(maps, &slots)
+        });
         if let Err(e) = swept {
             log::warning!("cannot sweep flows: {e}");
+        }
+        self.share_out();
+    }
+
+    /// Shares the conntrack tables out among the interfaces there are.
+    fn share_out(&self) {
+        // The file was read with them.
+        let settings = self.config.conntrack.settings().unwrap_or_default();
+        if let Err(e) = quotas::set(self.engine.maps(), &settings, self.engine.bound().len()) {
+            log::warning!("cannot set the quotas of flows: {e}");
+        }
+    }
+
+    /// Says when flows are short of room; sweeps more often then.
+    fn watch_room(&mut self) {
+        match self.pressure.look(&self.engine) {
+            Ok(true) if self.swept.elapsed() >= SHORT_PERIOD => self.sweep(),
+            Ok(_) => {}
+            Err(e) => log::warning!("cannot count flows: {e}"),
         }
     }
 
     /// Takes out policies that nothing uses any more, and renews the filter of
     /// flows when many of its bits are of dead ones.
     pub fn tidy(&mut self) {
+        self.watch_room();
         if let Err(e) = self.engine.tidy() {
             log::warning!("{e}; trying again");
         }
@@ -247,7 +286,9 @@ impl Control {
             }
         }
         let old = std::mem::replace(&mut self.model, change.model);
-        match self.engine.enforce(&self.model, &self.machine, mode) {
+        let result = self.engine.enforce(&self.model, &self.machine, mode);
+        self.share_out();
+        match result {
             Ok(report) => {
                 self.tell(&report);
                 self.last = report.clone();

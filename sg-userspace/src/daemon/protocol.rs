@@ -129,6 +129,43 @@ pub struct Status {
     pub refused: Vec<String>,
     /// Live flows: confirmed, unconfirmed.
     pub flows: (usize, usize),
+    /// Room for them.
+    pub conntrack: Conntrack,
+}
+
+/// A share of the conntrack tables.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowShare {
+    /// The family, after the device's name if it is a device's share.
+    pub name: String,
+    /// Confirmed flows.
+    pub used: usize,
+    /// How many it may hold; 0: no bound.
+    pub of: u32,
+}
+
+/// A remote, and what it has open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Talker {
+    /// The device.
+    pub device: String,
+    /// An IPv4 address, or an IPv6 network.
+    pub remote: String,
+    /// Its flows, unconfirmed ones included.
+    pub flows: usize,
+}
+
+/// Room for live flows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Conntrack {
+    /// By family.
+    pub tables: Vec<FlowShare>,
+    /// By device and family.
+    pub interfaces: Vec<FlowShare>,
+    /// Confirmed flows that one remote may hold of one interface and family.
+    pub flows_per_remote: u32,
+    /// Remotes with the most flows, while a table or an interface is three quarters full.
+    pub talkers: Vec<Talker>,
 }
 
 /// A line of the merged view.

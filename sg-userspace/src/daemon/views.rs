@@ -11,6 +11,7 @@ use sg_common::{
 
 use super::{
     control::Control,
+    pressure,
     protocol::{DeviceStatus, InterfaceView, ReasonLine, RuleLine, Status},
 };
 use crate::{
@@ -110,6 +111,7 @@ pub fn status(control: &Control) -> io::Result<Status> {
         devices: engine.bound().iter().map(|(&i, b)| device(control, i, b)).collect::<io::Result<_>>()?,
         absent: resolved.absent,
         refused: resolved.refused.iter().map(|r| format!("{}: {}", r.device, r.why)).collect(),
+        conntrack: pressure::conntrack(engine, &flows)?,
         flows: (confirmed, flows.len() - confirmed),
     })
 }

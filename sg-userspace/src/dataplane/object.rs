@@ -18,6 +18,7 @@ use sg_common::{
     generation::{Config, Generation, OwnKey},
     maps,
     policy::AddrClass,
+    quota::Quotas,
 };
 use thiserror::Error;
 
@@ -112,6 +113,9 @@ pub fn bytes() -> Result<Vec<u8>, ObjectError> {
     Err(ObjectError::NotFound { searched })
 }
 
+/// A conntrack entry as its words, see [`sg_common::flow::Flow`].
+pub type FlowWords = [u32; 8];
+
 /// All maps, typed.
 #[derive(Debug)]
 pub struct Maps {
@@ -130,15 +134,19 @@ pub struct Maps {
     /// Own addresses of guests.
     pub own: RawMap<OwnKey, u32>,
     /// Confirmed IPv4 flows.
-    pub flows4: RawMap<FlowKey4, [u32; 6]>,
+    pub flows4: RawMap<FlowKey4, FlowWords>,
     /// Confirmed IPv6 flows.
-    pub flows6: RawMap<FlowKey6, [u32; 6]>,
+    pub flows6: RawMap<FlowKey6, FlowWords>,
     /// Unconfirmed IPv4 flows: by initiating direction, and on probation.
-    pub churn4: [RawMap<FlowKey4, [u32; 6]>; 3],
+    pub churn4: [RawMap<FlowKey4, FlowWords>; 3],
     /// Unconfirmed IPv6 flows: by initiating direction, and on probation.
-    pub churn6: [RawMap<FlowKey6, [u32; 6]>; 3],
+    pub churn6: [RawMap<FlowKey6, FlowWords>; 3],
     /// Which flows may exist; one element of 256 KiB, mapped where it is used.
     pub filter: OwnedFd,
+    /// How many flows may be confirmed; one element.
+    pub quotas: RawMap<u32, Quotas>,
+    /// How many are, see [`sg_common::quota::Usage`]; one element, mapped where it is used.
+    pub usage: OwnedFd,
     /// Per-CPU counters by reason.
     pub reasons: RawMap<u32, Counter>,
     /// Per-CPU counters by rule.
@@ -201,6 +209,8 @@ impl Maps {
             churn4: [open(ebpf, maps::CHURN[0][0])?, open(ebpf, maps::CHURN[1][0])?, open(ebpf, maps::CHURN[2][0])?],
             churn6: [open(ebpf, maps::CHURN[0][1])?, open(ebpf, maps::CHURN[1][1])?, open(ebpf, maps::CHURN[2][1])?],
             filter: map_fd(ebpf, maps::FILTER)?,
+            quotas: open(ebpf, maps::QUOTAS)?,
+            usage: map_fd(ebpf, maps::USAGE)?,
             reasons: open(ebpf, maps::REASONS)?,
             rules: open(ebpf, maps::RULES)?,
         })
@@ -258,7 +268,7 @@ pub fn names() -> Vec<&'static str> {
     names.extend(maps::POLICIES);
     names.extend(maps::FLOWS);
     names.extend(maps::CHURN.into_iter().flatten());
-    names.extend([maps::FILTER, maps::FRAGMENTS, maps::REASONS, maps::RULES, maps::EVENTS]);
+    names.extend([maps::FILTER, maps::QUOTAS, maps::USAGE, maps::FRAGMENTS, maps::REASONS, maps::RULES, maps::EVENTS]);
     names
 }
 

@@ -11,7 +11,7 @@ use std::{
     ffi::CString,
     io,
     marker::PhantomData,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     path::Path,
 };
 
@@ -33,7 +33,10 @@ const BPF_OBJ_PIN: u32 = 6;
 const BPF_OBJ_GET: u32 = 7;
 const BPF_OBJ_GET_INFO_BY_FD: u32 = 15;
 const BPF_BTF_GET_FD_BY_ID: u32 = 19;
+const BPF_MAP_LOOKUP_AND_DELETE_ELEM: u32 = 21;
 const BPF_MAP_UPDATE_BATCH: u32 = 26;
+/// Only where there is none yet.
+const BPF_NOEXIST: u64 = 1;
 
 /// Map types that are created here.
 pub mod map_type {
@@ -149,7 +152,7 @@ raw!(
     sg_common::bench::Vary,
     u32,
     u64,
-    [u32; 6],
+    [u32; 8],
     sg_common::addr::Addr,
     sg_common::event::Counter,
     sg_common::flow::FlowKey4,
@@ -158,6 +161,7 @@ raw!(
     sg_common::generation::Generation,
     sg_common::generation::OwnKey,
     sg_common::policy::AddrClass,
+    sg_common::quota::Quotas,
     LpmKey,
 );
 
@@ -229,13 +233,46 @@ impl<K: Raw, V: Raw> RawMap<K, V> {
         bpf(BPF_MAP_UPDATE_ELEM, &mut self.element(key, value, 0)).map(drop)
     }
 
+    /// Adds an element; false when there is one.
+    ///
+    /// # Errors
+    /// What the kernel says, `EEXIST` aside.
+    pub fn add(&self, key: &K, value: &V) -> io::Result<bool> {
+        match bpf(BPF_MAP_UPDATE_ELEM, &mut self.element(key, value, BPF_NOEXIST)) {
+            Ok(_) => Ok(true),
+            Err(e) if e.raw_os_error() == Some(libc::EEXIST) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Takes an element of a hash out, in one step.
+    ///
+    /// # Errors
+    /// What the kernel says, `ENOENT` aside.
+    pub fn take(&self, key: &K) -> io::Result<Option<V>> {
+        self.read(BPF_MAP_LOOKUP_AND_DELETE_ELEM, key)
+    }
+
+    /// Elements there is room for.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn capacity(&self) -> io::Result<u32> {
+        // struct bpf_map_info: type, id, key size, value size, entries.
+        Ok(info(self.fd.as_fd())?[4])
+    }
+
     /// Reads an element.
     ///
     /// # Errors
     /// What the kernel says, `ENOENT` aside.
     pub fn get(&self, key: &K) -> io::Result<Option<V>> {
+        self.read(BPF_MAP_LOOKUP_ELEM, key)
+    }
+
+    fn read(&self, command: u32, key: &K) -> io::Result<Option<V>> {
         let mut value = std::mem::MaybeUninit::<V>::zeroed();
-        match bpf(BPF_MAP_LOOKUP_ELEM, &mut self.element(key, value.as_mut_ptr(), 0)) {
+        match bpf(command, &mut self.element(key, value.as_mut_ptr(), 0)) {
             // SAFETY: the kernel wrote a whole value; `V` takes any bits.
             Ok(_) => Ok(Some(unsafe { value.assume_init() })),
             Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(None),
@@ -437,14 +474,15 @@ struct GetInfo {
 /// # Errors
 /// What the kernel says.
 pub fn link_ifindex(link: BorrowedFd<'_>) -> io::Result<u32> {
-    Ok(link_info(link)?[4])
+    // struct bpf_link_info: type, id, program, padding, then the index for both kinds.
+    Ok(info(link)?[4])
 }
 
-/// struct bpf_link_info: type, id, program, padding, then the index for both kinds.
-fn link_info(link: BorrowedFd<'_>) -> io::Result<[u32; 16]> {
+/// The first words of what the kernel tells of an object.
+fn info(fd: BorrowedFd<'_>) -> io::Result<[u32; 16]> {
     let mut info = [0u32; 16];
     // SAFETY: all zeroes lead nowhere.
-    unsafe { object_info(link, &mut info) }?;
+    unsafe { object_info(fd, &mut info) }?;
     Ok(info)
 }
 

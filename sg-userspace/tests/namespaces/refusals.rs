@@ -99,7 +99,8 @@ fn the_daemon_says_what_it_lacks() {
     let other = daemon.dir().join("bpf/sg/v99");
     daemon.command("mkdir".as_ref(), &["-p", &other.to_string_lossy()]).unwrap();
     let (done, e) = daemon.sgd(&[]).unwrap();
-    assert!(!done && e.contains("holds the pins of ABI 99, this daemon speaks ABI 1"), "{e}");
+    let want = format!("holds the pins of ABI 99, this daemon speaks ABI {}", sg_common::ABI_VERSION);
+    assert!(!done && e.contains(&want), "{e}");
     std::fs::write(daemon.dir().join("sgd.toml"), config.replace("bpf/sg", "state")).unwrap();
     let (done, e) = daemon.sgd(&[]).unwrap();
     assert!(!done && e.contains("is not on a BPF file system"), "{e}");

@@ -14,7 +14,7 @@ use crate::support::{self, frames::*, kernel::probe};
 use Reason::*;
 use Verdict::{Accept, Drop};
 
-const POLICY: &str = "
+pub const POLICY: &str = "
 security_groups:
 - security_group_name: g
   permissions:
@@ -27,25 +27,34 @@ network_interfaces:
 - {device: host0, private_ip_addresses: [10.0.0.5], security_group_ids: [g]}
 ";
 /// The same without any rule.
-const CLOSED: &str = "
+pub const CLOSED: &str = "
 security_groups: [{security_group_name: g}]
 network_interfaces: [{device: host0, private_ip_addresses: [10.0.0.5], security_group_ids: [g]}]
 ";
 
 /// One interface under test: packets in and out of it.
-struct Bench {
-    probe: Probe,
+pub struct Bench {
+    pub probe: Probe,
     model: Model,
     epoch: u32,
     jiffies: u32,
 }
 
 impl Bench {
-    fn new() -> Option<Self> {
-        let model = support::model(POLICY);
+    pub fn new() -> Option<Self> {
+        Self::of(POLICY)
+    }
+    pub fn of(policy: &str) -> Option<Self> {
+        let model = support::model(policy);
         let mut probe = probe()?;
         probe.prepare(&model, &model.declared_instances(), 0).unwrap();
         Some(Self { probe, model, epoch: 1, jiffies: 0 })
+    }
+    /// Begins anew under another policy, in another zone.
+    pub fn begin(&mut self, policy: &str) {
+        self.model = support::model(policy);
+        self.probe.prepare(&self.model, &self.model.declared_instances(), 0).unwrap();
+        self.epoch = 1;
     }
 
     fn run(&mut self, entry: Entry, frame: &[u8]) -> (Verdict, Reason) {
@@ -53,20 +62,20 @@ impl Bench {
         (verdict, Reason::from_u8(event.reason).unwrap())
     }
     #[track_caller]
-    fn inbound(&mut self, frame: &[u8], verdict: Verdict, reason: Reason) {
+    pub fn inbound(&mut self, frame: &[u8], verdict: Verdict, reason: Reason) {
         assert_eq!(self.run(Entry::TcIn, frame), (verdict, reason));
     }
     #[track_caller]
-    fn outbound(&mut self, frame: &[u8], verdict: Verdict, reason: Reason) {
+    pub fn outbound(&mut self, frame: &[u8], verdict: Verdict, reason: Reason) {
         assert_eq!(self.run(Entry::TcOut, frame), (verdict, reason));
     }
     /// Lets seconds pass.
-    fn wait(&mut self, seconds: u32) {
+    pub fn wait(&mut self, seconds: u32) {
         self.jiffies += seconds * self.probe.ticks_per_second();
         self.probe.clock(self.jiffies).unwrap();
     }
     /// Puts another policy in force, in the same zone, under the next epoch.
-    fn change(&mut self, text: &str, mode: u8) {
+    pub fn change(&mut self, text: &str, mode: u8) {
         let zone = self.probe.zone();
         self.epoch += 1;
         self.model = support::model(text);

@@ -107,9 +107,16 @@ pub fn frag6(next: u8, offset: u16, more: bool, id: u32, payload: &[u8]) -> Vec<
 }
 
 pub fn tcp(src: u16, dst: u16, flags: u8) -> Vec<u8> {
+    tcp_at(src, dst, flags, 1, 0)
+}
+
+/// TCP with sequence and acknowledgement number.
+pub fn tcp_at(src: u16, dst: u16, flags: u8, seq: u32, ack: u32) -> Vec<u8> {
     let mut p = src.to_be_bytes().to_vec();
     p.extend(dst.to_be_bytes());
-    p.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
+    p.extend(seq.to_be_bytes());
+    p.extend(ack.to_be_bytes());
+    p.extend([0x50, flags, 0xff, 0xff, 0, 0, 0, 0]);
     p
 }
 

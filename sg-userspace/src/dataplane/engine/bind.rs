@@ -14,6 +14,7 @@ use crate::{
         flows,
         machine::{Device, Machine, Resolved},
         probe::generation_of,
+        quotas::Counts,
         report::Report,
     },
     model::{Hook, Instance, Model},
@@ -81,6 +82,7 @@ impl Engine {
         if !device.ethernet {
             generation.flags |= flags::NO_L2;
         }
+        Counts::open(&self.object.maps).map_err(kernel("count flows"))?.reset_interface(slot);
         let record = slot * 4;
         self.object.maps.generations.update(&record, &generation).map_err(kernel("write a generation"))?;
         self.object.maps.ifaces.update(&device.index, &u64::from(record)).map_err(kernel("bind a device"))?;

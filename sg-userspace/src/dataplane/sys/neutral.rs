@@ -11,7 +11,7 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
 };
 
-use super::{bpf, link_info};
+use super::{bpf, info};
 
 const BPF_PROG_LOAD: u32 = 5;
 const BPF_LINK_UPDATE: u32 = 29;
@@ -79,7 +79,7 @@ fn program() -> io::Result<OwnedFd> {
 /// # Errors
 /// What the driver says when it does not let go of the program.
 pub fn neutralize(link: BorrowedFd<'_>) -> io::Result<()> {
-    if link_info(link)?[0] != BPF_LINK_TYPE_XDP {
+    if info(link)?[0] != BPF_LINK_TYPE_XDP {
         return Ok(());
     }
     let program = program()?;

@@ -118,6 +118,11 @@ impl Mapping {
         (0..count).for_each(|i| self.word(offset + i * 8).store(0, Ordering::Relaxed));
     }
 
+    /// Adds to a word, wrapping.
+    pub fn add(&self, offset: usize, amount: u64) {
+        self.word(offset).fetch_add(amount, Ordering::Relaxed);
+    }
+
     /// Sets bits of a word.
     pub fn or(&self, offset: usize, bits: u64) {
         self.word(offset).fetch_or(bits, Ordering::Relaxed);
