@@ -9,7 +9,10 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Generation {
     /// Jiffies after which an unconfirmed generation no longer counts; 0 once confirmed.
-    pub deadline: u64,
+    pub deadline: u32,
+    /// Jiffies until which [`flags::OBSERVE`] counts: the program itself ends an
+    /// observation that nobody else has ended.
+    pub observe_until: u32,
     /// Index of the policy in the policy maps; [`NO_POLICY`] drops all but the essentials.
     pub policy: u32,
     /// Epoch of this generation; never reused.
@@ -55,7 +58,7 @@ pub mod flags {
     pub const GUEST: u32 = 1;
     /// Drop what a guest sends from addresses that are not its own.
     pub const SOURCE_CHECK: u32 = 2;
-    /// Track and count, drop nothing.
+    /// Track and count, drop nothing, until [`super::Generation::observe_until`].
     pub const OBSERVE: u32 = 4;
     /// The device has no Ethernet header.
     pub const NO_L2: u32 = 8;

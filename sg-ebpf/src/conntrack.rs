@@ -6,7 +6,7 @@ pub mod state;
 
 use sg_common::{
     flow::{Cell, Direction, Flow, FlowKeys, place, seen},
-    generation::{Generation, on_change},
+    generation::{Generation, flags, on_change},
     limits,
     reason::{Reason, Verdict},
 };
@@ -106,10 +106,16 @@ fn follow<T: Tables>(
     clock: Clock,
     packet: &Packet<'_>,
     flow: &Flow,
-    origin: Direction,
+    mut origin: Direction,
 ) -> Decision {
     if flow.epoch.get() != generation.epoch {
         rejudge(tables, generation, clock, packet.keys, flow, origin);
+    }
+    if observes(generation, clock)
+        && flow.verdict.get() == Verdict::Drop as u8
+        && turns(tables, generation, packet, flow, origin)
+    {
+        origin = packet.direction;
     }
     let rule = flow.rule.get();
     let side = packet.direction as usize & 1;
@@ -137,6 +143,32 @@ fn follow<T: Tables>(
         confirm(tables, generation, packet, flow, origin);
     }
     Decision::new(Verdict::Accept, Reason::Established, rule)
+}
+
+/// Whether the interface only observes, see [`flags::OBSERVE`].
+#[inline(always)]
+pub const fn observes(generation: &Generation, clock: Clock) -> bool {
+    generation.flags & flags::OBSERVE != 0 && (generation.observe_until.wrapping_sub(clock.now) as i32) > 0
+}
+
+/// While the interface observes: whether a flow that would be denied is admitted
+/// from its other end. The first packet seen of a connection that was there before
+/// need not be its initiator's, so the rules may admit it either way; a SYN or an
+/// echo request says who began, and settles it.
+#[inline(always)]
+fn turns<T: Tables>(tables: &T, generation: &Generation, packet: &Packet<'_>, flow: &Flow, origin: Direction) -> bool {
+    let begun = (flow.seen[0].get() | flow.seen[1].get()) & seen::SYN != 0 || packet.has(proto::SYN);
+    if begun || packet.parsed.is_icmp() || packet.direction as u8 == origin as u8 {
+        return false;
+    }
+    let decision = judge(tables, generation, packet.keys, packet.direction);
+    if !decision.is_accept() {
+        return false;
+    }
+    flow.origin.set(packet.direction as u8);
+    flow.rule.set(decision.rule);
+    flow.verdict.set(Verdict::Accept as u8);
+    true
 }
 
 /// Puts an unconfirmed flow into the main table, if that has room and the flow's
@@ -181,23 +213,32 @@ pub fn rejudge<T: Tables>(
 /// A packet without a flow.
 #[inline(always)]
 fn first<T: Tables>(tables: &T, generation: &Generation, clock: Clock, packet: &Packet<'_>) -> Decision {
+    let observes = observes(generation, clock);
     let mut origin = packet.direction;
     if packet.has(proto::SYN | proto::ACK) {
         // Nobody answers a SYN that was never let out; but one that came in
         // before we looked may be answered, if the rules would admit it.
-        if matches!(packet.direction, Direction::Inbound) {
+        if matches!(packet.direction, Direction::Inbound) && !observes {
             return Decision::new(Verdict::Drop, Reason::NoFlow, 0);
         }
-        origin = Direction::Inbound;
+        origin = packet.direction.reverse();
     }
     let decision = judge(tables, generation, packet.keys, origin);
-    if !decision.is_accept() {
+    if !decision.is_accept() && !observes {
         return decision;
     }
     let p = packet.parsed;
     let stateless = packet.has(proto::RST) || (p.is_icmp() && !p.is_echo_request());
     if !stateless {
-        let flow = new_flow(generation, clock, packet, origin, decision.rule);
+        let mut flow = new_flow(generation, clock, packet, origin, decision.rule);
+        if !decision.is_accept() {
+            // It passes while we observe, is listed, and is cut once we enforce.
+            flow.verdict = Cell::new(Verdict::Drop as u8);
+            if !packet.has(proto::SYN) {
+                // Its origin may turn, and the other tables are by origin.
+                flow.place = place::PROBATION;
+            }
+        }
         let table = if flow.place == place::CHURN { FlowTable::Churn(origin) } else { FlowTable::Probation };
         tables.insert(table, packet.keys, &flow);
     }

@@ -27,7 +27,7 @@ pub mod proto;
 pub mod tables;
 pub mod verdict;
 
-use conntrack::{Clock, Packet as FlowPacket, related, track};
+use conntrack::{Clock, Packet as FlowPacket, observes, related, track};
 use parse::{Fragment, Kind, Parsed};
 use sg_common::{
     addr::Addr,
@@ -169,13 +169,13 @@ pub fn pipeline<S: Stages>(stages: &S, generation: &Generation, scratch: &mut Sc
     if matches!(scratch.parsed.kind, Kind::Ip) && matches!(scratch.parsed.fragment, Fragment::First) {
         stages.remember(scratch);
     }
-    observe(generation, scratch.decision())
+    observe(generation, scratch.clock, scratch.decision())
 }
 
 /// An interface that only observes passes what it would drop.
 #[inline(always)]
-fn observe(generation: &Generation, decision: Decision) -> Decision {
-    if generation.flags & flags::OBSERVE != 0 && !decision.is_accept() {
+fn observe(generation: &Generation, clock: Clock, decision: Decision) -> Decision {
+    if observes(generation, clock) && !decision.is_accept() {
         return Decision::new(Verdict::Accept, Reason::Observed, decision.rule);
     }
     decision

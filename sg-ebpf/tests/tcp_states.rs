@@ -171,6 +171,7 @@ fn frame(inbound: bool, flags: u8) -> Vec<u8> {
 fn generation() -> Generation {
     Generation {
         deadline: 0,
+        observe_until: 0,
         policy: 0,
         epoch: 1,
         previous: 0,

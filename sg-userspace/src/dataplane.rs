@@ -9,9 +9,11 @@
 //! - [`policies`]: compiled tables to inner maps; [`counters`]: which rule counts where
 //! - [`attach`]: programs to devices
 //! - [`engine`]: makes the kernel agree with the model; [`report`]: what that did
-//! - [`flows`]: live flows; [`quotas`]: how many may be confirmed, and how many are
+//! - [`flows`]: live flows; [`quotas`]: how many may be confirmed, and how many are;
+//!   [`adopt`]: those that were there before
 //! - [`probe`]: the program on packets of ours, attached to nothing
 
+pub mod adopt;
 pub mod attach;
 pub mod clock;
 pub mod counters;

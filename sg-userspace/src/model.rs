@@ -200,6 +200,19 @@ impl Model {
     }
 }
 
+/// `tcp`, `udp`, …, a number, or `all`.
+pub fn protocol_name(protocol: Option<u8>) -> String {
+    match protocol {
+        None => "all".into(),
+        Some(6) => "tcp".into(),
+        Some(17) => "udp".into(),
+        Some(1) => "icmp".into(),
+        Some(58) => "icmpv6".into(),
+        Some(47) => "gre".into(),
+        Some(n) => n.to_string(),
+    }
+}
+
 /// Whether a device name, or a pattern with `*` and `?`, means this device.
 pub fn device_matches(pattern: &str, device: &str) -> bool {
     fn matches(p: &[u8], d: &[u8]) -> bool {

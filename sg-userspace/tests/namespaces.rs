@@ -5,6 +5,7 @@
 mod namespaces {
     pub mod world;
 
+    pub mod adoption;
     pub mod change;
     pub mod daemon;
     pub mod groups;

@@ -33,6 +33,28 @@ fn ask(arguments: &Arguments, action: &Action) -> Result<Planned> {
 
 fn show(planned: &Planned) -> Result<()> {
     let mut out = std::io::stdout().lock();
+    // What hurts comes first.
+    if planned.cut_count > 0 {
+        writeln!(out, "{} that the new rules deny:", count(planned.cut_count, "live flow"))?;
+        for flow in &planned.cut {
+            writeln!(out, "  {flow}")?;
+        }
+        if planned.cut_count > planned.cut.len() {
+            writeln!(out, "  … and {} more", planned.cut_count - planned.cut.len())?;
+        }
+    }
+    if let Some(reason) = &planned.session {
+        writeln!(out, "YOUR OWN SSH CONNECTION would be dropped (reason: {reason})")?;
+    }
+    for line in &planned.warnings {
+        writeln!(out, "warning: {line}; such flows are judged as new ones")?;
+    }
+    if planned.adopted > 0 {
+        writeln!(out, "{} go on on devices that are newly protected", count(planned.adopted, "live flow"))?;
+    }
+    if !planned.observing.is_empty() {
+        writeln!(out, "guests that observe before they enforce: {}", planned.observing.join(", "))?;
+    }
     if planned.steps.is_empty() {
         writeln!(out, "the document is in force as it is")?;
     } else {
@@ -46,18 +68,6 @@ fn show(planned: &Planned) -> Result<()> {
     if w.policies > 0 {
         let (tables, entries) = (format!("{} policy tables", w.policies), format!("{} address entries", w.entries));
         writeln!(out, "to write to the kernel: {tables} ({} bytes), {entries}", w.bytes)?;
-    }
-    if planned.cut_count > 0 {
-        writeln!(out, "{} that the new rules deny:", count(planned.cut_count, "live flow"))?;
-        for flow in &planned.cut {
-            writeln!(out, "  {flow}")?;
-        }
-        if planned.cut_count > planned.cut.len() {
-            writeln!(out, "  … and {} more", planned.cut_count - planned.cut.len())?;
-        }
-    }
-    if let Some(reason) = &planned.session {
-        writeln!(out, "YOUR OWN SSH CONNECTION would be dropped (reason: {reason})")?;
     }
     Ok(())
 }
@@ -133,10 +143,17 @@ pub fn apply(arguments: &Arguments, a: &Apply) -> Result<Ended> {
         if names.is_empty() { Ok(()) } else { writeln!(out, "{what}: {}", names.join(", ")) }
     };
     line("now protected", &report.bound)?;
+    line("only observing yet (`sgctl status` says for how long)", &report.observing)?;
     line("no longer protected", &report.unbound)?;
     line("new policy in force", &report.changed)?;
     line("named but not here (protected as soon as they appear)", &report.absent)?;
     line("NOT PROTECTED", &report.refused)?;
+    if report.adopted + report.denied.count > 0 {
+        writeln!(out, "live flows: {} adopted, {} denied", report.adopted, report.denied.count)?;
+    }
+    for warning in &report.warnings {
+        writeln!(out, "warning: {warning}")?;
+    }
     if report.is_nothing() {
         writeln!(out, "nothing had to be changed in the kernel")?;
     }

@@ -12,13 +12,14 @@ use super::{
 use crate::daemon::protocol::{Action, DeviceStatus, FlowShare, InterfaceView, Reply, Status};
 
 fn devices(devices: &[DeviceStatus]) -> comfy_table::Table {
-    let head = ["device", "side", "hooks (in, out)", "groups", "addresses", "epoch", "accepted", "dropped"];
+    let head = ["device", "side", "state", "hooks (in, out)", "groups", "addresses", "epoch", "accepted", "dropped"];
     let mut table = output::table(&head);
     for d in devices {
         let addresses: Vec<String> = d.addresses.iter().map(ToString::to_string).collect();
         table.add_row([
             d.device.clone(),
             d.side.clone(),
+            d.observing.map_or_else(|| "enforcing".into(), |left| format!("observing, {left} s left")),
             d.hooks.join(", "),
             d.groups.join(", "),
             addresses.join(", "),
@@ -28,6 +29,23 @@ fn devices(devices: &[DeviceStatus]) -> comfy_table::Table {
         ]);
     }
     table
+}
+
+/// What a device carried when it was first protected; `whole` names flows.
+fn tell_observed(out: &mut impl Write, d: &DeviceStatus, whole: bool) -> Result<()> {
+    let Some(o) = &d.observed else { return Ok(()) };
+    let (admitted, denied) = (count(o.adopted, "live flow"), o.denied.count);
+    if d.observing.is_some() {
+        writeln!(out, "{}: {admitted} that the rules admit, {denied} that they deny and will cut", d.device)?;
+    } else if whole || denied > 0 {
+        writeln!(out, "{}: when it began to enforce, {admitted} adopted, {denied} denied", d.device)?;
+    }
+    if whole {
+        o.denied.lines().iter().try_for_each(|line| writeln!(out, "  {line}"))?;
+    } else if denied > 0 {
+        writeln!(out, "  `sgctl interface show {}` names them", d.device)?;
+    }
+    Ok(())
 }
 
 fn tell(s: &Status) -> Result<()> {
@@ -45,6 +63,7 @@ fn tell(s: &Status) -> Result<()> {
         writeln!(out, "no device is protected; `sgctl apply -f FILE` protects those that FILE names")?;
     } else {
         writeln!(out, "\n{}", devices(&s.devices))?;
+        s.devices.iter().try_for_each(|d| tell_observed(&mut out, d, false))?;
     }
     let busy: Vec<FlowShare> = s.conntrack.interfaces.iter().filter(|i| i.used > 0).cloned().collect();
     if !busy.is_empty() {
@@ -84,6 +103,7 @@ pub fn status(arguments: &Arguments) -> Result<Ended> {
 fn tell_interface(view: &InterfaceView, rules: bool) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", devices(std::slice::from_ref(&view.status)))?;
+    tell_observed(&mut out, &view.status, true)?;
     if rules {
         let mut table = output::table(&["direction", "rule", "verdict", "priority", "matches", "packets", "bytes"]);
         for r in &view.rules {

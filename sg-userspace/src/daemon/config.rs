@@ -33,6 +33,8 @@ pub struct Config {
     pub tcx: bool,
     /// Directory of the state file.
     pub state_dir: PathBuf,
+    /// Seconds that a guest device which is already up only observes when it is first protected.
+    pub guest_observe: u32,
     /// `error`, `warn`, `info` or `debug`.
     pub log: Level,
     /// Bounds.
@@ -116,6 +118,7 @@ impl Default for Config {
             pin_root: "/sys/fs/bpf/sg".into(),
             tcx: true,
             state_dir: "/var/lib/sg".into(),
+            guest_observe: 120,
             log: Level::Info,
             quotas: QuotaConfig::default(),
             conntrack: ConntrackConfig::default(),

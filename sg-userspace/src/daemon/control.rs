@@ -2,6 +2,7 @@
 //! answers. Everything it needs of the machine is handed to it.
 
 use std::{
+    collections::HashMap,
     net::IpAddr,
     time::{Duration, Instant},
 };
@@ -19,11 +20,12 @@ use super::{
 };
 use crate::{
     dataplane::{
-        engine::{Engine, EngineError, OnChange, Report},
+        engine::{Beginning, Engine, EngineError, OnChange, Report},
         filter,
         flows::{self, Live},
         machine::{Machine, Resolved},
         quotas,
+        report::{Denied, Observed},
     },
     document::{Document, Problems, Source, parse},
     explain,
@@ -34,8 +36,8 @@ use crate::{
 
 /// How often flows are swept while room is short.
 const SHORT_PERIOD: Duration = Duration::from_secs(5);
-/// Live flows named in a plan.
-const SHOWN_FLOWS: usize = 20;
+/// For how long after it appeared a device is new: nothing lived there before.
+const NEW: Duration = Duration::from_secs(60);
 
 /// Everything the daemon holds.
 pub struct Control {
@@ -45,6 +47,8 @@ pub struct Control {
     model: Model,
     engine: Engine,
     machine: Machine,
+    /// When devices appeared that were not there at the start.
+    appeared: HashMap<u32, Instant>,
     last: Report,
     /// Whether the filter of flows could not be renewed; said once.
     filter_fails: bool,
@@ -81,6 +85,7 @@ impl Control {
             model,
             engine,
             machine: Machine::default(),
+            appeared: HashMap::new(),
             last: Report::default(),
             filter_fails: false,
             pressure: Pressure::default(),
@@ -90,12 +95,22 @@ impl Control {
         Ok(control)
     }
 
-    /// The machine changed: follow it. True when the kernel had to be changed.
-    pub fn look(&mut self, machine: Machine, forced: bool) -> bool {
-        if machine == self.machine && !forced {
+    /// The machine changed: follow it. True when the kernel had to be changed. At
+    /// the `start` devices that are up may carry connections; later, one that is
+    /// bound because it appeared enforces at once.
+    pub fn look(&mut self, machine: Machine, start: bool) -> bool {
+        if machine == self.machine && !start {
             return false;
         }
-        self.machine = machine;
+        let old = std::mem::replace(&mut self.machine, machine);
+        if !start {
+            let now = Instant::now();
+            let there = |machine: &Machine, index: u32| machine.devices.iter().any(|d| d.index == index);
+            self.appeared.retain(|index, _| there(&self.machine, *index));
+            let new = self.machine.devices.iter().map(|d| d.index).filter(|i| !there(&old, *i));
+            self.appeared.extend(new.map(|index| (index, now)));
+        }
+        self.engine.begin(self.beginning(start));
         let result = self.engine.enforce(&self.model, &self.machine, OnChange::Cut);
         self.share_out();
         match result {
@@ -115,6 +130,22 @@ impl Control {
         }
     }
 
+    /// How devices begin that are bound now: by the start or an apply, or else
+    /// because they appeared.
+    fn beginning(&self, observe: bool) -> Beginning {
+        let guest = Duration::from_secs(self.config.guest_observe.into());
+        let new = self.appeared.iter().filter(|(_, at)| at.elapsed() < NEW).map(|(index, _)| *index).collect();
+        Beginning { observe, guest, new }
+    }
+
+    /// Ends observations whose time is over.
+    pub fn end_observations(&mut self) {
+        match self.engine.end_observations(Instant::now()) {
+            Ok(ended) => ended.iter().for_each(|(device, observed)| tell_observed(device, observed)),
+            Err(e) => log::error!("cannot end an observation: {e}; trying again"),
+        }
+    }
+
     fn keep_counters(&mut self) -> Result<(), StoreError> {
         if self.state.counters == *self.engine.counters() {
             return Ok(());
@@ -126,6 +157,17 @@ impl Control {
     fn tell(&self, report: &Report) {
         for device in &report.bound {
             log::info!("{device} is protected");
+        }
+        if !report.observing.is_empty() && report.observing != self.last.observing {
+            let seconds = self.config.guest_observe;
+            log::info!("observing for up to {seconds} s before enforcing: {}", report.observing.join(", "));
+        }
+        if report.adopted > 0 {
+            log::info!("{} live flows were adopted", report.adopted);
+        }
+        tell_denied("live flows that the rules deny are cut", &report.denied);
+        for line in &report.warnings {
+            log::warning!("{line}");
         }
         for device in &report.unbound {
             log::info!("{device} is no longer protected");
@@ -261,6 +303,7 @@ impl Control {
         let new = parse(&sources).map_err(problems)?;
         let change =
             documents::plan(&self.state.documents, new, wanted.adopt, &self.config.quotas()).map_err(problems)?;
+        self.engine.begin(self.beginning(true));
         let mut planned = self.consequences(&change, wanted);
         let preview = self.engine.preview(&change.model, &self.machine);
         planned.writes = preview.map_err(|e| Reply::Refused { message: format!("{e}; nothing was changed") })?;
@@ -320,6 +363,10 @@ impl Control {
         let reference = Reference::new(&change.model, &resolved.instances);
         let mut planned =
             Planned { generation: self.state.generation, steps: change.steps.clone(), ..Planned::default() };
+        let forecast = self.engine.forecast(&change.model, &self.machine);
+        (planned.adopted, planned.observing) = (forecast.adopted, forecast.observing);
+        planned.warnings = forecast.warnings;
+        let mut denied = forecast.denied;
         let live = flows::all(self.engine.maps()).unwrap_or_default();
         for flow in live.iter().filter(|f| f.verdict == Verdict::Accept) {
             let Some(device) = self.engine.bound().values().find(|b| b.generation.zone == flow.key.zone) else {
@@ -328,12 +375,10 @@ impl Control {
             let Some(instance) = position(&resolved, &device.device) else { continue };
             let outcome = reference.judge(instance, &query_of(flow));
             if outcome.verdict == Verdict::Drop {
-                planned.cut_count += 1;
-                if planned.cut.len() < SHOWN_FLOWS {
-                    planned.cut.push(format!("{} {}", device.device, flow_text(flow)));
-                }
+                denied.add(|| format!("{} {}", device.device, flows::text(&flow.key, flow.origin)));
             }
         }
+        (planned.cut_count, planned.cut) = (denied.count, denied.shown);
         planned.session = wanted.session.and_then(|s| {
             let instance = resolved.bindings.iter().map(|b| b.instance).find(|i| {
                 let interface = &change.model.interfaces[resolved.instances[*i].interface];
@@ -371,6 +416,18 @@ impl Control {
     }
 }
 
+fn tell_denied(what: &str, denied: &Denied) {
+    if denied.count > 0 {
+        log::warning!("{} {what}:", denied.count);
+        denied.lines().iter().for_each(|line| log::warning!("  {line}"));
+    }
+}
+
+fn tell_observed(device: &str, observed: &Observed) {
+    log::info!("{device} enforces now; {} live flows were adopted", observed.adopted);
+    tell_denied(&format!("live flows of {device} that the rules deny are cut"), &observed.denied);
+}
+
 fn position(resolved: &Resolved, device: &str) -> Option<usize> {
     resolved.bindings.iter().find(|b| b.device.name == device).map(|b| b.instance)
 }
@@ -389,20 +446,5 @@ fn query_of(flow: &Live) -> FlowQuery {
         remote_port: port(flow.key.remote_port),
         icmp_type: if protocol == 1 { 8 } else { 128 },
         icmp_code: 0,
-    }
-}
-
-fn flow_text(flow: &Live) -> String {
-    let k = &flow.key;
-    let end = |addr: IpAddr, port: u16| match (port, addr) {
-        (0, addr) => addr.to_string(),
-        (port, IpAddr::V6(addr)) => format!("[{addr}]:{port}"),
-        (port, addr) => format!("{addr}:{port}"),
-    };
-    let (local, remote) = (end(k.local.into(), k.local_port), end(k.remote.into(), k.remote_port));
-    let protocol = views::protocol_name(Some(k.protocol()));
-    match flow.origin {
-        Direction::Inbound => format!("{protocol} {remote} -> {local}"),
-        Direction::Outbound => format!("{protocol} {local} -> {remote}"),
     }
 }

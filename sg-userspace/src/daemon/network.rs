@@ -7,7 +7,7 @@ use rtnetlink::{
     Handle, MulticastGroup,
     packet_route::{
         address::{AddressAttribute, AddressScope},
-        link::{LinkAttribute, LinkInfo, LinkLayerType, LinkXdp, XdpAttached},
+        link::{LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkXdp, XdpAttached},
     },
 };
 use tokio::sync::mpsc;
@@ -77,6 +77,7 @@ impl Network {
                 name: String::new(),
                 ethernet: layer == LinkLayerType::Ether,
                 loopback: layer == LinkLayerType::Loopback,
+                up: message.header.flags.contains(LinkFlags::Up),
                 master: None,
                 kind: None,
                 generic_xdp: false,

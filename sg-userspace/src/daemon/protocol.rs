@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::documents::Step;
 use crate::{
-    dataplane::engine::{OnChange, Preview, Report},
+    dataplane::{
+        engine::{OnChange, Preview, Report},
+        report::Observed,
+    },
     explain::Answer,
 };
 
@@ -83,6 +86,15 @@ pub struct Planned {
     pub cut_count: usize,
     /// The caller's own connection would be dropped: by what.
     pub session: Option<String>,
+    /// Live flows of devices to be newly protected that would go on.
+    #[serde(default)]
+    pub adopted: usize,
+    /// Guest devices that would only observe first.
+    #[serde(default)]
+    pub observing: Vec<String>,
+    /// What could not be looked up.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// What it would write to the kernel.
     pub writes: Preview,
     /// What applying it did.
@@ -110,6 +122,12 @@ pub struct DeviceStatus {
     pub accepted: u64,
     /// Packets dropped.
     pub dropped: u64,
+    /// Seconds for which it only observes yet; absent when it enforces.
+    #[serde(default)]
+    pub observing: Option<u64>,
+    /// Live flows it carried when it began to enforce; while it observes, those so far.
+    #[serde(default)]
+    pub observed: Option<Observed>,
 }
 
 /// How things stand.

@@ -241,7 +241,10 @@ async fn serve(config: Config) -> Result<()> {
                 }
                 Err(e) => log::warning!("cannot accept a caller: {e}"),
             },
-            _ = second.tick() => control.tidy(),
+            _ = second.tick() => {
+                control.end_observations();
+                control.tidy();
+            }
             _ = timer.tick() => {
                 control.sweep();
                 if let Ok(machine) = network.machine().await {

@@ -1,6 +1,6 @@
 //! What is in force, for listings: read from the kernel's own counters.
 
-use std::io;
+use std::{io, time::Instant};
 
 use sg_common::{
     event::Counter,
@@ -15,26 +15,19 @@ use super::{
     protocol::{DeviceStatus, InterfaceView, ReasonLine, RuleLine, Status},
 };
 use crate::{
-    dataplane::{clock::possible_cpus, engine::Bound, flows, object::Maps},
+    dataplane::{
+        clock::possible_cpus,
+        engine::Bound,
+        flows::{self, Live},
+        object::Maps,
+        report::Observed,
+    },
     effective::{self, Entry, Origin, PolicyKey, Remote},
-    model::{Model, Ports, Side},
+    model::{Model, Ports, Side, protocol_name},
 };
 
 const DIRECTIONS: [Direction; 2] = [Direction::Inbound, Direction::Outbound];
 const VERDICTS: [Verdict; 2] = [Verdict::Accept, Verdict::Drop];
-
-/// `tcp`, `udp`, …, a number, or `all`.
-pub fn protocol_name(protocol: Option<u8>) -> String {
-    match protocol {
-        None => "all".into(),
-        Some(6) => "tcp".into(),
-        Some(17) => "udp".into(),
-        Some(1) => "icmp".into(),
-        Some(58) => "icmpv6".into(),
-        Some(47) => "gre".into(),
-        Some(n) => n.to_string(),
-    }
-}
 
 fn sum(counters: Vec<Counter>) -> Counter {
     counters
@@ -67,7 +60,19 @@ fn reasons(maps: &Maps, slot: u32) -> io::Result<Vec<ReasonLine>> {
     Ok(lines)
 }
 
-fn device(control: &Control, index: u32, bound: &Bound) -> io::Result<DeviceStatus> {
+/// What an observing device has seen so far.
+fn observed(flows: &[Live], zone: u32) -> Observed {
+    let mut observed = Observed::default();
+    for flow in flows.iter().filter(|f| f.key.zone == zone) {
+        match flow.verdict {
+            Verdict::Accept => observed.adopted += 1,
+            Verdict::Drop => observed.denied.add(|| flows::text(&flow.key, flow.origin)),
+        }
+    }
+    observed
+}
+
+fn device(control: &Control, index: u32, bound: &Bound, flows: &[Live]) -> io::Result<DeviceStatus> {
     let resolved = control.resolved();
     let model = control.model();
     let instance = resolved.bindings.iter().find(|b| b.device.index == index).map(|b| &resolved.instances[b.instance]);
@@ -84,6 +89,14 @@ fn device(control: &Control, index: u32, bound: &Bound) -> io::Result<DeviceStat
         epoch: bound.generation.epoch,
         accepted: total(Verdict::Accept),
         dropped: total(Verdict::Drop),
+        observing: bound
+            .is_observing()
+            .then(|| bound.until.map_or(0, |until| until.saturating_duration_since(Instant::now()).as_secs())),
+        observed: if bound.is_observing() {
+            Some(observed(flows, bound.generation.zone))
+        } else {
+            bound.observed.clone()
+        },
     })
 }
 
@@ -108,7 +121,7 @@ pub fn status(control: &Control) -> io::Result<Status> {
         version: env!("CARGO_PKG_VERSION").into(),
         generation: control.state().generation,
         documents: documents.collect(),
-        devices: engine.bound().iter().map(|(&i, b)| device(control, i, b)).collect::<io::Result<_>>()?,
+        devices: engine.bound().iter().map(|(&i, b)| device(control, i, b, &flows)).collect::<io::Result<_>>()?,
         absent: resolved.absent,
         refused: resolved.refused.iter().map(|r| format!("{}: {}", r.device, r.why)).collect(),
         conntrack: pressure::conntrack(engine, &flows)?,
@@ -189,8 +202,10 @@ pub fn interface(control: &Control, name: &str) -> io::Result<Option<InterfaceVi
     let resolved = control.resolved();
     let Some(binding) = resolved.bindings.iter().find(|b| b.device.index == index) else { return Ok(None) };
     let interface = &control.model().interfaces[resolved.instances[binding.instance].interface];
+    // Only an observation is told flow by flow.
+    let flows = if bound.is_observing() { flows::all(control.engine().maps())? } else { Vec::new() };
     Ok(Some(InterfaceView {
-        status: device(control, index, bound)?,
+        status: device(control, index, bound, &flows)?,
         rules: rules(control, &PolicyKey::of(interface), bound.slot)?,
         reasons: reasons(control.engine().maps(), bound.slot)?,
     }))

@@ -6,12 +6,14 @@
 //! names it; a generation is whole before the interface's entry flips to it.
 
 mod bind;
+mod observe;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     io,
     net::IpAddr,
     path::Path,
+    time::Instant,
 };
 
 use sg_common::{
@@ -22,6 +24,7 @@ use sg_common::{
 };
 use thiserror::Error;
 
+pub use self::observe::Beginning;
 pub use super::report::{OnChange, Preview, Report};
 use super::{
     attach::{self, AttachError, Place},
@@ -32,6 +35,7 @@ use super::{
     pins::{PinError, Pins},
     policies::{self, PolicyError},
     probe::generation_of,
+    report::Observed,
     sys,
 };
 use crate::{
@@ -107,6 +111,17 @@ pub struct Bound {
     /// Where the programs sit: device ingress, device egress.
     pub places: Option<[Place; 2]>,
     hook: Hook,
+    /// When a guest's observation is over.
+    pub until: Option<Instant>,
+    /// What it carried when it began to enforce, if this daemon saw that.
+    pub observed: Option<Observed>,
+}
+
+impl Bound {
+    /// Whether it passes everything yet.
+    pub fn is_observing(&self) -> bool {
+        self.generation.flags & flags::OBSERVE != 0
+    }
 }
 
 /// Everything in the kernel.
@@ -122,6 +137,7 @@ pub struct Engine {
     counters: Counters,
     epoch: u32,
     zone: u32,
+    beginning: Beginning,
 }
 
 impl Engine {
@@ -158,6 +174,7 @@ impl Engine {
             counters: Counters::new(counters),
             epoch: 0,
             zone: 0,
+            beginning: Beginning::default(),
         };
         engine.adopt(machine).map_err(kernel("read what is in force"))?;
         Ok(engine)
@@ -196,6 +213,8 @@ impl Engine {
                 own,
                 places: None,
                 hook: Hook::Auto,
+                until: None,
+                observed: None,
             };
             self.bound.insert(index, bound);
         }
@@ -287,6 +306,14 @@ impl Engine {
     /// A policy that does not fit is refused before anything is written; what
     /// the kernel refuses later leaves what was in force, in force.
     pub fn enforce(&mut self, model: &Model, machine: &Machine, mode: OnChange) -> Result<Report, EngineError> {
+        let report = self.agree(model, machine, mode);
+        if report.is_err() {
+            self.close_hosts();
+        }
+        report
+    }
+
+    fn agree(&mut self, model: &Model, machine: &Machine, mode: OnChange) -> Result<Report, EngineError> {
         let resolved = machine.resolve(model);
         if resolved.bindings.len() >= MAX_SLOTS as usize {
             return Err(EngineError::Slots(resolved.bindings.len()));
@@ -312,6 +339,7 @@ impl Engine {
             if !binding.device.ethernet {
                 generation.flags |= flags::NO_L2;
             }
+            generation.flags |= self.next_flags(binding.device.index, model.interfaces[instance.interface].side);
             generation.policy = index;
             generation.policy_class = class;
             self.own(binding.device.index, &instance.addresses)?;
@@ -319,6 +347,7 @@ impl Engine {
                 report.changed.push(binding.device.name.clone());
             }
         }
+        self.adopt_hosts(model, machine, &resolved, mode, &mut report)?;
         self.unbind(machine, &resolved, &mut report)?;
         match failures {
             Some(e) => Err(e),
@@ -383,6 +412,7 @@ impl Engine {
         let old = &bound.generation;
         (wanted.zone, wanted.slot, wanted.epoch) = (old.zone, old.slot, old.epoch);
         (wanted.previous, wanted.on_change, wanted.drain_until) = (old.previous, old.on_change, old.drain_until);
+        wanted.observe_until = if wanted.flags & flags::OBSERVE != 0 { old.observe_until } else { 0 };
         if wanted == *old {
             return Ok(false);
         }

@@ -1,18 +1,22 @@
 //! Live flows, read and swept by the daemon.
 
-use std::io;
+use std::{io, net::IpAddr};
 
 use sg_common::{
-    flow::{Flow, FlowKey, place},
+    filter::{bit4, bit6},
+    flow::{Cell, Flow, FlowKey, place},
+    generation::Generation,
+    limits,
     reason::Verdict,
 };
 use sg_ebpf::conntrack::{Clock, state};
 
 use super::{
+    filter::Halves,
     object::{FlowWords, Maps},
     sys::{Raw, RawMap},
 };
-use crate::model::Direction;
+use crate::model::{Direction, protocol_name};
 
 /// A live flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +31,8 @@ pub struct Live {
     pub last: [u32; 2],
     /// Counter of the rule that decided.
     pub rule: u32,
+    /// [`sg_common::flow::seen`] bits, by direction.
+    pub seen: [u8; 2],
     /// Idle seconds it may have.
     pub timeout: u32,
     /// Whether it is in the main table.
@@ -47,9 +53,126 @@ fn decode(key: FlowKey, words: FlowWords) -> Live {
         verdict: Verdict::from_u8(flow.verdict.get()),
         last: [flow.last[0].get(), flow.last[1].get()],
         rule: flow.rule.get(),
+        seen: [flow.seen[0].get(), flow.seen[1].get()],
         // The program itself grants that.
         timeout: state::timeout(&flow, key.protocol()),
         confirmed: flow.place == place::MAIN,
+    }
+}
+
+impl Live {
+    /// Whether it has been idle for longer than it may.
+    pub fn is_expired(&self, clock: Clock) -> bool {
+        let idle = self.last.map(|last| state::age(clock.now.wrapping_sub(last), clock)).into_iter().min().unwrap_or(0);
+        idle > self.timeout.saturating_mul(clock.hz)
+    }
+}
+
+/// What the daemon has found out about a flow that no program saw begin.
+#[derive(Clone, Copy, Debug)]
+pub struct Found {
+    /// Who began it.
+    pub origin: Direction,
+    /// Whether it may go on.
+    pub verdict: Verdict,
+    /// Counter of the rule that says so.
+    pub rule: u32,
+    /// [`sg_common::flow::seen`] bits, by direction.
+    pub seen: [u8; 2],
+    /// Whether its initiator has had an answer.
+    pub confirmed: bool,
+}
+
+/// The entry of a flow, as the program would have made it under a generation. `ack`
+/// is what its sides have acknowledged, as far as a program has seen it.
+fn entry(found: &Found, ack: [u32; 2], generation: &Generation, protocol: u8, now: u32) -> Flow {
+    let timeout = match protocol {
+        6 => generation.tcp_established,
+        17 => generation.udp,
+        1 | 58 => limits::TIMEOUT_ICMP,
+        _ => limits::TIMEOUT_OTHER,
+    };
+    Flow {
+        last: [Cell::new(now), Cell::new(now)],
+        ack: ack.map(Cell::new),
+        epoch: Cell::new(generation.epoch),
+        rule: Cell::new(found.rule),
+        timeout,
+        seen: found.seen.map(Cell::new),
+        origin: Cell::new(found.origin as u8),
+        verdict: Cell::new(found.verdict as u8),
+        timeout_closed: generation.tcp_closed,
+        place: if found.confirmed { place::MAIN } else { place::CHURN },
+    }
+}
+
+/// An entry as the tables hold it.
+fn words(flow: Flow) -> FlowWords {
+    // SAFETY: 32 bytes without padding, asserted in sg-common.
+    unsafe { std::mem::transmute(flow) }
+}
+
+/// Puts a flow into the table it belongs to, in place of what a program may have
+/// noted of it meanwhile, but for the ends of a connection that it has seen.
+///
+/// # Errors
+/// What the kernel says; `E2BIG` when the table is full.
+pub fn put(
+    maps: &Maps,
+    halves: &Halves,
+    key: &FlowKey,
+    found: &Found,
+    generation: &Generation,
+    now: u32,
+) -> io::Result<()> {
+    let v4 = key.local.is_v4() && key.remote.is_v4();
+    let short = key.to_v4();
+    // A packet of a flow that has an entry must never meet a clear bit.
+    halves.add(if v4 { bit4(&short) } else { bit6(key) });
+    let mut found = *found;
+    let ended = sg_common::flow::seen::FIN | sg_common::flow::seen::RST;
+    macro_rules! replace {
+        ($main:expr, $others:expr, $key:expr) => {{
+            let mut ack = [0; 2];
+            for map in $others.iter().chain([$main]) {
+                if let Some(old) = map.get($key)? {
+                    let old = flow_of(old);
+                    for side in 0..2 {
+                        found.seen[side] |= old.seen[side].get() & ended;
+                        ack[side] = if old.ack[side].get() == 0 { ack[side] } else { old.ack[side].get() };
+                    }
+                }
+            }
+            let flow = words(entry(&found, ack, generation, key.protocol(), now));
+            if found.confirmed {
+                // This one is found first from now on.
+                $main.update($key, &flow)?;
+                $others.iter().try_for_each(|map| map.delete($key).map(drop))?;
+            } else {
+                $others[found.origin as usize].update($key, &flow)?;
+            }
+        }};
+    }
+    if v4 {
+        replace!(&maps.flows4, maps.churn4, &short);
+    } else {
+        replace!(&maps.flows6, maps.churn6, key);
+    }
+    Ok(())
+}
+
+/// Who speaks to whom, initiator first: `tcp 192.0.2.7:40000 -> 10.0.0.5:22`.
+pub fn text(key: &FlowKey, origin: Direction) -> String {
+    let end = |addr: IpAddr, port: u16| match (port, addr) {
+        (0, addr) => addr.to_string(),
+        (port, IpAddr::V6(addr)) => format!("[{addr}]:{port}"),
+        (port, addr) => format!("{addr}:{port}"),
+    };
+    let (local, remote) = (end(key.local.into(), key.local_port), end(key.remote.into(), key.remote_port));
+    let protocol = protocol_name(Some(key.protocol()));
+    match origin {
+        Direction::Inbound => format!("{protocol} {remote} -> {local}"),
+        Direction::Outbound => format!("{protocol} {local} -> {remote}"),
     }
 }
 
@@ -133,7 +256,7 @@ pub fn sweep_watched(maps: &Maps, now: u32, hz: u32, looked: impl FnMut(&FlowKey
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use sg_common::{addr::Addr, flow::Cell};
+    use sg_common::addr::Addr;
 
     fn key(protocol: u8) -> FlowKey {
         let none = Addr([0; 16]);
@@ -154,11 +277,9 @@ mod tests {
             timeout_closed: 3,
             place: place::MAIN,
         };
-        // SAFETY: 32 bytes without padding, asserted in sg-common.
-        let words: FlowWords = unsafe { std::mem::transmute(flow) };
-        let live = decode(key(6), words);
+        let live = decode(key(6), words(flow));
         assert_eq!((live.last, live.rule, live.timeout, live.confirmed), ([11, 12], 14, 10, true));
-        assert_eq!((live.origin, live.verdict), (Direction::Outbound, Verdict::Accept));
+        assert_eq!((live.origin, live.verdict, live.seen), (Direction::Outbound, Verdict::Accept, [1, 2]));
     }
 
     proptest! {

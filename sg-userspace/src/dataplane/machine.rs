@@ -16,6 +16,8 @@ pub struct Device {
     pub ethernet: bool,
     /// Whether it is a loopback.
     pub loopback: bool,
+    /// Whether it is up: it may carry live connections.
+    pub up: bool,
     /// Name and kind of the bridge or bond it is enslaved to.
     pub master: Option<(String, String)>,
     /// What kind of virtual device: `veth`, `tun`, `bond`; `None` for hardware.
@@ -128,6 +130,7 @@ mod tests {
             name: name.into(),
             ethernet: true,
             loopback: index == 1,
+            up: true,
             master: None,
             kind: None,
             generic_xdp: false,

@@ -88,6 +88,7 @@ pub struct Probe {
 pub fn record() -> Generation {
     Generation {
         deadline: 0,
+        observe_until: 0,
         policy: 0,
         epoch: 1,
         previous: 0,
@@ -143,6 +144,14 @@ impl Probe {
     pub fn clock(&self, offset: u32) -> Result<(), ProbeError> {
         let config = Config { abi: ABI_VERSION, hz: self.hz, time_offset: offset, events: events::ALL, filter: 0 };
         self.object.maps.config.update(&0, &config).map_err(io("write the configuration"))
+    }
+
+    /// The program's clock, without the offset.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn now(&mut self) -> Result<u32, ProbeError> {
+        self.object.jiffies().map_err(io("read the clock"))
     }
 
     /// Judges without events, as the daemon sets it.

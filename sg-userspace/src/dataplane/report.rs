@@ -17,6 +17,18 @@ pub struct Report {
     pub refused: Vec<String>,
     /// Policies written.
     pub policies: usize,
+    /// Guest devices that only observe yet.
+    #[serde(default)]
+    pub observing: Vec<String>,
+    /// Live flows of devices newly protected that go on.
+    #[serde(default)]
+    pub adopted: usize,
+    /// Those that the rules deny.
+    #[serde(default)]
+    pub denied: Denied,
+    /// What could not be looked up.
+    #[serde(default)]
+    pub warnings: Vec<String>,
 }
 
 impl Report {
@@ -24,6 +36,63 @@ impl Report {
     pub fn is_nothing(&self) -> bool {
         self.bound.is_empty() && self.unbound.is_empty() && self.changed.is_empty() && self.policies == 0
     }
+}
+
+/// Live flows that are named; the others are counted.
+const SHOWN: usize = 20;
+
+/// Live flows that rules deny.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Denied {
+    /// How many there are.
+    pub count: usize,
+    /// The first few.
+    pub shown: Vec<String>,
+}
+
+impl Denied {
+    /// Counts one, and names it if it is among the first.
+    pub fn add(&mut self, text: impl FnOnce() -> String) {
+        self.count += 1;
+        if self.shown.len() < SHOWN {
+            self.shown.push(text());
+        }
+    }
+
+    /// Adds those of a device.
+    pub fn extend(&mut self, device: &str, more: &Self) {
+        self.count += more.count;
+        let room = SHOWN.saturating_sub(self.shown.len());
+        self.shown.extend(more.shown.iter().take(room).map(|flow| format!("{device} {flow}")));
+    }
+
+    /// The first few and how many more, one a line.
+    pub fn lines(&self) -> Vec<String> {
+        let more = self.count - self.shown.len();
+        self.shown.iter().cloned().chain((more > 0).then(|| format!("… and {more} more"))).collect()
+    }
+}
+
+/// What a device carried when it began to enforce.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Observed {
+    /// Live flows that the rules admit: they go on.
+    pub adopted: usize,
+    /// Those that they deny: they are cut.
+    pub denied: Denied,
+}
+
+/// What protecting devices that are up would do to what lives there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Forecast {
+    /// Live flows that would go on.
+    pub adopted: usize,
+    /// Those that would be cut.
+    pub denied: Denied,
+    /// Guest devices that would observe first.
+    pub observing: Vec<String>,
+    /// What could not be looked up.
+    pub warnings: Vec<String>,
 }
 
 /// How live flows take a change.

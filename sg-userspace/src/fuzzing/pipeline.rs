@@ -4,12 +4,12 @@
 
 use sg_common::{
     flow::Direction,
-    generation::Generation,
+    generation::{Generation, flags},
     reason::{Reason, Verdict},
 };
 use sg_ebpf::{
     Direct, Scratch, Stages,
-    conntrack::Clock,
+    conntrack::{Clock, observes},
     packet::Bytes,
     parse::{Fragment, Kind, Parsed},
     pipeline,
@@ -77,13 +77,22 @@ impl Run {
         Self { flows: Flows::new(world), generation: world.generation, clock: START }
     }
 
-    /// Another policy, or the same once more; flows are cut, kept or drained.
+    /// Another policy, or the same once more; flows are cut, kept or drained; some only observe.
     fn change(&mut self, how: u8) {
         let world = &worlds()[how as usize & 3];
         self.flows.change(world);
         let epoch = self.generation.epoch + 1;
         let drain_until = self.clock.now.wrapping_add(5 * self.clock.hz);
-        self.generation = Generation { epoch, drain_until, on_change: (how >> 2 & 3) % 3, ..world.generation };
+        let observe = if how & 16 != 0 { flags::OBSERVE } else { 0 };
+        let flags = world.generation.flags | observe;
+        self.generation = Generation {
+            epoch,
+            drain_until,
+            observe_until: drain_until,
+            on_change: (how >> 2 & 3) % 3,
+            flags,
+            ..world.generation
+        };
     }
 
     fn packet(&mut self, frame: &[u8], inbound: bool) {
@@ -166,9 +175,9 @@ impl Run {
         let outbound = direction == Direction::Outbound;
         let mut expected = ask(direction, outbound);
         let by_rules = !matches!(reason, Reason::Essential | Reason::Land | Reason::Spoofed | Reason::Rogue);
-        if by_rules && answer && outbound {
+        if by_rules && answer && (outbound || observes(&self.generation, self.clock)) {
             // It answers a SYN that came before anyone looked.
-            expected = ask(Direction::Inbound, true);
+            expected = ask(direction.reverse(), outbound);
         }
         if expected.reason == Reason::Essential && by_rules {
             // The reference knows neither hop limits nor fragments.

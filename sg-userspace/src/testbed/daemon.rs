@@ -87,7 +87,7 @@ impl<'a> Daemon<'a> {
         })
         .context("cannot mount a BPF file system of our own (root is needed)")?;
         let text = format!(
-            "socket = {:?}\npin_root = {:?}\nstate_dir = {:?}\n",
+            "socket = {:?}\npin_root = {:?}\nstate_dir = {:?}\nguest_observe = 0\n",
             dir.path().join("sgd.sock"),
             bpf.join("sg"),
             dir.path().join("state")
@@ -96,14 +96,17 @@ impl<'a> Daemon<'a> {
         Ok(Self { net, dir, mounts, sgd: bin.join("sgd"), sgctl: bin.join("sgctl"), child: None })
     }
 
-    /// Adds a line to the head of its configuration.
+    /// Puts a line at the head of its configuration, in place of what it said of the same key.
     ///
     /// # Errors
     /// The file is gone.
     pub fn configure(&self, line: &str) -> Result<()> {
         let file = self.dir.path().join("sgd.toml");
+        let key = |line: &str| line.split_once('=').map(|(key, _)| key.trim().to_owned());
         let text = std::fs::read_to_string(&file)?;
-        Ok(std::fs::write(&file, format!("{line}\n{text}"))?)
+        let kept = text.lines().filter(|l| key(l) != key(line));
+        let lines: Vec<&str> = std::iter::once(line).chain(kept).collect();
+        Ok(std::fs::write(&file, lines.join("\n") + "\n")?)
     }
 
     /// The daemon's directory: `sgd.toml`, `sgd.log`, `state`.

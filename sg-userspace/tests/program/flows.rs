@@ -76,6 +76,9 @@ impl Bench {
     }
     /// Puts another policy in force, in the same zone, under the next epoch.
     pub fn change(&mut self, text: &str, mode: u8) {
+        self.change_with(text, mode, 0);
+    }
+    fn change_with(&mut self, text: &str, mode: u8, set: u32) {
         let zone = self.probe.zone();
         self.epoch += 1;
         self.model = support::model(text);
@@ -88,12 +91,19 @@ impl Bench {
         generation.policy_class = tables.size_class() as u32;
         generation.epoch = self.epoch;
         generation.on_change = mode;
+        generation.flags |= set;
+        generation.observe_until = self.in_ten_seconds();
         self.probe.enforce(&generation).unwrap();
+    }
+    fn in_ten_seconds(&mut self) -> u32 {
+        let now = self.probe.now().unwrap().wrapping_add(self.jiffies);
+        now.wrapping_add(10 * self.probe.ticks_per_second())
     }
     fn flags(&mut self, set: u32, policy: Option<u32>) {
         let instances = self.model.declared_instances();
         let mut generation = generation_of(&self.model, &instances[0], self.probe.zone());
         generation.flags |= set;
+        generation.observe_until = self.in_ten_seconds();
         generation.policy = policy.unwrap_or(generation.policy);
         self.probe.enforce(&generation).unwrap();
     }
@@ -272,6 +282,77 @@ fn an_observing_interface_passes_and_says_so() {
     b.flags(flags::OBSERVE, None);
     b.inbound(&from_remote(6, &tcp(1, 81, SYN)), Accept, Observed);
     b.inbound(&to_server(SYN), Accept, Rule);
+    // Nobody ends it: then the program does.
+    b.wait(11);
+    b.inbound(&from_remote(6, &tcp(1, 81, ACK)), Drop, Cut);
+    b.inbound(&from_remote(6, &tcp(2, 81, SYN)), Drop, Default);
+    b.inbound(&to_server(SYN), Accept, Rule);
+}
+
+/// As [`POLICY`], and nothing goes out unasked.
+fn enterprise() -> String {
+    POLICY.replace("security_group_name: g\n", "security_group_name: g\n  security_group_type: enterprise\n")
+}
+
+#[test]
+fn a_connection_observed_from_its_wrong_end_is_admitted_from_the_other() {
+    let Some(mut b) = Bench::new() else { return };
+    b.change_with(&enterprise(), on_change::CUT, flags::OBSERVE);
+    // What the server says first is outbound, and denied; then its client shows up.
+    b.outbound(&from_server(ACK), Accept, Observed);
+    b.outbound(&from_server(ACK), Accept, Observed);
+    b.inbound(&to_server(ACK), Accept, Established);
+    // The same of datagrams; and of one whose client has not shown up.
+    b.outbound(&from_local(17, &udp(53, 5000, &[])), Accept, Observed);
+    b.inbound(&from_remote(17, &udp(5000, 53, &[])), Accept, Established);
+    b.outbound(&from_local(6, &tcp(80, 40001, ACK)), Accept, Observed);
+    b.change(&enterprise(), on_change::CUT);
+    b.outbound(&from_server(ACK), Accept, Established);
+    b.inbound(&to_server(ACK), Accept, Established);
+    b.outbound(&from_local(17, &udp(53, 5000, &[])), Accept, Established);
+    b.outbound(&from_local(6, &tcp(80, 40001, ACK)), Drop, Cut);
+    b.inbound(&from_remote(6, &tcp(40001, 80, ACK)), Drop, Cut);
+}
+
+#[test]
+fn what_would_be_denied_passes_while_observed_and_is_cut_then() {
+    let Some(mut b) = Bench::new() else { return };
+    b.flags(flags::OBSERVE, None);
+    let (to, from) = (|f| from_remote(6, &tcp(40000, 81, f)), |f| from_local(6, &tcp(81, 40000, f)));
+    // Who began is seen: that outbound would be free does not matter.
+    b.inbound(&to(SYN), Accept, Observed);
+    b.outbound(&from(SYN | ACK), Accept, Observed);
+    b.inbound(&to(ACK), Accept, Observed);
+    b.outbound(&from(ACK), Accept, Observed);
+    b.inbound(&from_remote(1, &icmp(8, 0, &[])), Accept, Rule);
+    b.flags(0, None);
+    b.inbound(&to(ACK), Drop, Cut);
+    b.outbound(&from(ACK), Drop, Cut);
+    b.inbound(&to(SYN), Drop, Default);
+}
+
+#[test]
+fn an_answer_to_a_syn_from_before_is_observed_as_outbound() {
+    let Some(mut b) = Bench::new() else { return };
+    let (back, out) = (|f| from_remote(6, &tcp(443, 5000, f)), |f| from_local(6, &tcp(5000, 443, f)));
+    b.flags(flags::OBSERVE, None);
+    b.inbound(&back(SYN | ACK), Accept, Default);
+    b.flags(0, None);
+    b.outbound(&out(ACK), Accept, Established);
+    b.inbound(&back(ACK), Accept, Established);
+}
+
+#[test]
+fn a_change_while_observing_is_observed() {
+    let Some(mut b) = Bench::new() else { return };
+    b.change_with(&enterprise().replace("80/80", "82/82"), on_change::CUT, flags::OBSERVE);
+    b.outbound(&from_server(ACK), Accept, Observed);
+    b.inbound(&to_server(ACK), Accept, Observed);
+    b.change_with(&enterprise(), on_change::CUT, flags::OBSERVE);
+    b.outbound(&from_server(ACK), Accept, Observed);
+    b.inbound(&to_server(ACK), Accept, Established);
+    b.change(&enterprise(), on_change::CUT);
+    b.outbound(&from_server(ACK), Accept, Established);
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Devices: what is named is bound, what is not is let go of.
+//! Devices: what is named is bound, what is not is let go of. How a device
+//! begins that is already up, see [`super::observe`].
 
 use std::collections::BTreeSet;
 
@@ -69,7 +70,7 @@ impl Engine {
         Ok(failure)
     }
 
-    /// Gives a device a slot and a zone that nothing used before; it denies.
+    /// Gives a device a slot and a zone that nothing used before; it denies, or observes.
     fn admit(&mut self, model: &Model, instance: &Instance, device: &Device, hook: Hook) -> Result<(), EngineError> {
         let taken: BTreeSet<u32> = self.bound.values().map(|b| b.slot).collect();
         let slot = (1..MAX_SLOTS).find(|s| !taken.contains(s)).ok_or(EngineError::Slots(taken.len()))?;
@@ -83,11 +84,23 @@ impl Engine {
             generation.flags |= flags::NO_L2;
         }
         Counts::open(&self.object.maps).map_err(kernel("count flows"))?.reset_interface(slot);
+        let side = model.interfaces[instance.interface].side;
+        (generation.flags, generation.observe_until) = self.first_flags(generation.flags, device, side)?;
         let record = slot * 4;
         self.object.maps.generations.update(&record, &generation).map_err(kernel("write a generation"))?;
         self.object.maps.ifaces.update(&device.index, &u64::from(record)).map_err(kernel("bind a device"))?;
         let device_name = device.name.clone();
-        let bound = Bound { device: device_name, slot, record, generation, own: BTreeSet::new(), places: None, hook };
+        let bound = Bound {
+            device: device_name,
+            slot,
+            record,
+            generation,
+            own: BTreeSet::new(),
+            places: None,
+            hook,
+            until: self.first_deadline(device, side),
+            observed: None,
+        };
         self.bound.insert(device.index, bound);
         Ok(())
     }

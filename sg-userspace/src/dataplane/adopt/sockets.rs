@@ -1,0 +1,179 @@
+//! Live TCP connections and connected UDP sockets of this machine, by
+//! sock_diag(7), and the ports that listen.
+
+use std::{collections::HashMap, io, net::IpAddr};
+
+use netlink_packet_sock_diag::{
+    SockDiagMessage,
+    constants::{
+        AF_INET, AF_INET6, IPPROTO_TCP, TCP_CLOSE, TCP_CLOSE_WAIT, TCP_CLOSING, TCP_ESTABLISHED, TCP_FIN_WAIT1,
+        TCP_FIN_WAIT2, TCP_LAST_ACK, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT,
+    },
+    inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags, nlas::Nla},
+};
+use rtnetlink::sys::protocols::NETLINK_SOCK_DIAG;
+use sg_common::flow::seen;
+
+use super::{ESTABLISHED, Seen, netlink::Netlink};
+
+/// A connected socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Socket {
+    /// 6 or 17.
+    pub protocol: u8,
+    /// Its own end.
+    pub local: (IpAddr, u16),
+    /// The other end.
+    pub remote: (IpAddr, u16),
+    /// Index of the device it is bound to; 0 for none.
+    pub device: u32,
+    /// What its directions have shown.
+    pub seen: Seen,
+    /// Whether the connection is established; else its handshake is under way.
+    pub established: bool,
+}
+
+/// Ports that take connections.
+#[derive(Clone, Debug, Default)]
+pub struct Listeners(HashMap<(u8, u16), Vec<Listener>>);
+
+#[derive(Clone, Copy, Debug)]
+struct Listener {
+    addr: IpAddr,
+    v6_only: bool,
+}
+
+impl Listeners {
+    /// Adds one.
+    pub fn add(&mut self, protocol: u8, (addr, port): (IpAddr, u16), v6_only: bool) {
+        self.0.entry((protocol, port)).or_default().push(Listener { addr, v6_only });
+    }
+
+    /// Whether a socket takes connections at this end.
+    pub fn has(&self, protocol: u8, (addr, port): (IpAddr, u16)) -> bool {
+        self.0.get(&(protocol, port)).is_some_and(|all| {
+            all.iter().any(|l| {
+                let wildcard =
+                    l.addr.is_unspecified() && (l.addr.is_ipv4() == addr.is_ipv4() || (l.addr.is_ipv6() && !l.v6_only));
+                l.addr == addr || wildcard
+            })
+        })
+    }
+}
+
+/// What there is at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Sockets {
+    /// Connected ones.
+    pub connected: Vec<Socket>,
+    /// Those that take connections.
+    pub listeners: Listeners,
+}
+
+/// What a TCP state says that was sent: inbound, outbound. `None` where nothing lives.
+const fn seen_of(state: u8) -> Option<Seen> {
+    const SYN: u8 = seen::ANY | seen::SYN;
+    const BOTH: u8 = SYN | seen::ANSWERED;
+    const FIN: u8 = BOTH | seen::FIN;
+    Some(match state {
+        TCP_ESTABLISHED => ESTABLISHED,
+        TCP_SYN_SENT => [0, SYN],
+        TCP_SYN_RECV => [SYN, SYN],
+        TCP_FIN_WAIT1 | TCP_FIN_WAIT2 => [BOTH, FIN],
+        TCP_CLOSE_WAIT => [FIN, BOTH],
+        TCP_LAST_ACK | TCP_CLOSING => [FIN, FIN],
+        _ => return None,
+    })
+}
+
+/// An IPv4 address that an IPv6 socket uses is one.
+fn plain(addr: IpAddr) -> IpAddr {
+    addr.to_canonical()
+}
+
+impl Sockets {
+    /// Asks the kernel for the sockets of one protocol, of both families. What is
+    /// there all the while is among them.
+    ///
+    /// # Errors
+    /// `ENOENT` from a kernel without `CONFIG_INET_TCP_DIAG` or `CONFIG_INET_UDP_DIAG`, or what it says.
+    pub fn read(&mut self, protocol: u8) -> io::Result<()> {
+        let netlink = Netlink::open(NETLINK_SOCK_DIAG)?;
+        for (family, socket_id) in [(AF_INET, SocketId::new_v4()), (AF_INET6, SocketId::new_v6())] {
+            let question = SockDiagMessage::InetRequest(InetRequest {
+                family,
+                protocol,
+                extensions: ExtensionFlags::empty(),
+                states: StateFlags::all().difference(StateFlags::TIME_WAIT),
+                socket_id,
+            });
+            netlink.list(question, |message| {
+                if let SockDiagMessage::InetResponse(socket) = message {
+                    self.add(protocol, &socket);
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, protocol: u8, socket: &InetResponse) {
+        let (state, id) = (socket.header.state, &socket.header.socket_id);
+        let local = (plain(id.source_address), id.source_port);
+        let remote = (plain(id.destination_address), id.destination_port);
+        let tcp = protocol == IPPROTO_TCP;
+        if state == TCP_LISTEN || (!tcp && state == TCP_CLOSE) {
+            let v6_only = socket.nlas.iter().any(|nla| matches!(nla, Nla::SkV6Only(true)));
+            // An end as it was bound: `::` also stands for IPv4.
+            self.listeners.add(protocol, (id.source_address, id.source_port), v6_only);
+            return;
+        }
+        let seen =
+            if tcp { seen_of(state) } else { (state == TCP_ESTABLISHED).then_some([seen::ANY | seen::ANSWERED; 2]) };
+        if let Some(seen) = seen {
+            let established = !matches!(state, TCP_SYN_SENT | TCP_SYN_RECV);
+            self.connected.push(Socket { protocol, local, remote, device: id.interface_id, seen, established });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use netlink_packet_sock_diag::constants::IPPROTO_UDP;
+    use std::net::{TcpListener, TcpStream, UdpSocket};
+
+    #[test]
+    fn a_port_listens_on_its_address_or_on_all() {
+        let mut l = Listeners::default();
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        l.add(6, (ip("10.0.0.1"), 80), false);
+        l.add(6, (ip("::"), 443), false);
+        l.add(6, (ip("::"), 444), true);
+        l.add(17, (ip("0.0.0.0"), 53), false);
+        assert!(l.has(6, (ip("10.0.0.1"), 80)) && !l.has(6, (ip("10.0.0.2"), 80)) && !l.has(17, (ip("10.0.0.1"), 80)));
+        assert!(l.has(6, (ip("10.0.0.9"), 443)) && l.has(6, (ip("2001:db8::1"), 443)));
+        assert!(!l.has(6, (ip("10.0.0.9"), 444)) && l.has(6, (ip("2001:db8::1"), 444)));
+        assert!(l.has(17, (ip("10.0.0.9"), 53)) && !l.has(17, (ip("2001:db8::1"), 53)));
+    }
+
+    #[test]
+    fn our_own_sockets_are_among_them() {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let end = server.local_addr().unwrap();
+        let client = TcpStream::connect(end).unwrap();
+        let datagrams = UdpSocket::bind("[::1]:0").unwrap();
+        datagrams.connect("[::1]:9").unwrap();
+        // Mapped addresses are what they stand for.
+        let mapped = TcpStream::connect(format!("[::ffff:127.0.0.1]:{}", end.port())).unwrap();
+        let mut sockets = Sockets::default();
+        sockets.read(IPPROTO_TCP).unwrap();
+        sockets.read(IPPROTO_UDP).unwrap();
+        let has = |protocol, local: std::net::SocketAddr| {
+            let local = (plain(local.ip()), local.port());
+            sockets.connected.iter().any(|s| s.protocol == protocol && s.local == local && s.established)
+        };
+        assert!(sockets.listeners.has(6, (end.ip(), end.port())));
+        assert!(has(6, client.local_addr().unwrap()) && has(17, datagrams.local_addr().unwrap()));
+        assert!(has(6, mapped.local_addr().unwrap()));
+    }
+}
