@@ -1,7 +1,7 @@
 //! The merged view of an interface: the rules of all its groups in the order
 //! in which they decide, invisible ones included.
 
-use std::net::IpAddr;
+use std::{collections::HashMap, net::IpAddr};
 
 use ipnet::IpNet;
 use sg_common::reason::Reason;
@@ -45,7 +45,7 @@ pub enum Origin {
 }
 
 /// The remote side of an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Remote {
     /// A prefix.
     Net(IpNet),
@@ -145,16 +145,42 @@ pub fn default_verdict(model: &Model, key: &PolicyKey, direction: Direction) -> 
     if normal && direction == Direction::Outbound { Verdict::Accept } else { Verdict::Drop }
 }
 
-/// Addresses of a group's members.
-pub fn members(model: &Model, instances: &[Instance], group: usize) -> Vec<IpAddr> {
-    let mut addresses: Vec<IpAddr> = instances
-        .iter()
-        .filter(|i| model.interfaces[i.interface].groups.contains(&group))
-        .flat_map(|i| i.addresses.iter().copied())
-        .collect();
-    addresses.sort_unstable();
-    addresses.dedup();
-    addresses
+/// Addresses of each group's members, and how many members have each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Members(Vec<HashMap<IpAddr, u32>>);
+
+impl Members {
+    /// The members of all groups.
+    pub fn of_all(model: &Model, instances: &[Instance]) -> Self {
+        let mut members = Self(vec![HashMap::new(); model.groups.len()]);
+        for instance in instances {
+            for &group in &model.interfaces[instance.interface].groups {
+                for &address in &instance.addresses {
+                    *members.0[group].entry(address).or_default() += 1;
+                }
+            }
+        }
+        members
+    }
+
+    /// Addresses of a group's members, in no order.
+    pub fn of(&self, group: usize) -> impl Iterator<Item = IpAddr> {
+        self.0.get(group).into_iter().flat_map(|m| m.keys().copied())
+    }
+
+    /// So many members more have an address, or less; whether the group has it
+    /// now, if that is not as before.
+    pub fn shift(&mut self, group: usize, address: IpAddr, by: i64) -> Option<bool> {
+        let members = self.0.get_mut(group)?;
+        let before = members.get(&address).copied().unwrap_or(0);
+        let after = u32::try_from(i64::from(before) + by).unwrap_or(0);
+        if after == 0 {
+            members.remove(&address);
+        } else {
+            members.insert(address, after);
+        }
+        ((before == 0) != (after == 0)).then_some(after != 0)
+    }
 }
 
 /// How an entry's origin is named across rebuilds: its counter lives as long as this stays.

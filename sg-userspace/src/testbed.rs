@@ -16,7 +16,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-pub use daemon::{Daemon, TempDir};
+pub use daemon::{Daemon, TempDir, with_bpf};
 
 /// How long a probe waits for an answer that may never come.
 pub const PATIENCE: Duration = Duration::from_millis(700);

@@ -12,6 +12,7 @@ mod namespaces {
     pub mod pressure;
     pub mod refusals;
     pub mod rules;
+    pub mod storm;
     pub mod survival;
     pub mod wire;
 }

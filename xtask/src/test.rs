@@ -17,7 +17,19 @@ use crate::{
 const LAYERS: &[(&str, &[&str], bool)] = &[
     (
         "1 pure",
-        &["--workspace", "--lib", "--bins", "--test", "parse_props", "--test", "tcp_states", "--test", "differential"],
+        &[
+            "--workspace",
+            "--lib",
+            "--bins",
+            "--test",
+            "parse_props",
+            "--test",
+            "tcp_states",
+            "--test",
+            "differential",
+            "--test",
+            "deltas",
+        ],
         false,
     ),
     ("2 program", &["--package", "sg-userspace", "--test", "program"], true),

@@ -1,23 +1,9 @@
-//! Prefixes to address classes: two addresses are in one class when the same
-//! rules can match them, in both directions.
+//! Prefixes of either family, and those that every policy knows.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use sg_common::{
-    addr::Addr,
-    policy::{AddrClass, LpmData, kind},
-};
-
-use super::{
-    CompileError,
-    bits::{Bits, Classes},
-    list6, multibit,
-};
-use crate::effective::Entry;
+use sg_common::{addr::Addr, policy::LpmData};
 
 /// All addresses of each family.
 pub const FAMILIES: [IpNet; 2] = [
@@ -45,15 +31,6 @@ pub const PRIVATE: [IpNet; 9] = [
     v6(0, 1, 128),
 ];
 
-/// A prefix that an entry matches, or does not match although one around it does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pattern {
-    /// The prefix.
-    pub net: IpNet,
-    /// Whether the entry matches it.
-    pub set: bool,
-}
-
 /// A prefix as the trie holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Prefix {
@@ -63,99 +40,106 @@ pub struct Prefix {
     pub length: u8,
 }
 
-/// Classes of one address field.
-#[derive(Debug, Default)]
-pub struct AddressTables {
-    nodes: Vec<(IpNet, AddrClass)>,
-    /// Rules by class number, by direction; class 0 is an address no prefix covers.
-    pub classes: [Vec<Bits>; 2],
+/// A prefix of either family, host bits zero. Ordered by family and address,
+/// shorter first: one comes before all that lie inside it, and these follow it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Net {
+    /// IPv6.
+    v6: bool,
+    /// The address from the highest bit on, in both families.
+    bits: u128,
+    /// Length within the family.
+    length: u8,
 }
 
-type Changes = [Vec<(usize, bool)>; 2];
+impl Net {
+    /// Bits of the family's addresses.
+    fn width(&self) -> u8 {
+        if self.v6 { 128 } else { 32 }
+    }
 
-impl AddressTables {
-    /// Finds the classes of a field, given the prefixes each entry names.
-    pub fn build(entries: [&Vec<Entry>; 2], patterns: impl Fn(&Entry) -> Vec<Pattern>) -> Result<Self, CompileError> {
-        // Ordered by address, shorter first: a prefix comes before what lies inside it.
-        let mut changes: BTreeMap<(bool, IpAddr, u8), Changes> = BTreeMap::new();
-        for (side, entries) in entries.into_iter().enumerate() {
-            for (i, entry) in entries.iter().enumerate() {
-                for Pattern { net, set } in patterns(entry) {
-                    let key = (net.addr().is_ipv6(), net.network(), net.prefix_len());
-                    changes.entry(key).or_default()[side].push((i, set));
-                }
-            }
+    fn mask(length: u8) -> u128 {
+        if length == 0 { 0 } else { u128::MAX << (128 - u32::from(length)) }
+    }
+
+    /// Whether it is IPv4.
+    pub fn is_v4(&self) -> bool {
+        !self.v6
+    }
+
+    /// Whether it is one address.
+    pub fn is_host(&self) -> bool {
+        self.length == self.width()
+    }
+
+    /// Length within the family.
+    pub fn length(&self) -> u8 {
+        self.length
+    }
+
+    /// Whether another one lies inside it, or is the same.
+    pub fn contains(&self, other: &Self) -> bool {
+        self.v6 == other.v6 && self.length <= other.length && other.bits & Self::mask(self.length) == self.bits
+    }
+
+    /// The one around it that is so long.
+    #[must_use]
+    pub fn around(&self, length: u8) -> Self {
+        Self { bits: self.bits & Self::mask(length), length, ..*self }
+    }
+
+    /// The last of those inside it, in order.
+    #[must_use]
+    pub fn last(&self) -> Self {
+        let rest = if self.v6 { !0 } else { !(u128::MAX >> 32) };
+        Self { bits: self.bits | (rest & !Self::mask(self.length)), length: self.width(), ..*self }
+    }
+
+    /// Its first address.
+    pub fn address(&self) -> IpAddr {
+        if self.v6 {
+            Ipv6Addr::from_bits(self.bits).into()
+        } else {
+            Ipv4Addr::from_bits((self.bits >> 96) as u32).into()
         }
-        let mut numbers = [Classes::default(), Classes::default()];
-        for classes in &mut numbers {
-            classes.number(Bits::default());
-        }
-        let mut nodes = Vec::new();
-        let mut around: Vec<(IpNet, [Bits; 2], AddrClass)> = Vec::new();
-        for ((_, address, length), change) in changes {
-            let net = IpNet::new(address, length).unwrap_or_else(|_| IpNet::from(address));
-            while around.last().is_some_and(|(outer, ..)| !outer.contains(&net)) {
-                around.pop();
-            }
-            let (mut sets, outer) = around.last().map_or_else(Default::default, |(_, sets, class)| (*sets, *class));
-            for (set, change) in sets.iter_mut().zip(&change) {
-                for &(i, on) in change {
-                    if on { set.set(i) } else { set.clear(i) }
-                }
-            }
-            let numbered = [numbers[0].number(sets[0]), numbers[1].number(sets[1])];
-            for number in numbered {
-                if number > u32::from(u16::MAX) {
-                    return Err(CompileError::Classes { classes: number as usize + 1, what: "addresses" });
-                }
-            }
-            let class = AddrClass { class: numbered.map(|n| n as u16) };
-            if class != outer {
-                nodes.push((net, class));
-            }
-            around.push((net, sets, class));
-        }
-        let [inbound, outbound] = numbers;
-        Ok(Self { nodes, classes: [inbound.sets, outbound.sets] })
     }
 
-    /// The IPv4 addresses of one direction, if the table is worth its memory.
-    pub fn table4(&self, side: usize) -> Option<Vec<u16>> {
-        multibit::build(self.nodes.iter().filter_map(|(net, class)| match net {
-            IpNet::V4(net) => Some((*net, class.class[side])),
-            IpNet::V6(_) => None,
-        }))
+    /// Its first address as the data plane holds it.
+    pub fn addr(&self) -> Addr {
+        self.address().into()
     }
 
-    /// The IPv6 prefixes of one direction, if they are few.
-    pub fn list6(&self, side: usize) -> Option<Vec<list6::Entry>> {
-        list6::build(self.nodes.iter().filter_map(|(net, class)| match net {
-            IpNet::V4(_) => None,
-            IpNet::V6(net) => Some((*net, class.class[side])),
-        }))
+    /// As the trie holds it.
+    pub fn prefix(&self, local: bool) -> Prefix {
+        Prefix { data: LpmData::new(&self.addr(), !self.v6, local), length: self.length }
     }
 
-    /// Hosts for the hash, and the rest for the trie.
-    #[expect(clippy::type_complexity, reason = "two lists of pairs")]
-    pub fn split(self, local: bool) -> (Vec<(Addr, AddrClass)>, Vec<(Prefix, AddrClass)>) {
-        let is_host = |net: &IpNet| net.prefix_len() == net.max_prefix_len();
-        let hosts = self.nodes.iter().filter(|(net, _)| is_host(net)).map(|(net, c)| (net.addr().into(), *c)).collect();
-        let prefixes =
-            self.nodes.iter().filter(|(net, _)| !is_host(net)).map(|(net, c)| (prefix(net, local), *c)).collect();
-        (hosts, prefixes)
+    /// As an IPv4 prefix.
+    pub fn v4(&self) -> Option<Ipv4Net> {
+        (!self.v6).then(|| Ipv4Net::new_assert(Ipv4Addr::from_bits((self.bits >> 96) as u32), self.length))
     }
 
-    /// All of them for the trie.
-    pub fn into_prefixes(self, local: bool) -> Vec<(Prefix, AddrClass)> {
-        self.nodes.iter().map(|(net, c)| (prefix(net, local), *c)).collect()
+    /// As an IPv6 prefix.
+    pub fn v6(&self) -> Option<Ipv6Net> {
+        self.v6.then(|| Ipv6Net::new_assert(Ipv6Addr::from_bits(self.bits), self.length))
     }
 }
 
-fn prefix(net: &IpNet, local: bool) -> Prefix {
-    let v4 = matches!(net, IpNet::V4(_));
-    let data = LpmData::new(&net.network().into(), v4, local);
-    debug_assert!(data.kind[0] <= kind::LOCAL_V6);
-    Prefix { data, length: net.prefix_len() }
+impl From<IpNet> for Net {
+    fn from(net: IpNet) -> Self {
+        let bits = match net.addr() {
+            IpAddr::V4(a) => u128::from(a.to_bits()) << 96,
+            IpAddr::V6(a) => a.to_bits(),
+        };
+        let length = net.prefix_len();
+        Self { v6: matches!(net, IpNet::V6(_)), bits: bits & Self::mask(length), length }
+    }
+}
+
+impl From<IpAddr> for Net {
+    fn from(address: IpAddr) -> Self {
+        IpNet::from(address).into()
+    }
 }
 
 #[cfg(test)]
@@ -174,5 +158,31 @@ mod tests {
             let ip: IpAddr = ip.parse().unwrap();
             assert!(!Addr::from(ip).is_private(ip.is_ipv4()), "{ip}");
         }
+    }
+
+    #[test]
+    fn what_lies_inside_follows() {
+        let net = |text: &str| Net::from(text.parse::<IpNet>().unwrap());
+        for (outer, inside, outside) in [
+            ("10.0.0.0/8", ["10.0.0.0/8", "10.0.0.0/32", "10.255.255.255/32"], ["9.255.255.255/32", "11.0.0.0/8"]),
+            ("::/0", ["::/0", "::/128", "ffff::/16"], ["0.0.0.0/0", "255.255.255.255/32"]),
+            (
+                "2001:db8::/32",
+                ["2001:db8::/33", "2001:db8::1/128", "2001:db8:ffff::/48"],
+                ["2001:db9::/32", "2001::/16"],
+            ),
+        ] {
+            let outer = net(outer);
+            for n in inside.map(net) {
+                assert!(outer.contains(&n) && (outer..=outer.last()).contains(&n), "{n:?}");
+                assert_eq!(n.around(outer.length()), outer);
+            }
+            for n in outside.map(net) {
+                assert!(!outer.contains(&n) && !(outer..=outer.last()).contains(&n), "{n:?}");
+            }
+        }
+        assert_eq!(net("10.1.2.3/8").address(), IpAddr::from([10, 0, 0, 0]));
+        assert_eq!(net("10.1.2.0/23").v4(), "10.1.2.0/23".parse().ok());
+        assert_eq!(net("2001:db8::/33").v6(), "2001:db8::/33".parse().ok());
     }
 }

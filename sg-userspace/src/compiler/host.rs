@@ -14,7 +14,7 @@ use sg_ebpf::{
     tables::{Addresses, Flat, FlowTable, Without},
 };
 
-use super::{Tables, addresses::Prefix};
+use super::{Tables, addresses::Prefix, live::Step};
 
 /// One policy in memory.
 #[derive(Clone, Debug)]
@@ -33,6 +33,21 @@ impl HostPolicy {
             hosts: tables.hosts.iter().copied().collect(),
             prefixes: tables.prefixes.iter().copied().collect(),
             lengths: tables.prefixes.iter().map(|(p, _)| p.length).collect(),
+        }
+    }
+
+    /// Takes one write of a change.
+    pub fn step(&mut self, step: &Step) {
+        let mut put = |at: u32, bytes: &[u8]| self.flat[at as usize..at as usize + bytes.len()].copy_from_slice(bytes);
+        match step {
+            Step::Bytes { at, bytes } => put(*at, bytes),
+            Step::Half { at, value } => put(*at, &value.to_ne_bytes()),
+            Step::Word { at, value } => put(*at, &value.to_ne_bytes()),
+            Step::Prefix { prefix, class } => {
+                self.prefixes.insert(*prefix, *class);
+                self.lengths.insert(prefix.length);
+            }
+            Step::NoHost(addr) => drop(self.hosts.remove(addr)),
         }
     }
 

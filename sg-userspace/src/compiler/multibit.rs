@@ -4,7 +4,7 @@
 //! A node is 256 half-words. One with [`TABLE4_NODE`] set names the next node,
 //! any other is the class. Node 0 is the root.
 
-use std::net::Ipv4Addr;
+use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use ipnet::Ipv4Net;
 use sg_common::policy::TABLE4_NODE;
@@ -54,6 +54,112 @@ fn child(table: &mut Vec<u16>, entry: usize) -> Option<usize> {
     table.resize(table.len() + FANOUT, value);
     table[entry] = TABLE4_NODE | node as u16;
     Some(node)
+}
+
+/// A table inside a flat value, which may grow into spare nodes behind it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Place {
+    /// Byte offset of the root.
+    pub at: usize,
+    /// Nodes in use.
+    pub nodes: usize,
+    /// Nodes that there is room for.
+    pub room: usize,
+}
+
+/// Paints prefixes over a table in a copy of the flat value, and finds the
+/// writes that make the live one the same: new nodes whole, which nothing names
+/// yet, and then one half-word each, of which every one has its last value.
+#[derive(Debug)]
+pub struct Painter<'a> {
+    flat: &'a mut [u8],
+    place: &'a mut Place,
+    /// Nodes that the live table has.
+    live: usize,
+    /// Entries of live nodes as they were.
+    before: BTreeMap<usize, u16>,
+}
+
+impl<'a> Painter<'a> {
+    /// Begins.
+    pub fn new(flat: &'a mut [u8], place: &'a mut Place) -> Self {
+        Self { live: place.nodes, flat, place, before: BTreeMap::new() }
+    }
+
+    fn offset(&self, entry: usize) -> usize {
+        self.place.at + entry * 2
+    }
+
+    fn get(&self, entry: usize) -> u16 {
+        let at = self.offset(entry);
+        u16::from_ne_bytes([self.flat[at], self.flat[at + 1]])
+    }
+
+    fn set(&mut self, entry: usize, value: u16) {
+        let old = self.get(entry);
+        if old == value {
+            return;
+        }
+        if entry < self.live * FANOUT {
+            self.before.entry(entry).or_insert(old);
+        }
+        let at = self.offset(entry);
+        self.flat[at..at + 2].copy_from_slice(&value.to_ne_bytes());
+    }
+
+    /// Paints over a prefix, whatever lies inside it. `None` when no node is spare.
+    pub fn paint(&mut self, net: Ipv4Net, class: u16) -> Option<()> {
+        let length = usize::from(net.prefix_len());
+        let bytes = net.network().octets();
+        let (mut node, mut level) = (0, 0);
+        while length > (level + 1) * 8 {
+            let entry = node * FANOUT + usize::from(bytes[level]);
+            let value = self.get(entry);
+            if value == class {
+                return Some(());
+            }
+            node = if value & TABLE4_NODE != 0 { usize::from(value & !TABLE4_NODE) } else { self.split(entry, value)? };
+            level += 1;
+        }
+        let first = node * FANOUT + usize::from(bytes[level]);
+        self.fill(first, 1 << ((level + 1) * 8 - length), class);
+        Some(())
+    }
+
+    /// Makes a node below an entry, all of the entry's class.
+    fn split(&mut self, entry: usize, class: u16) -> Option<usize> {
+        let node = self.place.nodes;
+        if node >= self.place.room {
+            return None;
+        }
+        self.place.nodes += 1;
+        for i in 0..FANOUT {
+            self.set(node * FANOUT + i, class);
+        }
+        self.set(entry, TABLE4_NODE | node as u16);
+        Some(node)
+    }
+
+    fn fill(&mut self, first: usize, count: usize, class: u16) {
+        for entry in first..first + count {
+            let value = self.get(entry);
+            if value & TABLE4_NODE == 0 {
+                self.set(entry, class);
+            } else {
+                self.fill(usize::from(value & !TABLE4_NODE) * FANOUT, FANOUT, class);
+            }
+        }
+    }
+
+    /// The writes: offset and bytes of the new nodes, offset and value of entries.
+    #[expect(clippy::type_complexity, reason = "two lists of pairs")]
+    pub fn finish(self) -> (Option<(usize, Vec<u8>)>, Vec<(usize, u16)>) {
+        let (from, to) = (self.offset(self.live * FANOUT), self.offset(self.place.nodes * FANOUT));
+        let nodes = (from < to).then(|| (from, self.flat[from..to].to_vec()));
+        let changed = self.before.iter().map(|(entry, old)| (*entry, *old, self.get(*entry)));
+        let entries = changed.filter(|(_, old, new)| old != new).map(|(e, _, new)| (self.offset(e), new)).collect();
+        (nodes, entries)
+    }
 }
 
 /// What the program's loads find.

@@ -1,7 +1,9 @@
 //! Protocols and ports to service classes.
 
-use super::bits::{Bits, Classes};
-use crate::effective::Entry;
+use super::{
+    bits::{Bits, Classes},
+    skeleton::Line,
+};
 
 /// Service and source-port classes of one direction.
 #[derive(Debug, Default)]
@@ -53,8 +55,8 @@ fn intervals(ranges: &[(usize, u16, u16)], always: Bits, classes: &mut Classes) 
 }
 
 impl Services {
-    /// Finds the classes, given each entry's destination ranges (`None`: any).
-    pub fn build(entries: &[Entry], ranges: impl Fn(&Entry) -> Option<Vec<(u16, u16)>>) -> Self {
+    /// Finds the classes.
+    pub fn build(entries: &[Line]) -> Self {
         let mut classes = Classes::default();
         classes.number(Bits::default());
         let of_protocol =
@@ -62,7 +64,7 @@ impl Services {
         let mut protocols = Vec::with_capacity(256);
         for protocol in 0..=255_u8 {
             let mut bits = Bits::default();
-            for (i, _) in of_protocol(protocol).filter(|(_, e)| ranges(e).is_none()) {
+            for (i, _) in of_protocol(protocol).filter(|(_, e)| e.ports.is_none()) {
                 bits.set(i);
             }
             protocols.push(classes.number(bits) as u16);
@@ -71,9 +73,9 @@ impl Services {
             let mut always = Bits::default();
             let mut some = Vec::new();
             for (i, entry) in of_protocol(protocol) {
-                match ranges(entry) {
+                match &entry.ports {
                     None => always.set(i),
-                    Some(list) => some.extend(list.into_iter().map(|(first, last)| (i, first, last))),
+                    Some(list) => some.extend(list.iter().map(|&(first, last)| (i, first, last))),
                 }
             }
             intervals(&some, always, &mut classes)

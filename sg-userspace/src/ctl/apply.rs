@@ -69,6 +69,22 @@ fn show(planned: &Planned) -> Result<()> {
         let (tables, entries) = (format!("{} policy tables", w.policies), format!("{} address entries", w.entries));
         writeln!(out, "to write to the kernel: {tables} ({} bytes), {entries}", w.bytes)?;
     }
+    if w.deltas > 0 {
+        let policies = if w.deltas == 1 { "policy" } else { "policies" };
+        writeln!(out, "to patch in place: {} {policies}, {} of addresses", w.deltas, count(w.addresses, "change"))?;
+    }
+    if planned.cut_count > 0 {
+        writeln!(out, "{} that the new rules deny:", count(planned.cut_count, "live flow"))?;
+        for flow in &planned.cut {
+            writeln!(out, "  {flow}")?;
+        }
+        if planned.cut_count > planned.cut.len() {
+            writeln!(out, "  … and {} more", planned.cut_count - planned.cut.len())?;
+        }
+    }
+    if let Some(reason) = &planned.session {
+        writeln!(out, "YOUR OWN SSH CONNECTION would be dropped (reason: {reason})")?;
+    }
     Ok(())
 }
 
@@ -146,6 +162,10 @@ pub fn apply(arguments: &Arguments, a: &Apply) -> Result<Ended> {
     line("only observing yet (`sgctl status` says for how long)", &report.observing)?;
     line("no longer protected", &report.unbound)?;
     line("new policy in force", &report.changed)?;
+    if report.policies + report.deltas > 0 {
+        let ways = [format!("{} written anew", report.policies), format!("{} patched in place", report.deltas)];
+        line("policies", &ways)?;
+    }
     line("named but not here (protected as soon as they appear)", &report.absent)?;
     line("NOT PROTECTED", &report.refused)?;
     if report.adopted + report.denied.count > 0 {

@@ -1,9 +1,12 @@
 //! The one writer: takes an action, makes it durable, puts it in force, and
 //! answers. Everything it needs of the machine is handed to it.
 
+mod together;
+
 use std::{
     collections::HashMap,
     net::IpAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -44,7 +47,7 @@ pub struct Control {
     config: Config,
     store: Box<dyn Store>,
     state: State,
-    model: Model,
+    model: Arc<Model>,
     engine: Engine,
     machine: Machine,
     /// When devices appeared that were not there at the start.
@@ -67,6 +70,20 @@ struct Wanted<'a> {
     session: Option<Session>,
 }
 
+impl<'a> Wanted<'a> {
+    fn of(action: &'a Action) -> Option<Self> {
+        let Action::Document { files, adopt, apply, if_generation, on_change, session } = action else { return None };
+        Some(Self {
+            files,
+            adopt: *adopt,
+            apply: *apply,
+            if_generation: *if_generation,
+            on_change: *on_change,
+            session: *session,
+        })
+    }
+}
+
 impl Control {
     /// Reads the last good state and puts it in force.
     ///
@@ -82,7 +99,7 @@ impl Control {
             config,
             store,
             state,
-            model,
+            model: Arc::new(model),
             engine,
             machine: Machine::default(),
             appeared: HashMap::new(),
@@ -140,7 +157,7 @@ impl Control {
 
     /// Ends observations whose time is over.
     pub fn end_observations(&mut self) {
-        match self.engine.end_observations(Instant::now()) {
+        match self.engine.end_observations(Instant::now(), &self.model, &self.machine) {
             Ok(ended) => ended.iter().for_each(|(device, observed)| tell_observed(device, observed)),
             Err(e) => log::error!("cannot end an observation: {e}; trying again"),
         }
@@ -241,17 +258,10 @@ impl Control {
     pub fn act(&mut self, action: &Action) -> Reply {
         let refused = |message: String| Reply::Refused { message };
         match action {
-            Action::Document { files, adopt, apply, if_generation, on_change, session } => {
-                let wanted = Wanted {
-                    files,
-                    adopt: *adopt,
-                    apply: *apply,
-                    if_generation: *if_generation,
-                    on_change: *on_change,
-                    session: *session,
-                };
-                self.document(&wanted).unwrap_or_else(|reply| reply)
-            }
+            Action::Document { .. } => match Wanted::of(action) {
+                Some(wanted) => self.document(&wanted).unwrap_or_else(|reply| reply),
+                None => refused("not a document".into()),
+            },
             Action::Status => match views::status(self) {
                 Ok(status) => Reply::Status(Box::new(status)),
                 Err(e) => refused(format!("cannot read the kernel's tables: {e}")),
@@ -292,25 +302,38 @@ impl Control {
         }
     }
 
-    fn document(&mut self, wanted: &Wanted<'_>) -> Result<Reply, Reply> {
+    /// Judges a change on top of documents of a generation; nothing is changed.
+    fn consider(
+        &mut self,
+        documents: &[Document],
+        generation: u64,
+        wanted: &Wanted<'_>,
+    ) -> Result<(Change, Planned), Reply> {
         let problems = |p: Problems| Reply::Problems { problems: p.0.iter().map(ToString::to_string).collect() };
-        if let Some(expected) = wanted.if_generation.filter(|g| *g != self.state.generation) {
-            let message = format!("the policy has changed: it is generation {}, not {expected}", self.state.generation);
+        if let Some(expected) = wanted.if_generation.filter(|g| *g != generation) {
+            let message = format!("the policy has changed: it is generation {generation}, not {expected}");
             return Err(Reply::Refused { message: format!("{message}; plan again") });
         }
         let sources: Vec<Source> =
             wanted.files.iter().map(|f| Source { name: f.name.clone(), bytes: f.text.clone().into_bytes() }).collect();
         let new = parse(&sources).map_err(problems)?;
-        let change =
-            documents::plan(&self.state.documents, new, wanted.adopt, &self.config.quotas()).map_err(problems)?;
         self.engine.begin(self.beginning(true));
+        let change = documents::plan(documents, new, wanted.adopt, &self.config.quotas()).map_err(problems)?;
         let mut planned = self.consequences(&change, wanted);
+        planned.generation = generation;
         let preview = self.engine.preview(&change.model, &self.machine);
         planned.writes = preview.map_err(|e| Reply::Refused { message: format!("{e}; nothing was changed") })?;
+        Ok((change, planned))
+    }
+
+    fn document(&mut self, wanted: &Wanted<'_>) -> Result<Reply, Reply> {
+        let documents = self.state.documents.clone();
+        let (change, mut planned) = self.consider(&documents, self.state.generation, wanted)?;
         if !wanted.apply {
             return Ok(Reply::Planned(Box::new(planned)));
         }
-        match self.apply(change, wanted.on_change) {
+        let generation = together::next(self.state.generation, &documents, &change.documents);
+        match self.apply(change, generation, wanted.on_change) {
             Ok(report) => planned.report = Some(report),
             Err(message) => return Err(Reply::Refused { message }),
         }
@@ -318,11 +341,11 @@ impl Control {
     }
 
     /// Durable first, then in force; what cannot be put in force is taken back.
-    fn apply(&mut self, change: Change, mode: OnChange) -> Result<Report, String> {
+    fn apply(&mut self, change: Change, generation: u64, mode: OnChange) -> Result<Report, String> {
         let before = self.state.clone();
-        if change.documents != self.state.documents {
+        if generation != self.state.generation {
             self.state.documents = change.documents;
-            self.state.generation += 1;
+            self.state.generation = generation;
             if let Err(e) = self.store.save(&self.state) {
                 self.state = before;
                 return Err(e.to_string());
@@ -361,8 +384,7 @@ impl Control {
     fn consequences(&self, change: &Change, wanted: &Wanted<'_>) -> Planned {
         let resolved = self.machine.resolve(&change.model);
         let reference = Reference::new(&change.model, &resolved.instances);
-        let mut planned =
-            Planned { generation: self.state.generation, steps: change.steps.clone(), ..Planned::default() };
+        let mut planned = Planned { steps: change.steps.clone(), ..Planned::default() };
         let forecast = self.engine.forecast(&change.model, &self.machine);
         (planned.adopted, planned.observing) = (forecast.adopted, forecast.observing);
         planned.warnings = forecast.warnings;

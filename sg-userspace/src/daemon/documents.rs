@@ -1,7 +1,7 @@
 //! Documents and their owners: which objects a change makes, alters and
 //! removes, and whom it would take them from. Pure.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +33,7 @@ pub struct Change {
     /// Documents after it.
     pub documents: Vec<Document>,
     /// The model after it.
-    pub model: Model,
+    pub model: Arc<Model>,
     /// What it does.
     pub steps: Vec<Step>,
 }
@@ -184,7 +184,7 @@ pub fn plan(documents: &[Document], new: Document, adopt: bool, quotas: &Quotas)
     }
     steps.sort_by(|a, b| (&a.step, &a.kind, &a.name).cmp(&(&b.step, &b.kind, &b.name)));
     let model = validate(&merge(&documents), quotas)?;
-    Ok(Change { documents, model, steps })
+    Ok(Change { documents, model: Arc::new(model), steps })
 }
 
 #[cfg(test)]

@@ -157,6 +157,9 @@ async fn listen(config: &Config) -> Result<UnixListener> {
 /// How long a caller may take to say what it wants.
 const CALLER_PATIENCE: Duration = Duration::from_secs(10);
 
+/// Actions that are taken together, if so many wait: the devices of the network come between.
+const TOGETHER: usize = 64;
+
 type Job = (Action, oneshot::Sender<Reply>);
 
 async fn converse(stream: UnixStream, jobs: mpsc::Sender<Job>) -> Result<()> {
@@ -203,7 +206,7 @@ async fn serve(config: Config) -> Result<()> {
     if let Some(lines) = control.debug_lines() {
         tokio::spawn(debug_lines(lines));
     }
-    let (sender, mut jobs) = mpsc::channel::<Job>(16);
+    let (sender, mut jobs) = mpsc::channel::<Job>(TOGETHER);
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut timer = tokio::time::interval(PERIOD);
@@ -227,8 +230,15 @@ async fn serve(config: Config) -> Result<()> {
                 Err(e) => log::error!("cannot list devices: {e}"),
             },
             Some((action, reply)) = jobs.recv() => {
-                // Nobody may be waiting any more; the action is done all the same.
-                let _ = reply.send(control.act(&action));
+                let (mut actions, mut callers) = (vec![action], vec![reply]);
+                while actions.len() < TOGETHER && let Ok((action, reply)) = jobs.try_recv() {
+                    actions.push(action);
+                    callers.push(reply);
+                }
+                for (caller, reply) in callers.into_iter().zip(control.act_all(&actions)) {
+                    // Nobody may be waiting any more; the action is done all the same.
+                    let _ = caller.send(reply);
+                }
             }
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {

@@ -12,6 +12,8 @@ pub struct Counters {
     taken: BTreeSet<u32>,
     /// The last index that was given.
     last: u32,
+    /// Those given since [`Counters::keep`].
+    new: BTreeSet<u32>,
 }
 
 impl Counters {
@@ -19,7 +21,7 @@ impl Counters {
     pub fn new(ids: HashMap<String, u32>) -> Self {
         let taken: BTreeSet<u32> = ids.values().copied().collect();
         let last = taken.last().copied().unwrap_or(0);
-        Self { ids, taken, last }
+        Self { ids, taken, last, new: BTreeSet::new() }
     }
 
     /// By identity.
@@ -37,7 +39,20 @@ impl Counters {
         self.last = id;
         self.taken.insert(id);
         self.ids.insert(identity.to_owned(), id);
+        self.new.insert(id);
         Some(id)
+    }
+
+    /// What was given since stays.
+    pub fn keep(&mut self) {
+        self.new.clear();
+    }
+
+    /// What was given since [`Counters::keep`] is free again: nothing counted there.
+    pub fn take_back(&mut self) {
+        let new = std::mem::take(&mut self.new);
+        self.ids.retain(|_, id| !new.contains(id));
+        self.taken.retain(|id| !new.contains(id));
     }
 
     /// The first index behind the last one that is free, from 1 again at the end.
@@ -58,16 +73,17 @@ impl Counters {
         unused(self.last + 1..MAX_RULES).or_else(|| unused(1..MAX_RULES))
     }
 
-    /// Gives back what is not among the living, each once `empty` has emptied it;
-    /// returns how many.
+    /// Gives back what is neither among the living nor new, each once `empty` has
+    /// emptied it; returns how many.
     ///
     /// # Errors
     /// What `empty` says; then none is given back.
     pub fn retire<E>(&mut self, living: &BTreeSet<u32>, empty: impl FnMut(&u32) -> Result<(), E>) -> Result<usize, E> {
         let before = self.taken.len();
-        self.taken.difference(living).try_for_each(empty)?;
-        self.ids.retain(|_, id| living.contains(id));
-        self.taken.retain(|id| living.contains(id));
+        let stays = |id: &u32| living.contains(id) || self.new.contains(id);
+        self.taken.iter().filter(|id| !stays(id)).try_for_each(empty)?;
+        self.ids.retain(|_, id| stays(id));
+        self.taken.retain(|id| stays(id));
         Ok(before - self.taken.len())
     }
 }
@@ -82,9 +98,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_taken_back_never_was() {
+        let mut counters = Counters::new(HashMap::from([("a".into(), 2)]));
+        assert_eq!((counters.id("a"), counters.id("b")), (Some(2), Some(3)));
+        counters.keep();
+        assert_eq!((counters.id("b"), counters.id("c")), (Some(3), Some(4)));
+        assert_eq!(retire(&mut counters, BTreeSet::from([2])), 1, "what is new stays");
+        counters.take_back();
+        assert_eq!(counters.ids(), &HashMap::from([("a".into(), 2)]));
+    }
+
+    #[test]
     fn one_that_cannot_be_emptied_is_not_given_back() {
         let mut counters = Counters::default();
         assert_eq!((counters.id("a"), counters.id("b")), (Some(1), Some(2)));
+        counters.keep();
         let mut emptied = Vec::new();
         let failed = counters.retire(&BTreeSet::from([2]), |id| {
             emptied.push(*id);
@@ -100,6 +128,7 @@ mod tests {
         assert_eq!(counters.id("old"), Some(2));
         assert_eq!(counters.id("a"), Some(3));
         assert_eq!(counters.id("b"), Some(4));
+        counters.keep();
         assert_eq!(retire(&mut counters, BTreeSet::from([2, 4])), 1);
         assert_eq!((counters.id("b"), counters.id("a")), (Some(4), Some(5)));
     }
@@ -111,6 +140,7 @@ mod tests {
             let living: BTreeSet<u32> =
                 (0..1000).map(|rule| counters.id(&format!("{change}/{rule}")).unwrap()).collect();
             assert_eq!(living.len(), 1000);
+            counters.keep();
             assert_eq!(retire(&mut counters, living), if change == 0 { 0 } else { 1000 });
         }
         assert_eq!(counters.ids().len(), 1000);
@@ -122,6 +152,7 @@ mod tests {
         for rule in 1..MAX_RULES {
             assert_eq!(counters.id(&rule.to_string()), Some(rule));
         }
+        counters.keep();
         assert_eq!(counters.id("one more"), None);
         assert_eq!(retire(&mut counters, (2..MAX_RULES).collect()), 1);
         assert_eq!(counters.id("one more"), Some(1));

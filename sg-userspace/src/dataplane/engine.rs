@@ -6,21 +6,25 @@
 //! names it; a generation is whole before the interface's entry flips to it.
 
 mod bind;
+mod difference;
 mod observe;
+mod policy;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     io,
     net::IpAddr,
     path::Path,
+    sync::Arc,
     time::Instant,
 };
 
+use difference::Known;
+use policy::{Policy, generation, key_of};
 use sg_common::{
     ABI_VERSION,
-    event::Counter,
     generation::{Config, Generation, NO_POLICY, OwnKey, events, flags},
-    limits::{MAX_GENERATIONS, MAX_IFINDEX, MAX_POLICIES, MAX_RULES, MAX_SLOTS},
+    limits::{MAX_GENERATIONS, MAX_IFINDEX, MAX_RULES, MAX_SLOTS},
 };
 use thiserror::Error;
 
@@ -28,19 +32,17 @@ pub use self::observe::Beginning;
 pub use super::report::{OnChange, Preview, Report};
 use super::{
     attach::{self, AttachError, Place},
-    clock,
     counters::Counters,
-    machine::{Machine, Resolved},
+    machine::Machine,
     object::{self, Object, ObjectError},
     pins::{PinError, Pins},
-    policies::{self, PolicyError},
-    probe::generation_of,
+    policies::PolicyError,
     report::Observed,
     sys,
 };
 use crate::{
-    compiler::{CompileError, Tables, compile},
-    effective::{PolicyKey, identity},
+    compiler::CompileError,
+    effective::{Members, PolicyKey},
     model::{Hook, Model},
 };
 
@@ -122,6 +124,13 @@ impl Bound {
     pub fn is_observing(&self) -> bool {
         self.generation.flags & flags::OBSERVE != 0
     }
+
+    /// A generation as it would be here if nothing else were different.
+    fn settle(&self, wanted: Generation) -> Generation {
+        let Generation { zone, slot, epoch, previous, on_change, drain_until, observe_until, .. } = self.generation;
+        let observe_until = if wanted.flags & flags::OBSERVE != 0 { observe_until } else { 0 };
+        Generation { zone, slot, epoch, previous, on_change, drain_until, observe_until, ..wanted }
+    }
 }
 
 /// Everything in the kernel.
@@ -131,7 +140,13 @@ pub struct Engine {
     tcx: bool,
     hz: u32,
     bound: BTreeMap<u32, Bound>,
-    policies: BTreeMap<u32, Tables>,
+    policies: BTreeMap<u32, Policy>,
+    /// Where the policy of each key is; good while rules and groups stay as they are.
+    keys: HashMap<PolicyKey, u32>,
+    /// What groups and lists hold; `None` before the first policy, and after a failure.
+    known: Option<Known>,
+    /// Grace periods that have passed.
+    grace: u64,
     /// Policy indices of an earlier daemon, until nothing uses them.
     foreign: BTreeSet<u32>,
     counters: Counters,
@@ -170,6 +185,9 @@ impl Engine {
             hz,
             bound: BTreeMap::new(),
             policies: BTreeMap::new(),
+            keys: HashMap::new(),
+            known: None,
+            grace: 0,
             foreign: BTreeSet::new(),
             counters: Counters::new(counters),
             epoch: 0,
@@ -254,58 +272,12 @@ impl Engine {
         self.object.jiffies()
     }
 
-    fn counter(&mut self, identity: &str) -> Result<u32, EngineError> {
-        let used = self.counters.ids().len();
-        self.counters.id(identity).ok_or(EngineError::Counters(used))
-    }
-
-    /// Compiles the policies that the bindings need, without writing anything.
-    fn compile(&mut self, model: &Model, resolved: &Resolved) -> Result<BTreeMap<PolicyKey, Tables>, EngineError> {
-        let mut compiled = BTreeMap::new();
-        for binding in &resolved.bindings {
-            let key = PolicyKey::of(&model.interfaces[resolved.instances[binding.instance].interface]);
-            if compiled.contains_key(&key) {
-                continue;
-            }
-            let mut failed = None;
-            let tables = compile(model, &resolved.instances, &key, |origin| {
-                self.counter(&identity(model, origin)).unwrap_or_else(|e| {
-                    failed = Some(e);
-                    0
-                })
-            })?;
-            if let Some(e) = failed {
-                return Err(e);
-            }
-            compiled.insert(key, tables);
-        }
-        Ok(compiled)
-    }
-
-    /// What a model would write, without writing it: policies, their table
-    /// entries, and bytes.
-    ///
-    /// # Errors
-    /// A policy that does not fit.
-    pub fn preview(&mut self, model: &Model, machine: &Machine) -> Result<Preview, EngineError> {
-        let counters = self.counters.clone();
-        let compiled = self.compile(model, &machine.resolve(model));
-        self.counters = counters;
-        let mut preview = Preview::default();
-        for tables in compiled?.values().filter(|t| !self.policies.values().any(|p| p.is_same(t))) {
-            preview.policies += 1;
-            preview.entries += tables.hosts.len() + tables.prefixes.len();
-            preview.bytes += tables.flat.len();
-        }
-        Ok(preview)
-    }
-
     /// Makes the kernel agree with the model on this machine.
     ///
     /// # Errors
     /// A policy that does not fit is refused before anything is written; what
     /// the kernel refuses later leaves what was in force, in force.
-    pub fn enforce(&mut self, model: &Model, machine: &Machine, mode: OnChange) -> Result<Report, EngineError> {
+    pub fn enforce(&mut self, model: &Arc<Model>, machine: &Machine, mode: OnChange) -> Result<Report, EngineError> {
         let report = self.agree(model, machine, mode);
         if report.is_err() {
             self.close_hosts();
@@ -313,76 +285,48 @@ impl Engine {
         report
     }
 
-    fn agree(&mut self, model: &Model, machine: &Machine, mode: OnChange) -> Result<Report, EngineError> {
-        let resolved = machine.resolve(model);
+    fn agree(&mut self, model: &Arc<Model>, machine: &Machine, mode: OnChange) -> Result<Report, EngineError> {
+        let resolved = machine.local(model);
         if resolved.bindings.len() >= MAX_SLOTS as usize {
             return Err(EngineError::Slots(resolved.bindings.len()));
         }
         if let Some(far) = resolved.bindings.iter().find(|b| b.device.index >= MAX_IFINDEX) {
             return Err(EngineError::Index(far.device.name.clone(), far.device.index));
         }
-        let compiled = self.compile(model, &resolved)?;
+        // After a failure nothing is taken for known.
+        let mut known = self.known.take();
+        let needs = self.needs(model, machine, &resolved, &mut known)?;
+        let none = Members::default();
+        let ready = self.ready(model, known.as_ref().map_or(&none, |k| &k.members), needs)?;
+        self.counters.keep();
         let mut report = Report {
             absent: resolved.absent.clone(),
             refused: resolved.refused.iter().map(|r| format!("{}: {}", r.device, r.why)).collect(),
             ..Report::default()
         };
         let failures = self.bind(model, &resolved, &mut report)?;
-        let indices = self.write(compiled, &mut report)?;
+        let policies = self.write(ready, &mut report)?;
         for binding in &resolved.bindings {
             if !self.bound.contains_key(&binding.device.index) {
                 continue;
             }
             let instance = &resolved.instances[binding.instance];
-            let (index, class) = indices[&PolicyKey::of(&model.interfaces[instance.interface])];
-            let mut generation = generation_of(model, instance, 0);
-            if !binding.device.ethernet {
-                generation.flags |= flags::NO_L2;
-            }
+            let put = policies[&key_of(model, &resolved, binding)];
+            let mut generation = generation(model, &resolved, binding);
+            (generation.policy, generation.policy_class) = (put.index, put.class);
             generation.flags |= self.next_flags(binding.device.index, model.interfaces[instance.interface].side);
-            generation.policy = index;
-            generation.policy_class = class;
             self.own(binding.device.index, &instance.addresses)?;
-            if self.flip(binding.device.index, generation, mode)? {
+            if self.flip(binding.device.index, generation, mode, put.patched)? {
                 report.changed.push(binding.device.name.clone());
             }
         }
         self.adopt_hosts(model, machine, &resolved, mode, &mut report)?;
         self.unbind(machine, &resolved, &mut report)?;
+        self.known = known;
         match failures {
             Some(e) => Err(e),
             None => Ok(report),
         }
-    }
-
-    /// Writes the policies that are not there yet; returns index and size class of each.
-    fn write(
-        &mut self,
-        compiled: BTreeMap<PolicyKey, Tables>,
-        report: &mut Report,
-    ) -> Result<HashMap<PolicyKey, (u32, u32)>, EngineError> {
-        let mut indices = HashMap::new();
-        let (mut made, mut written) = (Vec::new(), BTreeMap::new());
-        if self.policies.len() + self.foreign.len() + compiled.len() > MAX_POLICIES as usize {
-            self.tidy()?;
-        }
-        for (key, tables) in compiled {
-            let class = tables.size_class() as u32;
-            let same = self.policies.iter().chain(&written).find(|(_, t): &(&u32, &Tables)| t.is_same(&tables));
-            if let Some((&index, _)) = same {
-                indices.insert(key, (index, class));
-                continue;
-            }
-            let taken = |i: &u32| self.policies.contains_key(i) || self.foreign.contains(i) || written.contains_key(i);
-            let index = (0..MAX_POLICIES).find(|i| !taken(i)).ok_or(PolicyError::Full)?;
-            made.push(policies::make(index, &tables)?);
-            written.insert(index, tables);
-            indices.insert(key, (index, class));
-            report.policies += 1;
-        }
-        policies::name(&self.object.maps, &made)?;
-        self.policies.extend(written);
-        Ok(indices)
     }
 
     /// Makes the own addresses of a guest what they are.
@@ -407,13 +351,12 @@ impl Engine {
     }
 
     /// Flips a device to a new generation, unless it already enforces the same.
-    fn flip(&mut self, index: u32, mut wanted: Generation, mode: OnChange) -> Result<bool, EngineError> {
+    /// After its policy was `patched` the record differs in the epoch alone, so that
+    /// live flows are judged once more.
+    fn flip(&mut self, index: u32, wanted: Generation, mode: OnChange, patched: bool) -> Result<bool, EngineError> {
         let Some(bound) = self.bound.get(&index) else { return Ok(false) };
-        let old = &bound.generation;
-        (wanted.zone, wanted.slot, wanted.epoch) = (old.zone, old.slot, old.epoch);
-        (wanted.previous, wanted.on_change, wanted.drain_until) = (old.previous, old.on_change, old.drain_until);
-        wanted.observe_until = if wanted.flags & flags::OBSERVE != 0 { old.observe_until } else { 0 };
-        if wanted == *old {
+        let mut wanted = bound.settle(wanted);
+        if wanted == bound.generation && !patched {
             return Ok(false);
         }
         self.epoch += 1;
@@ -456,23 +399,10 @@ impl Engine {
             // microseconds; a kernel that isolates CPUs will not say when.
             std::thread::sleep(std::time::Duration::from_millis(100));
         }
+        self.grace += 1;
         for index in stale {
-            policies::remove(&self.object.maps, index).map_err(kernel("remove a policy"))?;
-            self.policies.remove(&index);
-            self.foreign.remove(&index);
+            self.remove(index)?;
         }
         self.retire()
-    }
-
-    /// Gives back the counters of rules that are no more, emptied. Those of an
-    /// earlier daemon's policies are unknown, so it waits for these to be replaced.
-    fn retire(&mut self) -> Result<(), EngineError> {
-        if !self.foreign.is_empty() {
-            return Ok(());
-        }
-        let living = self.policies.values().flat_map(Tables::counters).collect();
-        let zero = vec![Counter::default(); clock::possible_cpus()];
-        let empty = |id: &u32| self.object.maps.rules.update_per_cpu(id, &zero);
-        self.counters.retire(&living, empty).map(drop).map_err(kernel("empty a rule's counter"))
     }
 }

@@ -70,33 +70,54 @@ impl Machine {
     /// Finds the device of every interface: an exact name first, then the
     /// first pattern in document order.
     pub fn resolve(&self, model: &Model) -> Resolved {
-        let mut owner: HashMap<u32, usize> = HashMap::new();
-        for device in self.devices.iter().filter(|d| !d.loopback) {
-            let named = |exact: bool| {
-                model.interfaces.iter().position(|i| match &i.device {
-                    Some(name) if exact => *name == device.name,
-                    Some(pattern) => device_matches(pattern, &device.name),
-                    None => false,
-                })
-            };
-            if let Some(interface) = named(true).or_else(|| named(false)) {
-                owner.insert(device.index, interface);
+        self.find(model, true)
+    }
+
+    /// The same, without the instances that live elsewhere.
+    pub fn local(&self, model: &Model) -> Resolved {
+        self.find(model, false)
+    }
+
+    /// The devices of each interface.
+    fn owned(&self, model: &Model) -> HashMap<usize, Vec<&Device>> {
+        let mut exact: HashMap<&str, usize> = HashMap::new();
+        let mut patterns = Vec::new();
+        for (index, interface) in model.interfaces.iter().enumerate() {
+            let Some(name) = &interface.device else { continue };
+            exact.entry(name).or_insert(index);
+            if name.contains(['*', '?']) {
+                patterns.push((name, index));
             }
         }
+        let mut owned: HashMap<usize, Vec<&Device>> = HashMap::new();
+        for device in self.devices.iter().filter(|d| !d.loopback) {
+            let pattern = || patterns.iter().find(|(pattern, _)| device_matches(pattern, &device.name));
+            let owner = exact.get(device.name.as_str()).copied().or_else(|| pattern().map(|(_, index)| *index));
+            if let Some(interface) = owner {
+                owned.entry(interface).or_default().push(device);
+            }
+        }
+        owned
+    }
+
+    fn find(&self, model: &Model, remote: bool) -> Resolved {
+        let owned = self.owned(model);
         let mut resolved = Resolved::default();
         for (index, interface) in model.interfaces.iter().enumerate() {
             let Some(name) = &interface.device else {
-                let addresses = interface.addresses.clone();
-                resolved.instances.push(Instance { interface: index, device: None, addresses });
+                if remote {
+                    let addresses = interface.addresses.clone();
+                    resolved.instances.push(Instance { interface: index, device: None, addresses });
+                }
                 continue;
             };
-            let devices: Vec<_> = self.devices.iter().filter(|d| owner.get(&d.index) == Some(&index)).collect();
-            if devices.is_empty() {
+            let Some(devices) = owned.get(&index) else {
                 resolved.absent.push(name.clone());
                 let addresses = interface.addresses.clone();
                 resolved.instances.push(Instance { interface: index, device: Some(name.clone()), addresses });
-            }
-            for device in devices {
+                continue;
+            };
+            for &device in devices {
                 let declared = !interface.addresses.is_empty() || interface.side == Side::Guest;
                 let addresses = if declared { interface.addresses.clone() } else { device.addresses.clone() };
                 let instance = Instance { interface: index, device: Some(device.name.clone()), addresses };

@@ -194,11 +194,11 @@ impl Probe {
         self.hz
     }
 
-    /// Writes a policy under an index.
+    /// Writes a policy under an index; returns its maps, to change it by.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn install(&self, index: u32, tables: &Tables) -> Result<(), ProbeError> {
+    pub fn install(&self, index: u32, tables: &Tables) -> Result<policies::Held, ProbeError> {
         Ok(policies::install(&self.object.maps, index, tables)?)
     }
 

@@ -15,7 +15,7 @@ pub struct Report {
     pub absent: Vec<String>,
     /// Devices that can not be protected, and why.
     pub refused: Vec<String>,
-    /// Policies written.
+    /// Policies written anew.
     pub policies: usize,
     /// Guest devices that only observe yet.
     #[serde(default)]
@@ -29,12 +29,15 @@ pub struct Report {
     /// What could not be looked up.
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// Policies of which only addresses changed, written to where they are.
+    #[serde(default)]
+    pub deltas: usize,
 }
 
 impl Report {
     /// Whether anything was written.
     pub fn is_nothing(&self) -> bool {
-        self.bound.is_empty() && self.unbound.is_empty() && self.changed.is_empty() && self.policies == 0
+        self.bound.is_empty() && self.unbound.is_empty() && self.changed.is_empty() && self.policies + self.deltas == 0
     }
 }
 
@@ -111,10 +114,16 @@ pub enum OnChange {
 /// What a change would write to the kernel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Preview {
-    /// Policies.
+    /// Policies written anew.
     pub policies: usize,
     /// Entries of their address tables.
     pub entries: usize,
     /// Bytes of their flat values.
     pub bytes: usize,
+    /// Policies of which only addresses change.
+    #[serde(default)]
+    pub deltas: usize,
+    /// Addresses and prefixes that these gain and lose.
+    #[serde(default)]
+    pub addresses: usize,
 }

@@ -413,39 +413,6 @@ pub fn create(
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
-/// Writes `bytes` to the start of the first element of an mmapable array.
-///
-/// # Errors
-/// What mmap(2) says, or `InvalidInput` when `bytes` exceeds `size`.
-pub fn fill(map: BorrowedFd<'_>, size: usize, bytes: &[u8]) -> io::Result<()> {
-    if bytes.len() > size {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the value is larger than the map"));
-    }
-    let length = size.next_multiple_of(4096);
-    // SAFETY: a fresh shared mapping of a map that has at least `length`
-    // bytes (the kernel rounds array memory up to pages).
-    let at = unsafe {
-        libc::mmap(
-            std::ptr::null_mut(),
-            length,
-            libc::PROT_READ | libc::PROT_WRITE,
-            libc::MAP_SHARED,
-            map.as_raw_fd(),
-            0,
-        )
-    };
-    if at == libc::MAP_FAILED {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the mapping is writable and long enough, checked above; no
-    // program reads the map before it is put into its outer map.
-    unsafe {
-        std::ptr::copy_nonoverlapping(bytes.as_ptr(), at.cast::<u8>(), bytes.len());
-        libc::munmap(at, length);
-    }
-    Ok(())
-}
-
 fn c_path(path: &Path) -> io::Result<CString> {
     CString::new(path.as_os_str().as_encoded_bytes())
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidInput, "a path with a zero byte"))

@@ -50,6 +50,31 @@ impl Drop for TempDir {
     }
 }
 
+/// Gives this thread a mount namespace of its own, with a BPF file system there.
+fn mount_bpf(at: &Path) -> io::Result<()> {
+    let path = std::ffi::CString::new(at.as_os_str().as_encoded_bytes())?;
+    let private = libc::MS_REC | libc::MS_PRIVATE;
+    // SAFETY: only this thread moves; all strings are terminated.
+    unsafe {
+        check(libc::unshare(libc::CLONE_NEWNS))?;
+        check(libc::mount(c"none".as_ptr(), c"/".as_ptr(), std::ptr::null(), private, std::ptr::null()))?;
+        check(libc::mount(c"bpf".as_ptr(), path.as_ptr(), c"bpf".as_ptr(), 0, std::ptr::null()))
+    }
+}
+
+/// Runs something in a namespace, with a BPF file system that only it sees.
+///
+/// # Errors
+/// It cannot be mounted, or what `f` says.
+pub fn with_bpf<T: Send>(net: &Net, f: impl FnOnce(&Path) -> Result<T> + Send) -> Result<T> {
+    let dir = TempDir::new()?;
+    let path = dir.path();
+    net.run(move || {
+        mount_bpf(path).context("cannot mount a BPF file system of our own (root is needed)")?;
+        f(path)
+    })
+}
+
 /// The daemon in a namespace, with a BPF file system that only it sees.
 #[derive(Debug)]
 pub struct Daemon<'a> {
@@ -73,14 +98,7 @@ impl<'a> Daemon<'a> {
         let mounts = thread::scope(|scope| {
             let bpf = &bpf;
             let made = scope.spawn(move || -> io::Result<OwnedFd> {
-                let path = std::ffi::CString::new(bpf.as_os_str().as_encoded_bytes())?;
-                // SAFETY: only this thread moves; all strings are terminated.
-                unsafe {
-                    check(libc::unshare(libc::CLONE_NEWNS))?;
-                    let private = libc::MS_REC | libc::MS_PRIVATE;
-                    check(libc::mount(c"none".as_ptr(), c"/".as_ptr(), std::ptr::null(), private, std::ptr::null()))?;
-                    check(libc::mount(c"bpf".as_ptr(), path.as_ptr(), c"bpf".as_ptr(), 0, std::ptr::null()))?;
-                }
+                mount_bpf(bpf)?;
                 Ok(File::open("/proc/thread-self/ns/mnt")?.into())
             });
             made.join().map_err(|_| io::Error::other("a thread died"))?

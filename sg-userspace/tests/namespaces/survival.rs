@@ -28,7 +28,7 @@ use crate::support::{Random, scale};
 static BUSY: Mutex<()> = Mutex::new(());
 
 /// Puts a document in force without a process of its own.
-fn put(daemon: &Daemon<'_>, text: &str) -> anyhow::Result<Reply> {
+pub fn put(daemon: &Daemon<'_>, text: &str) -> anyhow::Result<Reply> {
     let files = vec![File { name: "policy.yaml".into(), text: text.into() }];
     let apply = Action::Document {
         files,

@@ -7,11 +7,13 @@ use sg_common::{
 use sg_ebpf::{Direct, Scratch, conntrack::Clock, packet::Bytes, pipeline, verdict::Decision};
 use sg_userspace::{
     compiler::{
-        compile,
+        Tables, compile,
         host::{HostPolicy, HostTables},
+        live::Live,
+        skeleton::{Skeleton, sets},
     },
     dataplane::probe::record,
-    effective::{Origin, PolicyKey},
+    effective::{Members, Origin, PolicyKey, Remote},
     model::{Instance, Model, Side},
     packet::first_packet,
     reference::{FlowQuery, Outcome},
@@ -20,8 +22,44 @@ use sg_userspace::{
 /// An interface on the host.
 pub struct Compiled {
     tables: HostTables,
+    compiled: Tables,
     origins: Vec<Origin>,
     generation: Generation,
+}
+
+impl Compiled {
+    /// The tables.
+    pub fn policy(&mut self) -> &mut HostPolicy {
+        &mut self.tables.policy
+    }
+
+    /// The tables as they were compiled.
+    pub fn tables(&self) -> &Tables {
+        &self.compiled
+    }
+
+    /// What counters stand for.
+    pub fn origins(&self) -> &[Origin] {
+        &self.origins
+    }
+}
+
+/// Compiles an instance to what can be changed later, and its sources.
+pub fn living(model: &Model, instances: &[Instance], instance: usize) -> (Live, Vec<Remote>, Compiled) {
+    let key = PolicyKey::of(&model.interfaces[instances[instance].interface]);
+    let mut compiled = compiled(model, instances, instance);
+    let mut counter = 0;
+    let (skeleton, sources) = Skeleton::new(model, &key, |_| {
+        counter += 1;
+        counter
+    })
+    .unwrap();
+    let members = Members::of_all(model, instances);
+    let mut live = Live::build(skeleton, &sets(model, &members, &sources)).unwrap();
+    compiled.tables.policy = HostPolicy::new(&live.tables);
+    compiled.compiled = live.tables.clone();
+    live.settle();
+    (live, sources, compiled)
 }
 
 /// Compiles an instance.
@@ -41,7 +79,7 @@ pub fn compiled(model: &Model, instances: &[Instance], instance: usize) -> Compi
         generation.flags |= flags::SOURCE_CHECK;
     }
     let own = instances[instance].addresses.iter().map(|a| (*a).into()).collect();
-    Compiled { tables: HostTables { policy: HostPolicy::new(&tables), own }, origins, generation }
+    Compiled { tables: HostTables { policy: HostPolicy::new(&tables), own }, compiled: tables, origins, generation }
 }
 
 /// Asks the pipeline.

@@ -7,6 +7,7 @@ pub mod kernel;
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use sg_userspace::{
     document::{Document, Source, parse},
     model::{Direction, Instance, Model},
@@ -171,6 +172,90 @@ pub fn with_scattered(mut text: String) -> String {
         let _ = writeln!(text, "- {{private_ip_addresses: [{v4}, '{v6}'], security_group_ids: [g0]}}");
     }
     text
+}
+
+/// The same document with a member of each group that lives elsewhere; the last interfaces.
+pub fn with_remote(mut text: String, groups: usize) -> String {
+    use std::fmt::Write;
+    for g in 0..groups {
+        let _ = writeln!(text, "- {{private_ip_addresses: [10.200.0.{g}], security_group_ids: [g{g}]}}");
+    }
+    text
+}
+
+/// A prefix, or a host, of either family: near to what rules name, or scattered.
+pub fn net(r: &mut Random, v4: bool) -> IpNet {
+    let address: IpAddr = match r.below(4) {
+        0 => r.pick(if v4 { ADDR4 } else { ADDR6 }).parse().unwrap(),
+        1 if v4 => IpAddr::from([10, 0, r.below(2) as u8, r.below(12) as u8]),
+        _ => scattered(r.below(SCATTERED + 20))[usize::from(!v4)],
+    };
+    let named = || (if v4 { V4 } else { V6 }).iter().filter_map(|n| n.parse::<IpNet>().ok());
+    match r.below(10) {
+        0 => named().nth(r.below(named().count())).unwrap(),
+        1 => IpNet::new(address, if v4 { 8 + r.below(24) } else { 16 + r.below(112) } as u8).unwrap().trunc(),
+        _ => address.into(),
+    }
+}
+
+/// Changes some members that live elsewhere and some prefix lists; returns what was named.
+pub fn shuffle(r: &mut Random, model: &mut Model, instances: &mut [Instance], elsewhere: usize) -> Vec<IpNet> {
+    let mut touched = Vec::new();
+    let from = instances.len() - elsewhere;
+    for _ in 0..=r.below(4) {
+        if r.chance(60) {
+            let addresses = &mut instances[from + r.below(elsewhere)].addresses;
+            if r.chance(40) && !addresses.is_empty() {
+                touched.push(addresses.swap_remove(r.below(addresses.len())).into());
+            } else {
+                let v4 = r.chance(60);
+                let address = net(r, v4).addr();
+                addresses.push(address);
+                touched.push(address.into());
+            }
+        } else {
+            let list = r.below(model.prefix_lists.len());
+            let list = &mut model.prefix_lists[list];
+            if r.chance(40) && !list.entries.is_empty() {
+                touched.push(list.entries.swap_remove(r.below(list.entries.len())));
+            } else {
+                let entry = net(r, list.v4);
+                list.entries.push(entry);
+                touched.push(entry);
+            }
+        }
+    }
+    touched
+}
+
+/// A flow whose other end is a named prefix, or next to it.
+pub fn flow_near(r: &mut Random, instances: &[Instance], nets: &[IpNet]) -> (usize, FlowQuery) {
+    loop {
+        let (instance, mut q) = flow(r, instances);
+        if nets.is_empty() || r.chance(20) {
+            return (instance, q);
+        }
+        let net = nets[r.below(nets.len())];
+        let near = |low: u128, high: u128, r: &mut Random| match r.below(5) {
+            0 => low,
+            1 => high,
+            2 => low.wrapping_sub(1),
+            3 => high.wrapping_add(1),
+            _ => low + u128::from(r.next()) % (high - low).saturating_add(1).max(1),
+        };
+        q.remote = match (net.network(), net.broadcast()) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => {
+                IpAddr::V4((near(a.to_bits().into(), b.to_bits().into(), r) as u32).into())
+            }
+            (IpAddr::V6(a), IpAddr::V6(b)) => IpAddr::V6(near(a.to_bits(), b.to_bits(), r).into()),
+            _ => continue,
+        };
+        // An IPv4 address within IPv6 is no address.
+        let mapped = matches!(q.remote, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
+        if q.remote.is_ipv4() == q.local.is_ipv4() && !mapped {
+            return (instance, q);
+        }
+    }
 }
 
 fn rule(r: &mut Random, own: usize, kinds: &[bool]) -> String {

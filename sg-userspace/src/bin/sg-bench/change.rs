@@ -18,8 +18,10 @@ use crate::{
     policy::{document, model, tables},
 };
 
-const RULES: usize = 1000;
-const MEMBERS: usize = 6000;
+/// Rules of the largest policy.
+pub const RULES: usize = 1000;
+/// Members of the group that one of them names.
+pub const MEMBERS: usize = 6000;
 
 /// Milliseconds that something takes.
 fn timed(run: impl FnOnce() -> Result<()>) -> Result<f64> {

@@ -4,6 +4,7 @@
 //! namespaces of its own.
 
 mod change;
+mod delta;
 mod figures;
 mod growth;
 mod interfaces;
@@ -68,6 +69,8 @@ const PARTS: &[(&str, Part)] = &[
     ("new-flows", packets::new_flows),
     ("streams", streams::streams),
     ("change", change::rebuild),
+    ("change: deltas", delta::deltas),
+    ("change: freeing", delta::freeing),
     ("interfaces", interfaces::interfaces),
     ("slots", interfaces::slots),
 ];

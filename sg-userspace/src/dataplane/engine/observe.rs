@@ -18,7 +18,7 @@ use sg_common::{
 };
 use sg_ebpf::{classify::query, conntrack::Clock};
 
-use super::{Engine, EngineError, kernel};
+use super::{Engine, EngineError, kernel, policy::key_of};
 use crate::{
     compiler::{compile, host::HostPolicy},
     dataplane::{
@@ -28,7 +28,7 @@ use crate::{
         machine::{Binding, Device, Machine, Resolved},
         report::{Forecast, Observed, OnChange, Report},
     },
-    effective::PolicyKey,
+    effective::{PolicyKey, identity},
     model::{Model, Side},
 };
 
@@ -113,7 +113,7 @@ impl Engine {
             .collect();
         for (index, generation) in open {
             let closed = Generation { flags: generation.flags & !flags::OBSERVE, ..generation };
-            if let Err(e) = self.flip(index, closed, OnChange::Cut) {
+            if let Err(e) = self.flip(index, closed, OnChange::Cut, false) {
                 log::error!("a device only observes and could not be made to enforce: {e}");
             }
         }
@@ -128,7 +128,7 @@ impl Engine {
         mode: OnChange,
         report: &mut Report,
     ) -> Result<(), EngineError> {
-        let mut living = None;
+        let (mut living, mut all) = (None, None);
         let mut policies = BTreeMap::new();
         for binding in &resolved.bindings {
             let device = &binding.device;
@@ -139,8 +139,9 @@ impl Engine {
             }
             let generation = bound.generation;
             let living = living.get_or_insert_with(Living::read);
-            let index = generation.policy;
-            let policy = policies.entry(index).or_insert_with(|| self.policies.get(&index).map(HostPolicy::new));
+            let all = all.get_or_insert_with(|| machine.resolve(model));
+            let key = key_of(model, resolved, binding);
+            let policy = policies.entry(key.clone()).or_insert_with(|| self.judge(model, all, &key));
             let entered = match policy {
                 Some(policy) => {
                     let flows = living.crossing(machine, device).into_iter().map(|f| f.judge(policy)).collect();
@@ -156,7 +157,12 @@ impl Engine {
                 ));
                 Observed::default()
             });
-            self.flip(device.index, Generation { flags: generation.flags & !flags::OBSERVE, ..generation }, mode)?;
+            self.flip(
+                device.index,
+                Generation { flags: generation.flags & !flags::OBSERVE, ..generation },
+                mode,
+                false,
+            )?;
             report.adopted += observed.adopted;
             report.denied.extend(&device.name, &observed.denied);
             if let Some(bound) = self.bound.get_mut(&device.index) {
@@ -199,24 +205,39 @@ impl Engine {
         Ok(observed)
     }
 
-    /// Ends the observations whose time is over; returns what each has seen.
+    /// A policy as it is in the kernel, to be asked here.
+    fn judge(&self, model: &Model, all: &Resolved, key: &PolicyKey) -> Option<HostPolicy> {
+        let counter = |origin| self.counters.ids().get(&identity(model, origin)).copied().unwrap_or(0);
+        compile(model, &all.instances, key, counter).ok().map(|tables| HostPolicy::new(&tables))
+    }
+
+    /// Ends the observations whose time is over, under the model in force; returns
+    /// what each has seen.
     ///
     /// # Errors
     /// What the kernel says; it is tried again.
-    pub fn end_observations(&mut self, now: Instant) -> Result<Vec<(String, Observed)>, EngineError> {
+    pub fn end_observations(
+        &mut self,
+        now: Instant,
+        model: &Model,
+        machine: &Machine,
+    ) -> Result<Vec<(String, Observed)>, EngineError> {
         let over = |until: Option<Instant>| until.is_some_and(|until| until <= now);
         let due: Vec<u32> = self.bound.iter().filter(|(_, b)| over(b.until)).map(|(i, _)| *i).collect();
         let mut ended = Vec::new();
         for index in due {
             let Some(bound) = self.bound.get(&index) else { continue };
             let (generation, name) = (bound.generation, bound.device.clone());
-            let observed = self.recheck(&generation).map_err(kernel("look through the observed flows"));
+            let all = machine.resolve(model);
+            let binding = all.bindings.iter().find(|b| b.device.index == index);
+            let policy = binding.and_then(|b| self.judge(model, &all, &key_of(model, &all, b)));
+            let observed = self.recheck(&generation, policy).map_err(kernel("look through the observed flows"));
             let observed = observed.unwrap_or_else(|e| {
                 log::warn!("{name}: {e}");
                 Observed::default()
             });
             let enforcing = Generation { flags: generation.flags & !flags::OBSERVE, ..generation };
-            self.flip(index, enforcing, OnChange::Cut)?;
+            self.flip(index, enforcing, OnChange::Cut, false)?;
             if let Some(bound) = self.bound.get_mut(&index) {
                 bound.until = None;
                 bound.observed = Some(observed.clone());
@@ -228,10 +249,10 @@ impl Engine {
 
     /// Judges the flows of a guest once more. One that was idle since a change of
     /// policy may be admitted from its other end now, and no packet has shown it.
-    fn recheck(&mut self, generation: &Generation) -> io::Result<Observed> {
+    fn recheck(&mut self, generation: &Generation, policy: Option<HostPolicy>) -> io::Result<Observed> {
         let now = self.object.jiffies()?;
         let clock = Clock { now, hz: self.hz };
-        let Some(policy) = self.policies.get(&generation.policy).map(HostPolicy::new) else {
+        let Some(policy) = policy else {
             return Err(io::Error::other("its policy is not known"));
         };
         let maps = &self.object.maps;

@@ -5,7 +5,7 @@ use std::{
     io,
     os::fd::{AsRawFd, BorrowedFd},
     ptr::NonNull,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering},
 };
 
 use super::{Batch, Raw, RawMap, bpf};
@@ -71,7 +71,7 @@ pub struct Mapping {
     length: usize,
 }
 
-// SAFETY: all access is atomic.
+// SAFETY: all access to what others read or write is atomic.
 unsafe impl Send for Mapping {}
 // SAFETY: as above.
 unsafe impl Sync for Mapping {}
@@ -126,6 +126,30 @@ impl Mapping {
     /// Sets bits of a word.
     pub fn or(&self, offset: usize, bits: u64) {
         self.word(offset).fetch_or(bits, Ordering::Relaxed);
+    }
+
+    /// Writes bytes that nothing reads yet.
+    pub fn fill(&self, offset: usize, bytes: &[u8]) {
+        assert!(offset + bytes.len() <= self.length, "inside the mapping");
+        // SAFETY: inside the mapping, checked above; no program loads these bytes,
+        // since nothing names them.
+        unsafe {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.at.as_ptr().cast::<u8>().add(offset), bytes.len());
+        }
+    }
+
+    /// Stores a half-word; who loads it sees everything that was filled before.
+    pub fn publish_half(&self, offset: usize, value: u16) {
+        assert!(offset.is_multiple_of(2) && offset + 2 <= self.length, "inside the mapping");
+        // SAFETY: inside the mapping, which lives as long as `self`, and aligned.
+        unsafe { self.at.cast::<AtomicU16>().add(offset / 2).as_ref() }.store(value, Ordering::Release);
+    }
+
+    /// The same for a word.
+    pub fn publish_word(&self, offset: usize, value: u32) {
+        assert!(offset.is_multiple_of(4) && offset + 4 <= self.length, "inside the mapping");
+        // SAFETY: inside the mapping, which lives as long as `self`, and aligned.
+        unsafe { self.at.cast::<AtomicU32>().add(offset / 4).as_ref() }.store(value, Ordering::Release);
     }
 }
 
