@@ -2,7 +2,8 @@
 //!
 //! # Layout
 //! - [`sys`]: bpf(2) where aya has no call
-//! - [`object`]: the kernel object and its maps; [`pins`]: where they live on
+//! - [`object`]: the kernel object and its maps; [`shapes`]: what each must be
+//! - [`pins`]: where they live on; [`carry`]: from one set of maps to another
 //! - [`filter`]: which flows may exist
 //! - [`clock`]: ticks and CPUs
 //! - [`machine`]: devices and addresses, as data
@@ -15,6 +16,7 @@
 
 pub mod adopt;
 pub mod attach;
+pub mod carry;
 pub mod clock;
 pub mod counters;
 pub mod engine;
@@ -27,4 +29,5 @@ pub mod policies;
 pub mod probe;
 pub mod quotas;
 pub mod report;
+pub mod shapes;
 pub mod sys;

@@ -9,6 +9,7 @@ mod namespaces {
     pub mod change;
     pub mod daemon;
     pub mod groups;
+    pub mod migrate;
     pub mod pressure;
     pub mod refusals;
     pub mod rules;

@@ -7,6 +7,7 @@ use std::{
 
 use ipnet::IpNet;
 use serde::Deserialize;
+use sg_common::limits::MAX_FLOWS;
 use sg_common::quota::MANAGEMENT;
 use thiserror::Error;
 
@@ -18,6 +19,9 @@ pub const DEFAULT_SOCKET: &str = "/run/sg/sgd.sock";
 pub const DEFAULT_CONFIG: &str = "/etc/sg/sgd.toml";
 /// Every key with its default and unit.
 pub const EXAMPLE: &str = include_str!("../../sgd.toml");
+
+/// The least and the most that `max_flows` can be.
+pub const FLOWS: (u32, u32) = (1024, 4 << 20);
 
 /// The file, see [`EXAMPLE`].
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -31,6 +35,8 @@ pub struct Config {
     pub pin_root: PathBuf,
     /// TCX where the kernel has it; else clsact.
     pub tcx: bool,
+    /// Confirmed flows per address family.
+    pub max_flows: u32,
     /// Directory of the state file.
     pub state_dir: PathBuf,
     /// Seconds that a guest device which is already up only observes when it is first protected.
@@ -117,6 +123,7 @@ impl Default for Config {
             socket_group: None,
             pin_root: "/sys/fs/bpf/sg".into(),
             tcx: true,
+            max_flows: MAX_FLOWS,
             state_dir: "/var/lib/sg".into(),
             guest_observe: 120,
             log: Level::Info,
@@ -176,6 +183,10 @@ impl Config {
                 return Err(format!("{name} = {path:?} is not an absolute path"));
             }
         }
+        let (least, most) = FLOWS;
+        if !(least..=most).contains(&config.max_flows) {
+            return Err(format!("max_flows = {} is not from {least} to {most}", config.max_flows));
+        }
         if config.quotas.groups_per_interface == 0 || config.quotas.rules_per_interface == 0 {
             return Err("quotas must be at least 1".into());
         }
@@ -211,6 +222,7 @@ mod tests {
     fn bad_files_say_what_and_where() {
         assert!(Config::parse("sockt = '/x'").unwrap_err().contains("unknown field `sockt`"));
         assert!(Config::parse("socket = 'x'").unwrap_err().contains("not an absolute path"));
+        assert!(Config::parse("max_flows = 1023").unwrap_err().contains("is not from 1024 to 4194304"));
         assert!(Config::parse("log = 'loud'").unwrap_err().contains("loud"));
         let management = |list: &str| Config::parse(&format!("[conntrack]\nmanagement = [{list}]"));
         assert!(management("'192.0.2.0/33'").unwrap_err().contains("neither a prefix"));

@@ -23,7 +23,8 @@ use super::{
 };
 use crate::{
     dataplane::{
-        engine::{Beginning, Engine, EngineError, OnChange, Report},
+        carry::Carried,
+        engine::{Beginning, Engine, EngineError, OnChange, Report, Setup},
         filter,
         flows::{self, Live},
         machine::{Machine, Resolved},
@@ -58,6 +59,22 @@ pub struct Control {
     pressure: Pressure,
     /// When flows were last swept.
     swept: Instant,
+    /// Whether pins are gone and there is nowhere to pin; said once.
+    pins_gone: bool,
+}
+
+/// Says what came over from another set of maps.
+fn tell_carried(carried: Option<&Carried>) {
+    let Some(carried) = carried else { return };
+    let (devices, flows) = (carried.devices, carried.flows);
+    log::info!("carried {devices} devices and {} flows over to new tables", flows.carried);
+    if flows.left > 0 {
+        let left = flows.left;
+        log::warning!("{left} flows were not carried, the tables are too small (max_flows): each is judged anew");
+    }
+    for line in &carried.kept {
+        log::error!("not moved to the new tables, keeps what it enforced; the next start tries again: {line}");
+    }
 }
 
 /// What a document action asks for.
@@ -93,13 +110,15 @@ impl Control {
     pub fn start(config: Config, store: Box<dyn Store>, machine: Machine) -> anyhow::Result<Self> {
         let state = store.load()?;
         let whole = state.documents.iter().map(documents::restore).collect::<Result<Vec<_>, _>>()?;
-        let model = validate(&documents::merge(&whole), &config.quotas())?;
-        let engine = Engine::open(&config.pin_root, config.tcx, &machine, state.counters.clone())?;
+        let model = Arc::new(validate(&documents::merge(&whole), &config.quotas())?);
+        let setup = Setup { pin_root: &config.pin_root, tcx: config.tcx, max_flows: config.max_flows };
+        let engine = Engine::open(setup, &machine, &model, state.counters.clone())?;
+        tell_carried(engine.carried());
         let mut control = Self {
             config,
             store,
             state,
-            model: Arc::new(model),
+            model,
             engine,
             machine: Machine::default(),
             appeared: HashMap::new(),
@@ -107,6 +126,7 @@ impl Control {
             filter_fails: false,
             pressure: Pressure::default(),
             swept: Instant::now(),
+            pins_gone: false,
         };
         let _ = control.look(machine, true);
         Ok(control)
@@ -128,6 +148,7 @@ impl Control {
             self.appeared.extend(new.map(|index| (index, now)));
         }
         self.engine.begin(self.beginning(start));
+        self.keep_pinned();
         let result = self.engine.enforce(&self.model, &self.machine, OnChange::Cut);
         self.share_out();
         match result {
@@ -235,6 +256,34 @@ impl Control {
             Ok(true) if self.swept.elapsed() >= SHORT_PERIOD => self.sweep(),
             Ok(_) => {}
             Err(e) => log::warning!("cannot count flows: {e}"),
+        }
+    }
+
+    /// Sees to it that what is in force outlives this daemon. True when a device
+    /// has to be attached anew.
+    pub fn keep_pinned(&mut self) -> bool {
+        let root = self.config.pin_root.display();
+        match self.engine.repin() {
+            Ok(done) => {
+                self.pins_gone = false;
+                if done.pins > 0 {
+                    log::warning!("{} pins in {root} were gone (was bpffs unmounted?) and are there again", done.pins);
+                }
+                for device in &done.lapsed {
+                    log::error!("{device} has been open since its pins in {root} went away; it is attached anew");
+                }
+                !done.lapsed.is_empty()
+            }
+            Err(e) => {
+                if !self.pins_gone {
+                    log::error!(
+                        "the pins in {root} are gone: {e}; what is in force ends with this daemon, unless a BPF file \
+                         system is there again (`mount -t bpf`), where all is pinned anew within half a minute"
+                    );
+                }
+                self.pins_gone = true;
+                false
+            }
         }
     }
 
@@ -352,6 +401,7 @@ impl Control {
             }
         }
         let old = std::mem::replace(&mut self.model, change.model);
+        self.keep_pinned();
         let result = self.engine.enforce(&self.model, &self.machine, mode);
         self.share_out();
         match result {

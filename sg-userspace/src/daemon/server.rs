@@ -28,7 +28,7 @@ use super::{
     store::FileStore,
 };
 use crate::{
-    dataplane::{attach, pins::Pins},
+    dataplane::{attach, pins::Root},
     document::MAX_DOCUMENT,
 };
 
@@ -105,10 +105,10 @@ async fn detach(config: &Config) -> Result<()> {
     if UnixStream::connect(&config.socket).await.is_ok() {
         bail!("a daemon is running on {}: stop it first", config.socket.display());
     }
-    let pins = Pins::open(&config.pin_root)?;
+    let root = Root::open(&config.pin_root)?;
     let machine = Network::watch()?.machine().await.context("cannot list devices")?;
     let mut kept = Vec::new();
-    for device in &machine.devices {
+    for (pins, device) in root.all().iter().flat_map(|pins| machine.devices.iter().map(move |d| (pins, d))) {
         if let Err(e) = attach::detach(&pins.links, device.index, Some(&device.name)) {
             kept.push(format!("{} is still protected: {e}", device.name));
         }
@@ -116,7 +116,7 @@ async fn detach(config: &Config) -> Result<()> {
     if !kept.is_empty() {
         bail!("{}", kept.join("\n"));
     }
-    let count = Pins::remove(&config.pin_root).context("cannot remove the pins")?;
+    let count = root.remove().context("cannot remove the pins")?;
     println!("no device is protected any more ({count} pins removed); the stored policy is untouched");
     Ok(())
 }
@@ -190,11 +190,25 @@ async fn debug_lines(mut lines: aya_log::EbpfLogger<&'static dyn ::log::Log>) {
     }
 }
 
+/// Links of a thousand devices are held open: as many files as the system allows.
+fn more_files() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a writable struct, then a readable one.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
+            limit.rlim_cur = limit.rlim_max;
+            // Without it the links of the last devices are pinned, but not held.
+            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+        }
+    }
+}
+
 async fn serve(config: Config) -> Result<()> {
     let missing = capabilities::missing();
     if !missing.is_empty() {
         bail!("sgd lacks {}: run it as root, or give it with AmbientCapabilities= in its unit", missing.join(", "));
     }
+    more_files();
     let listener = listen(&config).await?;
     let socket = config.socket.clone();
     let store = FileStore::open(&config.state_dir)?;
@@ -257,12 +271,14 @@ async fn serve(config: Config) -> Result<()> {
             }
             _ = timer.tick() => {
                 control.sweep();
+                let lapsed = control.keep_pinned();
                 if let Ok(machine) = network.machine().await {
-                    let _ = control.look(machine, false);
+                    let _ = control.look(machine, lapsed);
                 }
             }
         }
     }
+    control.keep_pinned();
     // Links and maps are pinned: the protection stays.
     let _ = std::fs::remove_file(&socket);
     log::info!("ended; what was in force stays in force (`sgd --detach` takes it off)");

@@ -4,7 +4,7 @@
 
 use std::{
     io,
-    os::fd::AsFd,
+    os::fd::{AsFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
@@ -288,6 +288,71 @@ fn attach_xdp(object: &mut Object, device: &Device, generic: bool, links: &Path)
     }
     let error = last.map_or_else(|| anyhow::anyhow!("no mode was tried"), Into::into);
     Err(fail(error))
+}
+
+/// Puts the program into what a device has from another set of maps, and moves
+/// the pins of its links from `from` to `to`. What has been moved is left as it is.
+///
+/// # Errors
+/// What the kernel or the driver says; the device keeps the program it has.
+pub fn take_over(object: &mut Object, (from, to): (&Path, &Path), index: u32, device: &str) -> anyhow::Result<()> {
+    let mut moves = Vec::new();
+    for (ingress, name, kind) in
+        [(true, maps::PROG_TC_IN, TcAttachType::Ingress), (false, maps::PROG_TC_OUT, TcAttachType::Egress)]
+    {
+        let (old, new) = (pin_path(from, index, ingress), pin_path(to, index, ingress));
+        match super::sys::open_pin(&old) {
+            Ok(link) if super::sys::is_xdp_link(link.as_fd())? => {
+                super::sys::link_update(link.as_fd(), object.xdp()?.fd()?.as_fd())?;
+                moves.push((old, new));
+            }
+            Ok(link) => {
+                super::sys::link_update(link.as_fd(), object.tc(name)?.fd()?.as_fd())?;
+                moves.push((old, new));
+            }
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
+            Err(_) if new.exists() => {}
+            Err(_) => {
+                // A filter, if it is there: without one this is refused, and nothing is made.
+                let filter = SchedClassifierLink::attached(device, kind, FIRST.priority, FIRST.handle, None)?;
+                let program = object.tc(name)?;
+                if let Ok(id) = program.attach_to_link(filter) {
+                    std::mem::forget(program.take_link(id)?);
+                }
+            }
+        }
+    }
+    for (old, new) in moves {
+        std::fs::rename(old, new)?;
+    }
+    Ok(())
+}
+
+/// How many links of a device are pinned.
+pub fn links(links: &Path, index: u32) -> usize {
+    [true, false].into_iter().filter(|ingress| pin_path(links, index, *ingress).exists()).count()
+}
+
+/// Descriptors of a device's pinned links: while they are open, the links live
+/// on without their pins.
+pub fn hold(links: &Path, index: u32) -> [Option<OwnedFd>; 2] {
+    [true, false].map(|ingress| super::sys::open_pin(&pin_path(links, index, ingress)).ok())
+}
+
+/// Pins links that are held again, where their pins are gone. Returns how many were.
+///
+/// # Errors
+/// What the kernel says.
+pub fn repin(links: &Path, index: u32, held: &[Option<OwnedFd>; 2]) -> io::Result<usize> {
+    let mut count = 0;
+    for (ingress, link) in [true, false].into_iter().zip(held) {
+        let path = pin_path(links, index, ingress);
+        if let Some(link) = link.as_ref().filter(|_| !path.exists()) {
+            super::sys::pin(link.as_fd(), &path)?;
+            count += 1;
+        }
+    }
+    Ok(count)
 }
 
 /// Takes the protection off a device, or what is left of it when the device is gone.

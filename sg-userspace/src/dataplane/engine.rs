@@ -8,13 +8,17 @@
 mod bind;
 mod difference;
 mod observe;
+mod open;
 mod policy;
+mod repin;
+
+pub use open::Setup;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     io,
     net::IpAddr,
-    path::Path,
+    os::fd::OwnedFd,
     sync::Arc,
     time::Instant,
 };
@@ -22,8 +26,7 @@ use std::{
 use difference::Known;
 use policy::{Policy, generation, key_of};
 use sg_common::{
-    ABI_VERSION,
-    generation::{Config, Generation, NO_POLICY, OwnKey, events, flags},
+    generation::{Generation, NO_POLICY, OwnKey, flags},
     limits::{MAX_GENERATIONS, MAX_IFINDEX, MAX_RULES, MAX_SLOTS},
 };
 use thiserror::Error;
@@ -32,6 +35,7 @@ pub use self::observe::Beginning;
 pub use super::report::{OnChange, Preview, Report};
 use super::{
     attach::{self, AttachError, Place},
+    carry::Carried,
     counters::Counters,
     machine::Machine,
     object::{self, Object, ObjectError},
@@ -153,51 +157,15 @@ pub struct Engine {
     epoch: u32,
     zone: u32,
     beginning: Beginning,
+    /// Descriptors of pinned links, by device: without bpffs they keep the links.
+    held: BTreeMap<u32, [Option<OwnedFd>; 2]>,
+    /// While policies are written to a set that is not in force yet: nothing is
+    /// attached or let go of, and what a change meant for live flows still holds.
+    carrying: bool,
+    carried: Option<Carried>,
 }
 
 impl Engine {
-    /// Loads the program, or takes over what an earlier daemon left on the
-    /// devices of this machine. `counters` are the rule counters by identity, as
-    /// they were saved; without `tcx`, clsact is used even where TCX is there.
-    ///
-    /// # Errors
-    /// No rights, no program, no bpffs, pins of another version.
-    pub fn open(
-        pin_root: &Path,
-        tcx: bool,
-        machine: &Machine,
-        counters: HashMap<String, u32>,
-    ) -> Result<Self, EngineError> {
-        let pins = Pins::open(pin_root)?;
-        let mut object = object::load(&object::bytes()?, Some(&pins.dir))?;
-        let hz = object.ticks_per_second().map_err(kernel("read the kernel's clock"))?;
-        let old = object.maps.config.get(&0).map_err(kernel("read the configuration"))?;
-        if let Some(old) = old.filter(|c| c.abi != 0 && c.abi != ABI_VERSION) {
-            return Err(ObjectError::Abi { path: pins.dir, found: old.abi }.into());
-        }
-        let filter = old.map_or(0, |old| old.filter);
-        let config = Config { abi: ABI_VERSION, hz, time_offset: 0, events: events::OFF, filter };
-        object.maps.config.update(&0, &config).map_err(kernel("write the configuration"))?;
-        let mut engine = Self {
-            object,
-            pins,
-            tcx,
-            hz,
-            bound: BTreeMap::new(),
-            policies: BTreeMap::new(),
-            keys: HashMap::new(),
-            known: None,
-            grace: 0,
-            foreign: BTreeSet::new(),
-            counters: Counters::new(counters),
-            epoch: 0,
-            zone: 0,
-            beginning: Beginning::default(),
-        };
-        engine.adopt(machine).map_err(kernel("read what is in force"))?;
-        Ok(engine)
-    }
-
     /// Reads what an earlier daemon left in force.
     fn adopt(&mut self, machine: &Machine) -> io::Result<()> {
         for record in 1..MAX_GENERATIONS {
@@ -252,6 +220,11 @@ impl Engine {
     /// Rule counters by identity.
     pub fn counters(&self) -> &HashMap<String, u32> {
         self.counters.ids()
+    }
+
+    /// What was carried over from another set of maps when this one was opened.
+    pub fn carried(&self) -> Option<&Carried> {
+        self.carried.as_ref()
     }
 
     /// Kernel ticks a second.
@@ -320,7 +293,9 @@ impl Engine {
                 report.changed.push(binding.device.name.clone());
             }
         }
-        self.adopt_hosts(model, machine, &resolved, mode, &mut report)?;
+        if !self.carrying {
+            self.adopt_hosts(model, machine, &resolved, mode, &mut report)?;
+        }
         self.unbind(machine, &resolved, &mut report)?;
         self.known = known;
         match failures {
@@ -363,6 +338,7 @@ impl Engine {
         wanted.epoch = self.epoch;
         wanted.previous = bound.record;
         (wanted.on_change, wanted.drain_until) = match mode {
+            _ if self.carrying => (wanted.on_change, wanted.drain_until),
             OnChange::Cut => (sg_common::generation::on_change::CUT, 0),
             OnChange::Keep => (sg_common::generation::on_change::KEEP, 0),
             OnChange::Drain(seconds) => {

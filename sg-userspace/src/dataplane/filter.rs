@@ -1,6 +1,9 @@
 //! Renews the filter of flows that may exist, see [`sg_common::filter`].
 
-use std::{io, os::fd::AsFd};
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd},
+};
 
 use sg_common::{
     filter::{BITS, Filter, bit4, bit6},
@@ -25,7 +28,15 @@ impl Halves {
     /// # Errors
     /// What mmap(2) says.
     pub fn open(maps: &Maps) -> io::Result<Self> {
-        Ok(Self(Mapping::new(maps.filter.as_fd(), size_of::<Filter>())?))
+        Self::of(maps.filter.as_fd())
+    }
+
+    /// Maps a filter by its descriptor.
+    ///
+    /// # Errors
+    /// As [`Halves::open`].
+    pub fn of(filter: BorrowedFd<'_>) -> io::Result<Self> {
+        Ok(Self(Mapping::new(filter, size_of::<Filter>())?))
     }
 
     fn base(half: u32) -> usize {

@@ -14,15 +14,18 @@ use sg_common::{
     ABI_VERSION,
     addr::Addr,
     event::Counter,
-    flow::{FlowKey4, FlowKey6},
+    flow::{Flow, FlowKey4, FlowKey6},
     generation::{Config, Generation, OwnKey},
-    maps,
+    limits, maps,
     policy::AddrClass,
     quota::Quotas,
 };
 use thiserror::Error;
 
-use super::sys::{LpmKey, Raw, RawMap};
+use super::{
+    shapes::{ShapeError, Sizes},
+    sys::{LpmKey, Raw, RawMap},
+};
 
 /// The object this binary was built with; empty when it was built without the kernel toolchain.
 static EMBEDDED: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/sg-ebpf.o"));
@@ -74,6 +77,9 @@ pub enum ObjectError {
         #[source]
         error: std::io::Error,
     },
+    /// What is pinned is not what the program needs.
+    #[error(transparent)]
+    Pinned(#[from] ShapeError),
     /// Pins of another version.
     #[error(
         "{path} holds objects of ABI {found}, this daemon speaks ABI {ABI_VERSION}: run `sgd --detach` of the version \
@@ -113,8 +119,8 @@ pub fn bytes() -> Result<Vec<u8>, ObjectError> {
     Err(ObjectError::NotFound { searched })
 }
 
-/// A conntrack entry as its words, see [`sg_common::flow::Flow`].
-pub type FlowWords = [u32; 8];
+/// A conntrack entry as the daemon reads and writes it, see [`Flow`].
+pub type FlowWords = [u32; size_of::<Flow>() / 4];
 
 /// All maps, typed.
 #[derive(Debug)]
@@ -242,6 +248,15 @@ fn stack_keys(release: &str) -> bool {
 /// # Errors
 /// [`ObjectError`] says what is missing and what to do.
 pub fn load(bytes: &[u8], pins: Option<&Path>) -> Result<Object, ObjectError> {
+    load_sized(bytes, pins, Sizes { flows: limits::MAX_FLOWS, churn: limits::MAX_CHURN })
+}
+
+/// [`load`] with conntrack tables of these sizes. Maps that are pinned already
+/// must have been checked, see [`super::shapes`].
+///
+/// # Errors
+/// As [`load`].
+pub fn load_sized(bytes: &[u8], pins: Option<&Path>, sizes: Sizes) -> Result<Object, ObjectError> {
     if !Path::new("/sys/kernel/btf/vmlinux").exists() && !cfg!(test) {
         return Err(ObjectError::NoBtf);
     }
@@ -250,6 +265,9 @@ pub fn load(bytes: &[u8], pins: Option<&Path>) -> Result<Object, ObjectError> {
     let names = names();
     let mut loader = EbpfLoader::new();
     loader.verifier_log_level(VerifierLogLevel::STATS).override_global(maps::STACK_KEYS, &stack_keys, true);
+    for (name, entries) in sizes.by_name() {
+        loader.map_max_entries(name, entries);
+    }
     if let Some(dir) = pins {
         for &name in &names {
             loader.map_pin_path(name, dir.join(name));

@@ -35,6 +35,8 @@ const BPF_OBJ_GET_INFO_BY_FD: u32 = 15;
 const BPF_BTF_GET_FD_BY_ID: u32 = 19;
 const BPF_MAP_LOOKUP_AND_DELETE_ELEM: u32 = 21;
 const BPF_MAP_UPDATE_BATCH: u32 = 26;
+const BPF_LINK_UPDATE: u32 = 29;
+const BPF_LINK_TYPE_XDP: u32 = 6;
 /// Only where there is none yet.
 const BPF_NOEXIST: u64 = 1;
 
@@ -153,6 +155,8 @@ raw!(
     u32,
     u64,
     [u32; 8],
+    [u32; 6],
+    [u32; 14],
     sg_common::addr::Addr,
     sg_common::event::Counter,
     sg_common::flow::FlowKey4,
@@ -164,6 +168,12 @@ raw!(
     sg_common::quota::Quotas,
     LpmKey,
 );
+
+/// A value of zeroes.
+pub fn zeroed<T: Raw>() -> T {
+    // SAFETY: every bit pattern is a value.
+    unsafe { std::mem::zeroed() }
+}
 
 /// A prefix in the trie.
 #[repr(C)]
@@ -213,6 +223,11 @@ impl<K: Raw, V: Raw> RawMap<K, V> {
     /// The descriptor.
     pub fn fd(&self) -> RawFd {
         self.fd.as_raw_fd()
+    }
+
+    /// The descriptor, borrowed.
+    pub fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 
     fn element(&self, key: &K, value: *const V, flags: u64) -> Element {
@@ -443,6 +458,41 @@ struct GetInfo {
 pub fn link_ifindex(link: BorrowedFd<'_>) -> io::Result<u32> {
     // struct bpf_link_info: type, id, program, padding, then the index for both kinds.
     Ok(info(link)?[4])
+}
+
+/// Whether a link is an XDP one.
+///
+/// # Errors
+/// What the kernel says.
+pub fn is_xdp_link(link: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(info(link)?[0] == BPF_LINK_TYPE_XDP)
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct LinkUpdate {
+    link: u32,
+    program: u32,
+    flags: u32,
+    old: u32,
+}
+
+/// Puts another program into a link; no packet passes by both or by neither.
+///
+/// # Errors
+/// What the kernel or the driver says; `ENOLINK` when the device is gone.
+pub fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let (link, program) = (link.as_raw_fd() as u32, program.as_raw_fd() as u32);
+    bpf(BPF_LINK_UPDATE, &mut LinkUpdate { link, program, ..LinkUpdate::default() }).map(drop)
+}
+
+/// struct bpf_map_info: type, id, bytes of a key and of a value, elements, flags.
+///
+/// # Errors
+/// What the kernel says.
+pub fn map_info(map: BorrowedFd<'_>) -> io::Result<[u32; 6]> {
+    let [a, b, c, d, e, f, ..] = info(map)?;
+    Ok([a, b, c, d, e, f])
 }
 
 /// The first words of what the kernel tells of an object.

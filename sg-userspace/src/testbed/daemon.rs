@@ -137,8 +137,11 @@ impl<'a> Daemon<'a> {
         self.child.as_ref().map(Child::id)
     }
 
-    /// A command in the daemon's namespaces.
-    fn enter<T: Send>(&self, f: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    /// Runs something in the daemon's namespaces, on a thread of its own.
+    ///
+    /// # Errors
+    /// They cannot be entered, or what `f` says.
+    pub fn enter<T: Send>(&self, f: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         let mounts = self.mounts.as_raw_fd();
         self.net.run(move || {
             // SAFETY: only this thread moves; the descriptor outlives it.
@@ -155,6 +158,14 @@ impl<'a> Daemon<'a> {
     /// # Errors
     /// It ended; its log is in the message.
     pub fn start(&mut self) -> Result<()> {
+        self.start_as(|_| ())
+    }
+
+    /// [`Daemon::start`], and says its process id as soon as it has one.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_as(&mut self, begun: impl FnOnce(u32)) -> Result<()> {
         let log = self.dir.path().join("sgd.log");
         let (sgd, config) = (&self.sgd, self.dir.path().join("sgd.toml"));
         let mut child = self.enter(|| {
@@ -162,6 +173,7 @@ impl<'a> Daemon<'a> {
             command.arg("--config").arg(config).stdin(Stdio::null()).stderr(Stdio::piped());
             command.spawn().with_context(|| format!("cannot start {}", sgd.display()))
         })?;
+        begun(child.id());
         let mut stderr = child.stderr.take().context("no log")?;
         let (sender, ready) = mpsc::channel();
         thread::spawn(move || {

@@ -13,13 +13,14 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, ensure};
 use ipnet::IpNet;
+use sg_common::limits::MAX_FLOWS;
 use sg_userspace::{
     compiler::{
         live::Live,
         skeleton::{Skeleton, sets},
     },
     dataplane::{
-        engine::{Engine, OnChange},
+        engine::{Engine, OnChange, Setup},
         machine::{Device, Machine},
         policies,
         probe::Probe,
@@ -89,7 +90,8 @@ pub fn deltas(_: &Peers, scale: &Scale, figures: &mut Vec<Figure>) -> Result<()>
     let rounds = scale.rounds;
     let (one, rule) = with_bpf(&net, |bpf| {
         let machine = machine("eth0")?;
-        let mut engine = Engine::open(&bpf.join("sg"), true, &machine, Default::default())?;
+        let setup = Setup { pin_root: &bpf.join("sg"), tcx: true, max_flows: MAX_FLOWS };
+        let mut engine = Engine::open(setup, &machine, &few, Default::default())?;
         let one = in_turn(&mut engine, &machine, [&many, &few], rounds * 5, true)?;
         let rule = in_turn(&mut engine, &machine, [&other, &few], rounds, false)?;
         Ok((one, rule))

@@ -32,6 +32,9 @@ impl Engine {
         report: &mut Report,
     ) -> Result<Option<EngineError>, EngineError> {
         let mut failure = None;
+        if self.carrying {
+            return Ok(failure);
+        }
         let dir = self.pins.links.clone();
         let links = Links { dir: &dir, tcx: self.tcx };
         for binding in &resolved.bindings {
@@ -45,7 +48,10 @@ impl Engine {
             if is_new {
                 self.admit(model, instance, device, hook)?;
             }
-            match attach::attach(&mut self.object, device, hook, links) {
+            let attached = attach::attach(&mut self.object, device, hook, links);
+            // Not before: a link that was replaced lives as long as it is held.
+            self.held.insert(device.index, attach::hold(&dir, device.index));
+            match attached {
                 Ok(attached) => {
                     // A filter has no pin that would tell: an index that came with
                     // a record but without anything of ours has been reused.
@@ -54,6 +60,7 @@ impl Engine {
                     if reused {
                         self.forget(device.index)?;
                         self.admit(model, instance, device, hook)?;
+                        self.held.insert(device.index, attach::hold(&dir, device.index));
                     }
                     if let Some(bound) = self.bound.get_mut(&device.index) {
                         bound.places = Some(attached.places);
@@ -106,10 +113,11 @@ impl Engine {
     }
 
     /// Forgets a device and its flows.
-    fn forget(&mut self, index: u32) -> Result<Option<Bound>, EngineError> {
+    pub(super) fn forget(&mut self, index: u32) -> Result<Option<Bound>, EngineError> {
         self.object.maps.ifaces.update(&index, &0).map_err(kernel("unbind a device"))?;
         self.own(index, &[])?;
         let bound = self.bound.remove(&index);
+        self.held.remove(&index);
         if let Some(bound) = &bound {
             flows::forget_zone(&self.object.maps, bound.generation.zone).map_err(kernel("forget flows"))?;
         }
@@ -123,6 +131,9 @@ impl Engine {
         resolved: &Resolved,
         report: &mut Report,
     ) -> Result<(), EngineError> {
+        if self.carrying {
+            return Ok(());
+        }
         let named: BTreeSet<u32> = resolved.bindings.iter().map(|b| b.device.index).collect();
         let stale: Vec<u32> = self.bound.keys().copied().filter(|i| !named.contains(i)).collect();
         let mut failure = None;

@@ -8,17 +8,15 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
 };
 
-use super::{bpf, info};
+use super::{bpf, is_xdp_link, link_update};
 
 const BPF_PROG_LOAD: u32 = 5;
-const BPF_LINK_UPDATE: u32 = 29;
 const BPF_PROG_TYPE_XDP: u32 = 6;
 const BPF_XDP: u32 = 37;
 const BPF_F_XDP_HAS_FRAGS: u32 = 1 << 5;
-const BPF_LINK_TYPE_XDP: u32 = 6;
 
 /// `r0 = XDP_PASS; exit`, in the byte order of this machine.
 const PASS: [(u8, u8, i16, i32); 2] = [(0xb7, 0, 0, 2), (0x95, 0, 0, 0)];
@@ -38,15 +36,6 @@ struct Load {
     name: [u8; 16],
     ifindex: u32,
     attach_type: u32,
-}
-
-#[repr(C)]
-#[derive(Default)]
-struct Update {
-    link: u32,
-    program: u32,
-    flags: u32,
-    old: u32,
 }
 
 fn program() -> io::Result<OwnedFd> {
@@ -79,12 +68,11 @@ fn program() -> io::Result<OwnedFd> {
 /// # Errors
 /// What the driver says when it does not let go of the program.
 pub fn neutralize(link: BorrowedFd<'_>) -> io::Result<()> {
-    if info(link)?[0] != BPF_LINK_TYPE_XDP {
+    if !is_xdp_link(link)? {
         return Ok(());
     }
     let program = program()?;
-    let mut attr = Update { link: link.as_raw_fd() as u32, program: program.as_raw_fd() as u32, ..Update::default() };
-    match bpf(BPF_LINK_UPDATE, &mut attr) {
+    match link_update(link, program.as_fd()) {
         Err(e) if e.raw_os_error() != Some(libc::ENOLINK) => Err(e),
         _ => Ok(()),
     }
