@@ -3,7 +3,7 @@
 //! # Layout
 //! - [`args`]: what can be said
 //! - [`output`]: tables, JSON, YAML
-//! - `apply`: documents; `show`: what is in force
+//! - `apply`: documents; `show`: what is in force; `wait`: until it is
 //! - `explain`: which rule decides a flow
 //! - `client`: the daemon's socket; `session`: the caller's own connection
 
@@ -14,6 +14,7 @@ mod explain;
 pub mod output;
 mod session;
 mod show;
+mod wait;
 
 use std::{
     io::{Read, Write},
@@ -69,6 +70,7 @@ fn run(arguments: &Arguments) -> Result<Ended> {
         Command::Explain(a) => explain::run(arguments, a),
         Command::Status => show::status(arguments),
         Command::Interface { command } => show::interface(arguments, command),
+        Command::Wait(a) => wait::wait(arguments, a),
         Command::Export { document } => show::export(arguments, document.as_deref()),
     }
 }

@@ -8,7 +8,8 @@
 //! - [`control`]: the one writer; [`views`]: what is in force, for listings
 //! - [`pressure`]: room in the conntrack tables
 //! - [`network`]: devices and addresses, watched
-//! - [`protocol`]: what is said over the socket; [`server`]: the daemon itself
+//! - [`protocol`]: what is said over the socket; [`wait`]: who waits for devices
+//! - [`server`]: the daemon itself; [`notify`]: word to the service manager
 
 pub mod capabilities;
 pub mod config;
@@ -16,8 +17,10 @@ pub mod control;
 pub mod documents;
 pub mod log;
 pub mod network;
+pub mod notify;
 pub mod pressure;
 pub mod protocol;
 pub mod server;
 pub mod store;
 pub mod views;
+pub mod wait;

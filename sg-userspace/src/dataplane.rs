@@ -8,7 +8,7 @@
 //! - [`clock`]: ticks and CPUs
 //! - [`machine`]: devices and addresses, as data
 //! - [`policies`]: compiled tables to inner maps; [`counters`]: which rule counts where
-//! - [`attach`]: programs to devices
+//! - [`attach`]: programs to devices; [`order`]: what stands before them there
 //! - [`engine`]: makes the kernel agree with the model; [`report`]: what that did
 //! - [`flows`]: live flows; [`quotas`]: how many may be confirmed, and how many are;
 //!   [`adopt`]: those that were there before
@@ -24,6 +24,7 @@ pub mod filter;
 pub mod flows;
 pub mod machine;
 pub mod object;
+pub mod order;
 pub mod pins;
 pub mod policies;
 pub mod probe;

@@ -36,6 +36,19 @@ pub struct Quotas {
     pub port_list_entries: usize,
 }
 
+impl Quotas {
+    /// No bounds.
+    pub const UNBOUNDED: Self = Self {
+        rules_per_interface: usize::MAX,
+        group_rules_per_group: usize::MAX,
+        groups_per_interface: usize::MAX,
+        addresses_per_normal_group: usize::MAX,
+        interfaces_per_enterprise_group: usize::MAX,
+        prefix_list_entries: usize::MAX,
+        port_list_entries: usize::MAX,
+    };
+}
+
 impl Default for Quotas {
     fn default() -> Self {
         Self {

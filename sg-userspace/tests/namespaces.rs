@@ -3,16 +3,20 @@
 //! counters, never from silence alone.
 
 mod namespaces {
+    pub mod foreign;
     pub mod world;
 
     pub mod adoption;
+    pub mod boot;
     pub mod change;
     pub mod daemon;
     pub mod groups;
     pub mod migrate;
+    pub mod neighbours;
     pub mod pressure;
     pub mod refusals;
     pub mod rules;
+    pub mod starved;
     pub mod storm;
     pub mod survival;
     pub mod wire;

@@ -29,6 +29,8 @@ const LAYERS: &[(&str, &[&str], bool)] = &[
             "differential",
             "--test",
             "deltas",
+            "--test",
+            "explosion",
         ],
         false,
     ),

@@ -49,6 +49,8 @@ pub enum Command {
         #[command(subcommand)]
         command: Interface,
     },
+    /// Wait until devices are protected
+    Wait(Wait),
     /// Write a document in force as YAML; applying it changes nothing
     Export {
         /// Its name; needed when there are several
@@ -67,6 +69,37 @@ pub enum Interface {
         #[arg(long)]
         rules: bool,
     },
+}
+
+/// Wait until devices are protected.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  sudo sgctl wait tap7 && start-the-machine-behind-tap7
+  sudo sgctl wait eth0 eth1 --for 2m
+
+Exit status: 0 all are protected, 1 one is not (which, and why), 2 usage.")]
+pub struct Wait {
+    /// Names of devices, which need not be there yet
+    #[arg(required = true, value_name = "DEVICE")]
+    pub devices: Vec<String>,
+    /// How long: seconds, or 30s, 2m, 1h
+    #[arg(long = "for", value_name = "TIME", default_value = "30s", value_parser = seconds)]
+    pub patience: u64,
+}
+
+fn seconds(text: &str) -> Result<u64, String> {
+    let (number, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
+        Some(at) => text.split_at(at),
+        None => (text, "s"),
+    };
+    let factor = match unit {
+        "s" => Some(1),
+        "m" => Some(60),
+        "h" => Some(3600),
+        _ => None,
+    };
+    let seconds = number.parse::<u64>().ok().zip(factor).and_then(|(n, f)| n.checked_mul(f));
+    seconds.filter(|s| *s <= 86_400).ok_or_else(|| "a time such as 30s, 2m or 1h, at most 24h".into())
 }
 
 /// Put a document in force.

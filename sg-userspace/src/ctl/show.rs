@@ -84,6 +84,12 @@ fn tell(s: &Status) -> Result<()> {
     for line in &s.refused {
         writeln!(out, "\nNOT PROTECTED: {line}")?;
     }
+    if let Some(line) = &s.trouble {
+        writeln!(out, "\nNOT ALL IN FORCE: {line}")?;
+    }
+    for line in &s.before {
+        writeln!(out, "\nNOT FIRST: {line}")?;
+    }
     Ok(())
 }
 

@@ -24,7 +24,7 @@ use super::{
 use crate::{
     dataplane::{
         carry::Carried,
-        engine::{Beginning, Engine, EngineError, OnChange, Report, Setup},
+        engine::{Beginning, Engine, EngineError, OnChange, Order, Report, Setup},
         filter,
         flows::{self, Live},
         machine::{Machine, Resolved},
@@ -35,7 +35,7 @@ use crate::{
     explain,
     model::{Model, Side, Verdict},
     reference::{FlowQuery, Reference},
-    validate::validate,
+    validate::{Quotas, validate},
 };
 
 /// How often flows are swept while room is short.
@@ -54,6 +54,10 @@ pub struct Control {
     /// When devices appeared that were not there at the start.
     appeared: HashMap<u32, Instant>,
     last: Report,
+    /// Why the policy could not be put in force everywhere, when that was last tried.
+    trouble: Option<String>,
+    /// What the last look at the hooks found.
+    order: Order,
     /// Whether the filter of flows could not be renewed; said once.
     filter_fails: bool,
     pressure: Pressure,
@@ -110,7 +114,17 @@ impl Control {
     pub fn start(config: Config, store: Box<dyn Store>, machine: Machine) -> anyhow::Result<Self> {
         let state = store.load()?;
         let whole = state.documents.iter().map(documents::restore).collect::<Result<Vec<_>, _>>()?;
-        let model = Arc::new(validate(&documents::merge(&whole), &config.quotas())?);
+        let merged = documents::merge(&whole);
+        let model = match validate(&merged, &config.quotas()) {
+            // Quotas are for changes: what was good when it came stays in force.
+            Err(problems) if !whole.is_empty() => {
+                let model = validate(&merged, &Quotas::UNBOUNDED).map_err(|_| problems.clone())?;
+                log::warning!("the stored policy stays in force, but a change like it would be refused: {problems}");
+                model
+            }
+            judged => judged?,
+        };
+        let model = Arc::new(model);
         let setup = Setup { pin_root: &config.pin_root, tcx: config.tcx, max_flows: config.max_flows };
         let engine = Engine::open(setup, &machine, &model, state.counters.clone())?;
         tell_carried(engine.carried());
@@ -123,6 +137,8 @@ impl Control {
             machine: Machine::default(),
             appeared: HashMap::new(),
             last: Report::default(),
+            trouble: None,
+            order: Order::default(),
             filter_fails: false,
             pressure: Pressure::default(),
             swept: Instant::now(),
@@ -156,13 +172,14 @@ impl Control {
                 self.tell(&report);
                 let changed = !report.is_nothing();
                 self.last = report;
+                self.trouble = None;
                 if let Err(e) = self.keep_counters() {
                     log::error!("{e}");
                 }
                 changed
             }
             Err(e) => {
-                log::error!("cannot follow a change of the network: {e}");
+                self.deny(e.to_string());
                 true
             }
         }
@@ -182,6 +199,67 @@ impl Control {
             Ok(ended) => ended.iter().for_each(|(device, observed)| tell_observed(device, observed)),
             Err(e) => log::error!("cannot end an observation: {e}; trying again"),
         }
+    }
+
+    /// Puts the policy in force again when that failed.
+    pub fn retry(&mut self) {
+        if self.trouble.is_some() {
+            let machine = self.machine.clone();
+            let _ = self.look(machine, true);
+        }
+    }
+
+    /// What is named and could not get its policy is bound all the same, and denies.
+    fn deny(&mut self, why: String) {
+        if self.trouble.as_ref() != Some(&why) {
+            log::error!("the policy is not in force everywhere: {why}");
+        }
+        match self.engine.deny(&self.model, &self.machine) {
+            Ok(report) => {
+                for device in &report.bound {
+                    log::error!("{device} has no policy: all but what always passes is dropped there");
+                }
+            }
+            Err(e) if e.to_string() != why => log::error!("{e}"),
+            Err(_) => {}
+        }
+        self.trouble = Some(why);
+    }
+
+    /// Looks whether our programs are still there, and the first ones.
+    pub fn check(&mut self) {
+        let order = self.engine.order(&self.machine);
+        for device in &order.back {
+            log::warning!("the programs of {device} had been taken off; they are there again");
+        }
+        for program in &order.passed {
+            log::warning!("{program}; ours were put before it");
+        }
+        for program in order.before.iter().filter(|b| !self.order.before.contains(b)) {
+            log::warning!("{program}");
+        }
+        for (device, why) in order.failed.iter().filter(|f| !self.order.failed.contains(f)) {
+            log::error!("{device}: {why}");
+        }
+        self.order = order;
+    }
+
+    /// A line for the service manager.
+    pub fn summary(&self) -> String {
+        let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+        let bound = self.engine.bound().values().filter(|b| b.places.is_some()).count();
+        let mut parts = vec![format!("{} protected", count(bound, "device"))];
+        parts.extend(self.trouble.iter().map(|why| format!("NOT ALL IN FORCE: {why}")));
+        let resolved = self.resolved();
+        parts.extend(resolved.refused.iter().map(|r| format!("NOT PROTECTED: {}: {}", r.device, r.why)));
+        parts.extend(self.order.failed.iter().map(|(device, why)| format!("NOT PROTECTED: {device}: {why}")));
+        if !self.order.before.is_empty() {
+            parts.push(format!("{} of others before ours", count(self.order.before.len(), "program")));
+        }
+        if !resolved.absent.is_empty() {
+            parts.push(format!("not here yet: {}", resolved.absent.join(", ")));
+        }
+        parts.join("; ").replace('\n', " ")
     }
 
     fn keep_counters(&mut self) -> Result<(), StoreError> {
@@ -321,6 +399,7 @@ impl Control {
                 Err(e) => refused(format!("cannot read the kernel's tables: {e}")),
             },
             Action::Export { document } => self.export(document.as_deref()),
+            Action::Wait { devices, .. } => Reply::Waited { missing: views::missing(self, devices) },
             Action::Explain { flows } => {
                 let instances = self.resolved().instances;
                 let reference = Reference::new(&self.model, &instances);
@@ -408,6 +487,7 @@ impl Control {
             Ok(report) => {
                 self.tell(&report);
                 self.last = report.clone();
+                self.trouble = None;
                 self.keep_counters().map_err(|e| e.to_string())?;
                 Ok(report)
             }
@@ -476,6 +556,16 @@ impl Control {
     /// What the model means on this machine now.
     pub(super) fn resolved(&self) -> Resolved {
         self.machine.resolve(&self.model)
+    }
+    pub(super) fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
+    }
+    pub(super) fn order(&self) -> &Order {
+        &self.order
+    }
+    /// Whether this machine has a device of that name.
+    pub(super) fn is_here(&self, device: &str) -> bool {
+        self.machine.devices.iter().any(|d| d.name == device)
     }
     pub(super) fn model(&self) -> &Model {
         &self.model

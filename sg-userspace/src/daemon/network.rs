@@ -81,6 +81,7 @@ impl Network {
                 master: None,
                 kind: None,
                 generic_xdp: false,
+                xdp: None,
                 addresses: addresses.remove(&index).unwrap_or_default(),
             };
             device.addresses.sort_unstable();
@@ -90,6 +91,10 @@ impl Network {
                     LinkAttribute::Controller(master) => drop(masters.insert(index, master)),
                     LinkAttribute::Xdp(attached) => {
                         device.generic_xdp = attached.contains(&LinkXdp::Attached(XdpAttached::SocketBuffer));
+                        device.xdp = attached.iter().find_map(|x| match x {
+                            LinkXdp::ProgId(id) => Some(*id),
+                            _ => None,
+                        });
                     }
                     LinkAttribute::LinkInfo(infos) => {
                         for info in infos {

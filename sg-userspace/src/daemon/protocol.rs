@@ -66,6 +66,13 @@ pub enum Action {
         /// Its name; the only one when absent.
         document: Option<String>,
     },
+    /// Answered when devices are protected.
+    Wait {
+        /// Their names.
+        devices: Vec<String>,
+        /// Or after so many seconds.
+        seconds: u64,
+    },
     /// Which rule decides flows.
     Explain {
         /// Lines of a flows file.
@@ -130,6 +137,15 @@ pub struct DeviceStatus {
     pub observed: Option<Observed>,
 }
 
+/// A device that is not protected.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missing {
+    /// Its name.
+    pub device: String,
+    /// Why.
+    pub why: String,
+}
+
 /// How things stand.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Status {
@@ -143,8 +159,12 @@ pub struct Status {
     pub devices: Vec<DeviceStatus>,
     /// Named, but not here.
     pub absent: Vec<String>,
-    /// Named, but not to be protected.
+    /// Named, but not to be protected, or no longer.
     pub refused: Vec<String>,
+    /// What keeps the policy from being in force everywhere.
+    pub trouble: Option<String>,
+    /// Programs of others that run before ours.
+    pub before: Vec<String>,
     /// Live flows: confirmed, unconfirmed.
     pub flows: (usize, usize),
     /// Room for them.
@@ -253,6 +273,11 @@ pub enum Reply {
     Exported {
         /// YAML.
         text: String,
+    },
+    /// To [`Action::Wait`].
+    Waited {
+        /// Devices that are not protected; none is what was waited for.
+        missing: Vec<Missing>,
     },
     /// To [`Action::Explain`].
     Explained {

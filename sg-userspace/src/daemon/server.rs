@@ -24,8 +24,10 @@ use super::{
     control::Control,
     log,
     network::Network,
+    notify::notify,
     protocol::{Action, Reply},
     store::FileStore,
+    wait::Waiters,
 };
 use crate::{
     dataplane::{attach, pins::Root},
@@ -228,8 +230,21 @@ async fn serve(config: Config) -> Result<()> {
     // A flood of new flows fills the filter of flows within seconds.
     let mut second = tokio::time::interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    log::info!("ready on {}", socket.display());
+    // What came while the first ones were bound is bound, too, before anybody hears of it.
+    while control.look(network.machine().await.context("cannot list devices")?, false) {}
+    control.check();
+    let mut waiters = Waiters::default();
+    let mut summary = control.summary();
+    log::info!("ready on {}: {summary}", socket.display());
+    notify(&format!("READY=1\nSTATUS={summary}"));
     loop {
+        let deadline = waiters.next();
+        let patience = async {
+            match deadline {
+                Some(until) => tokio::time::sleep_until(until.into()).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             // New devices first: until they are bound, they are open.
             biased;
@@ -244,16 +259,23 @@ async fn serve(config: Config) -> Result<()> {
                 Err(e) => log::error!("cannot list devices: {e}"),
             },
             Some((action, reply)) = jobs.recv() => {
-                let (mut actions, mut callers) = (vec![action], vec![reply]);
-                while actions.len() < TOGETHER && let Ok((action, reply)) = jobs.try_recv() {
-                    actions.push(action);
-                    callers.push(reply);
+                let (mut actions, mut callers) = (Vec::new(), Vec::new());
+                let mut next = Some((action, reply));
+                while let Some((action, reply)) = next {
+                    if let Action::Wait { seconds, .. } = action {
+                        waiters.add(action, seconds, reply);
+                    } else {
+                        actions.push(action);
+                        callers.push(reply);
+                    }
+                    next = if actions.len() < TOGETHER { jobs.try_recv().ok() } else { None };
                 }
                 for (caller, reply) in callers.into_iter().zip(control.act_all(&actions)) {
                     // Nobody may be waiting any more; the action is done all the same.
                     let _ = caller.send(reply);
                 }
             }
+            () = patience => {}
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     let jobs = sender.clone();
@@ -268,6 +290,7 @@ async fn serve(config: Config) -> Result<()> {
             _ = second.tick() => {
                 control.end_observations();
                 control.tidy();
+                control.check();
             }
             _ = timer.tick() => {
                 control.sweep();
@@ -275,10 +298,18 @@ async fn serve(config: Config) -> Result<()> {
                 if let Ok(machine) = network.machine().await {
                     let _ = control.look(machine, lapsed);
                 }
+                control.retry();
             }
+        }
+        waiters.answer(&mut control);
+        let now = control.summary();
+        if now != summary {
+            notify(&format!("STATUS={now}"));
+            summary = now;
         }
     }
     control.keep_pinned();
+    notify("STOPPING=1");
     // Links and maps are pinned: the protection stays.
     let _ = std::fs::remove_file(&socket);
     log::info!("ended; what was in force stays in force (`sgd --detach` takes it off)");

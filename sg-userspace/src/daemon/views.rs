@@ -5,6 +5,7 @@ use std::{io, time::Instant};
 use sg_common::{
     event::Counter,
     flow::Direction,
+    generation::NO_POLICY,
     maps::reason_index,
     reason::{Reason, Verdict},
 };
@@ -12,7 +13,7 @@ use sg_common::{
 use super::{
     control::Control,
     pressure,
-    protocol::{DeviceStatus, InterfaceView, ReasonLine, RuleLine, Status},
+    protocol::{DeviceStatus, InterfaceView, Missing, ReasonLine, RuleLine, Status},
 };
 use crate::{
     dataplane::{
@@ -123,10 +124,40 @@ pub fn status(control: &Control) -> io::Result<Status> {
         documents: documents.collect(),
         devices: engine.bound().iter().map(|(&i, b)| device(control, i, b, &flows)).collect::<io::Result<_>>()?,
         absent: resolved.absent,
-        refused: resolved.refused.iter().map(|r| format!("{}: {}", r.device, r.why)).collect(),
         conntrack: pressure::conntrack(engine, &flows)?,
+        refused: resolved
+            .refused
+            .iter()
+            .map(|r| format!("{}: {}", r.device, r.why))
+            .chain(control.order().failed.iter().map(|(device, why)| format!("{device}: {why}")))
+            .collect(),
+        trouble: control.trouble().map(str::to_owned),
+        before: control.order().before.iter().map(ToString::to_string).collect(),
         flows: (confirmed, flows.len() - confirmed),
     })
+}
+
+/// Which of some devices are not protected, and why.
+pub fn missing(control: &Control, devices: &[String]) -> Vec<Missing> {
+    let resolved = control.resolved();
+    let enforces = |name: &str| {
+        let bound = control.engine().bound().values().find(|b| b.device == name);
+        bound.map(|b| b.places.is_some() && b.generation.policy != NO_POLICY)
+    };
+    let why = |name: &String| -> Option<String> {
+        if let Some(refused) = resolved.refused.iter().find(|r| r.device == *name) {
+            return Some(refused.why.clone());
+        }
+        let fault = || control.trouble().unwrap_or("its policy is not in force").to_owned();
+        match enforces(name) {
+            Some(true) => None,
+            Some(false) => Some(fault()),
+            None if resolved.bindings.iter().any(|b| b.device.name == *name) => Some(fault()),
+            None if control.is_here(name) => Some("no document in force names it".into()),
+            None => Some("there is no such device".into()),
+        }
+    };
+    devices.iter().filter_map(|d| Some(Missing { device: d.clone(), why: why(d)? })).collect()
 }
 
 fn matches(model: &Model, e: &Entry) -> String {

@@ -244,6 +244,7 @@ mod tests {
             master: None,
             kind: None,
             generic_xdp: false,
+            xdp: None,
             addresses: vec![address.parse().unwrap()],
         }
     }

@@ -79,11 +79,12 @@ pub enum AttachError {
     },
 }
 
-/// Priority and handle of our filter on clsact.
-const FIRST: NlOptions = NlOptions { priority: 1, handle: TcHandle::new(0, 1), classid: None };
+/// Our filter on clsact: before all of other priorities. The kernel gives it a
+/// handle that nobody has.
+const FIRST: NlOptions = NlOptions { priority: 1, handle: TcHandle::AUTO_ASSIGN, classid: None };
 
 /// File of a link.
-fn pin_path(links: &Path, index: u32, ingress: bool) -> PathBuf {
+pub(super) fn pin_path(links: &Path, index: u32, ingress: bool) -> PathBuf {
     links.join(format!("{index}-{}", if ingress { "in" } else { "out" }))
 }
 
@@ -241,17 +242,62 @@ fn attach_clsact(object: &mut Object, device: &Device, name: &str, kind: TcAttac
         Err(e) => return Err(e.into()),
     }
     let program = object.tc(name)?;
-    let (id, replaced) = match program.attach_with_options(&device.name, kind, TcAttachOptions::Netlink(FIRST)) {
-        Ok(id) => (id, false),
-        Err(_) => {
-            // Our own filter of before: its program is replaced in place.
-            let old = SchedClassifierLink::attached(&device.name, kind, FIRST.priority, FIRST.handle, None)?;
+    // Our own filter of before: its program is replaced in place. By its name, as
+    // somebody else's may have any priority and handle.
+    let filters = super::sys::filters::clsact(device.index, kind == TcAttachType::Ingress)?;
+    let (id, replaced) = match filters.iter().find(|f| f.name.as_deref() == Some(name)) {
+        Some(f) => {
+            let old = SchedClassifierLink::attached(&device.name, kind, f.priority, f.handle.into(), None)?;
             (program.attach_to_link(old)?, true)
         }
+        None => (program.attach_with_options(&device.name, kind, TcAttachOptions::Netlink(FIRST))?, false),
     };
     // Dropping the link would take the filter off; it stays until detached by name.
     std::mem::forget(program.take_link(id)?);
     Ok(replaced)
+}
+
+/// Puts ours before every other program at TCX without a gap: a second link is
+/// first there before the old one goes, so a packet of the moment between may be
+/// judged twice, by the same policy and with the same outcome. `copy` is another
+/// load of the object, as the kernel takes a program only once at a hook.
+///
+/// # Errors
+/// What the kernel says; ours stands where it stood.
+pub(super) fn move_first(copy: &mut Object, device: &Device, ingress: bool, links: &Path) -> Result<(), AttachError> {
+    let (name, kind) =
+        if ingress { (maps::PROG_TC_IN, TcAttachType::Ingress) } else { (maps::PROG_TC_OUT, TcAttachType::Egress) };
+    let fail = failed(device, ingress);
+    let path = pin_path(links, device.index, ingress);
+    let mut next = path.clone().into_os_string();
+    next.push(MOVING);
+    let next = PathBuf::from(next);
+    let pin = |error: &dyn std::fmt::Display| AttachError::Pin { path: next.clone(), error: error.to_string() };
+    let old = super::sys::query::PinnedLink::open(&path).map_err(|e| pin(&e))?;
+    let program = copy.tc(name)?;
+    let id = program
+        .attach_with_options(&device.name, kind, TcAttachOptions::TcxOrder(LinkOrder::first()))
+        .map_err(|e| fail(e.into()))?;
+    let link = FdLink::try_from(program.take_link(id).map_err(|e| fail(e.into()))?).map_err(|e| fail(e.into()))?;
+    remove(&next).map_err(|e| pin(&e))?;
+    link.pin(&next).map_err(|e| pin(&e))?;
+    // From one breath to the next the pin names the new link instead of the old one.
+    std::fs::rename(&next, &path).map_err(|e| pin(&e))?;
+    // It would go by itself, but later.
+    old.detach().map_err(|e| fail(e.into()))
+}
+
+/// Ending of the pin of a link that is being moved; a BPF file system takes no dots.
+const MOVING: &str = "-moving";
+
+/// Removes links that were being moved when the daemon died.
+pub(super) fn forget_moves(links: &Path) {
+    for entry in std::fs::read_dir(links).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().ends_with(MOVING) {
+            // One that stays judges twice; the next start tries again.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
 }
 
 fn attach_xdp(object: &mut Object, device: &Device, generic: bool, links: &Path) -> Result<Place, AttachError> {

@@ -9,6 +9,7 @@ mod bind;
 mod difference;
 mod observe;
 mod open;
+mod order;
 mod policy;
 mod repin;
 
@@ -49,6 +50,7 @@ use crate::{
     effective::{Members, PolicyKey},
     model::{Hook, Model},
 };
+pub use order::Order;
 
 /// Why the policy could not be put in force.
 #[derive(Debug, Error)]
@@ -153,6 +155,8 @@ pub struct Engine {
     grace: u64,
     /// Policy indices of an earlier daemon, until nothing uses them.
     foreign: BTreeSet<u32>,
+    /// Programs of others that ours were put before.
+    passed: BTreeSet<super::order::Before>,
     counters: Counters,
     epoch: u32,
     zone: u32,

@@ -24,6 +24,8 @@ pub struct Device {
     pub kind: Option<String>,
     /// Whether it carries an XDP program behind its driver.
     pub generic_xdp: bool,
+    /// Id of the XDP program it carries, ours or another's.
+    pub xdp: Option<u32>,
     /// Global-scope addresses.
     pub addresses: Vec<IpAddr>,
 }
@@ -155,6 +157,7 @@ mod tests {
             master: None,
             kind: None,
             generic_xdp: false,
+            xdp: None,
             addresses: vec![IpAddr::from([10, 0, 0, index as u8])],
         }
     }

@@ -4,7 +4,9 @@
 //! Everything unsafe about map access in user space is in this file.
 
 mod btf;
+pub mod filters;
 mod neutral;
+pub mod query;
 mod walk;
 
 use std::{

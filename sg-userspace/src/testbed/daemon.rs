@@ -83,6 +83,7 @@ pub struct Daemon<'a> {
     mounts: OwnedFd,
     sgd: PathBuf,
     sgctl: PathBuf,
+    under: Vec<String>,
     child: Option<Child>,
 }
 
@@ -111,7 +112,7 @@ impl<'a> Daemon<'a> {
             dir.path().join("state")
         );
         std::fs::write(dir.path().join("sgd.toml"), text)?;
-        Ok(Self { net, dir, mounts, sgd: bin.join("sgd"), sgctl: bin.join("sgctl"), child: None })
+        Ok(Self { net, dir, mounts, sgd: bin.join("sgd"), sgctl: bin.join("sgctl"), under: Vec::new(), child: None })
     }
 
     /// Puts a line at the head of its configuration, in place of what it said of the same key.
@@ -130,6 +131,29 @@ impl<'a> Daemon<'a> {
     /// The daemon's directory: `sgd.toml`, `sgd.log`, `state`.
     pub fn dir(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// Lets it be started by another command, which becomes it: `prlimit`, `env`.
+    pub fn under(&mut self, command: &[&str]) {
+        self.under = command.iter().map(ToString::to_string).collect();
+    }
+
+    /// What it has said so far.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("sgd.log")).unwrap_or_default()
+    }
+
+    /// Whether it runs; one that ended is not there any more.
+    ///
+    /// # Errors
+    /// It cannot be asked.
+    pub fn runs(&mut self) -> Result<bool> {
+        if let Some(child) = &mut self.child
+            && child.try_wait()?.is_some()
+        {
+            self.child = None;
+        }
+        Ok(self.child.is_some())
     }
 
     /// The process; `None` while it is not running.
@@ -167,9 +191,16 @@ impl<'a> Daemon<'a> {
     /// As there.
     pub fn start_as(&mut self, begun: impl FnOnce(u32)) -> Result<()> {
         let log = self.dir.path().join("sgd.log");
-        let (sgd, config) = (&self.sgd, self.dir.path().join("sgd.toml"));
+        let (sgd, config, under) = (&self.sgd, self.dir.path().join("sgd.toml"), self.under.as_slice());
         let mut child = self.enter(|| {
-            let mut command = Command::new(sgd);
+            let mut command = match under {
+                [] => Command::new(sgd),
+                [first, rest @ ..] => {
+                    let mut command = Command::new(first);
+                    command.args(rest).arg(sgd);
+                    command
+                }
+            };
             command.arg("--config").arg(config).stdin(Stdio::null()).stderr(Stdio::piped());
             command.spawn().with_context(|| format!("cannot start {}", sgd.display()))
         })?;

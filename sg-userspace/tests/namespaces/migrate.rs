@@ -319,9 +319,9 @@ fn what_is_newer_stays_and_the_busiest_comes_first() {
     let filter = Halves::of(std::os::fd::AsFd::as_fd(&filter)).unwrap();
     let entry = |last: u32, rule: u32| {
         let mut words = FlowWords::default();
-        (words[0], words[1], words[3]) = (last, last, rule);
-        words[4] = u32::from_ne_bytes([910_u16.to_ne_bytes(), [19, 19]].concat().try_into().unwrap());
-        words[5] = u32::from_ne_bytes([0, 1, 3, place::MAIN]);
+        (words[0], words[1], words[5]) = (last, last, rule);
+        words[6] = u32::from_ne_bytes([910_u16.to_ne_bytes(), [19, 19]].concat().try_into().unwrap());
+        words[7] = u32::from_ne_bytes([0, 1, 3, place::MAIN]);
         words
     };
     let keys = keys(1, 8);
@@ -340,11 +340,11 @@ fn what_is_newer_stays_and_the_busiest_comes_first() {
     let carry = |live| merge(&from, to.each_ref(), &zones, &filter, Time { now: 2100, hz: 1000, live }).unwrap();
     // Two are there; two more fit, then two of those begun inbound.
     assert_eq!(carry(false), Count { carried: 4, left: 2 });
-    let rule = |table: usize, i: usize| to[table].get(&keys[i]).unwrap().map(|words| words[3]);
+    let rule = |table: usize, i: usize| to[table].get(&keys[i]).unwrap().map(|words| words[5]);
     assert_eq!([rule(0, 1), rule(0, 2)], [Some(2), Some(1)], "the newer stays, the older is replaced");
     assert_eq!([rule(0, 7), rule(0, 6), rule(1, 5), rule(1, 4)], [Some(1); 4], "the busiest came first");
     assert_eq!([rule(0, 3), rule(1, 3), rule(0, 0), rule(1, 0)], [None; 4]);
-    assert_eq!(to[1].get(&keys[5]).unwrap().unwrap()[5].to_ne_bytes()[3], place::CHURN);
+    assert_eq!(to[1].get(&keys[5]).unwrap().unwrap()[7].to_ne_bytes()[3], place::CHURN);
     assert_eq!(filter.count(0), 5, "what was replaced or added is known to exist");
     // Where programs have made room, the rest follows; a second time nothing does.
     to[0].delete(&keys[7]).unwrap();
@@ -398,7 +398,7 @@ fn tables_of_another_size_keep_their_flows() {
                 let key = |(local, remote): &(SocketAddr, SocketAddr)| one::key4(generation.zone, *local, *remote);
                 let live = ends.iter().find_map(key).unwrap();
                 let mut words = flows()?.get(&live)?.unwrap();
-                assert_eq!(words[5].to_ne_bytes()[3], place::MAIN);
+                assert_eq!(words[7].to_ne_bytes()[3], place::MAIN);
                 words[0] = words[0].wrapping_sub(200);
                 words[1] = words[1].wrapping_sub(200);
                 let keys = keys(generation.zone, count);

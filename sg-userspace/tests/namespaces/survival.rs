@@ -157,7 +157,7 @@ fn changes_by_the_thousand_judge_no_packet_by_a_mix() {
 }
 
 /// One of two policies, which differ in one port.
-fn either(world: &World, second: bool) -> String {
+pub fn either(world: &World, second: bool) -> String {
     let (port, other) = if second { (82, 81) } else { (81, 82) };
     format!(
         "security_groups:\n- security_group_name: g\n  permissions:\n\
@@ -343,4 +343,96 @@ fn devices_by_the_hundred_come_and_go() {
     let path = world.client.path();
     world.router.ip(&format!("link set m0 netns {path}")).unwrap();
     eventually("one that moved away is forgotten", || daemon.interface("m0").is_err());
+}
+
+/// Port 80 is open to members of a group, of which one is a device of this
+/// host with the addresses that it happens to have.
+const BY_MEMBER: &str = "security_groups:
+- security_group_name: g
+  permissions:
+  - {direction: ingress, ip_protocol: tcp, port_range: 80/80, source_group_id: office}
+- {security_group_name: office}
+network_interfaces:
+- {device: tap0, side: guest, private_ip_addresses: [10.0.0.10], security_group_ids: [g]}
+- {device: mem0, side: host, security_group_ids: [office]}
+";
+
+/// Whatever becomes of the device, the rules hold on it: what they admit
+/// passes, what they deny does not.
+#[test]
+fn a_device_that_changes_enforces_on() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::Guest);
+    [80, 81].iter().for_each(|port| world.instance.tcp_server(*port).unwrap());
+    let router = &world.router;
+    router.ip("link add mem0 type veth peer name mem1").unwrap();
+    router.address("mem0", &["10.50.0.1/32"]).unwrap();
+    // They stay this host's own, whatever mem0 has.
+    router.address("lo", &["10.50.0.1/32", "10.50.0.2/32"]).unwrap();
+    let daemon = world.daemon();
+    daemon.apply(BY_MEMBER, &[]).unwrap();
+    let from = |last: u8, port: u16| {
+        router
+            .run(|| {
+                let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+                socket.bind(&std::net::SocketAddr::from(([10, 50, 0, last], 0)).into())?;
+                let to = std::net::SocketAddr::from(([10, 0, 0, 10], port));
+                Ok(socket.connect_timeout(&to.into(), sg_userspace::testbed::PATIENCE).is_ok())
+            })
+            .unwrap()
+    };
+    let enforces = |what: &str| {
+        let (done, said) = daemon.sgctl(&["wait", "tap0"]).unwrap();
+        assert!(done, "{what}: {said}");
+        let dropped = daemon.interface("tap0").unwrap().status.dropped;
+        assert!(from(1, 80), "{what}: what is admitted");
+        assert!(!from(1, 81) && !from(2, 80), "{what}: what is denied");
+        assert!(daemon.interface("tap0").unwrap().status.dropped > dropped, "{what}: and counted");
+    };
+    let addresses = || {
+        router.ip("link set tap0 up").unwrap();
+        router.address("tap0", &["10.0.0.1/24"]).unwrap();
+    };
+    enforces("as it came");
+    router.ip("link set tap0 mtu 1400").unwrap();
+    router.ip("link set tap0 address 02:00:00:00:00:77").unwrap();
+    router.ip("addr add 10.0.0.2/24 dev tap0").unwrap();
+    // The other end still knows the MAC of before.
+    world.instance.ip("neigh flush all").unwrap();
+    enforces("another MTU, MAC and address");
+
+    // Gone, and back.
+    router.ip("link del tap0").unwrap();
+    eventually("it is let go", || daemon.interface("tap0").is_err());
+    router.veth("tap0", &world.instance, "eth0").unwrap();
+    router.address("tap0", &["10.0.0.1/24"]).unwrap();
+    world.instance.address("eth0", &["10.0.0.10/24"]).unwrap();
+    world.instance.ip("route add default via 10.0.0.1").unwrap();
+    enforces("a device that returned");
+
+    // Another name is another device.
+    router.ip("link set tap0 down").unwrap();
+    router.ip("link set tap0 name x0").unwrap();
+    router.ip("link set x0 up").unwrap();
+    eventually("what is not named is let go", || from(1, 81));
+    router.ip("link set x0 down").unwrap();
+    router.ip("link set x0 name tap0").unwrap();
+    router.ip("link set tap0 up").unwrap();
+    enforces("its own name again");
+
+    // Away, and back.
+    router.ip(&format!("link set tap0 netns {}", world.client.path())).unwrap();
+    eventually("one that moved away is forgotten", || daemon.interface("tap0").is_err());
+    world.client.ip(&format!("link set tap0 netns {}", router.path())).unwrap();
+    addresses();
+    enforces("a device that moved away and came back");
+
+    // A member is who has the address now.
+    router.ip("addr add 10.50.0.2/32 dev mem0").unwrap();
+    eventually("a new address is a member's", || from(2, 80));
+    router.ip("addr del 10.50.0.1/32 dev mem0").unwrap();
+    eventually("one that it no longer has is nobody's", || !from(1, 80));
+    assert!(from(2, 80) && !from(2, 81));
 }

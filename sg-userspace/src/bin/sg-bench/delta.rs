@@ -53,6 +53,7 @@ fn machine(device: &str) -> Result<Machine> {
         master: None,
         kind: Some("veth".into()),
         generic_xdp: false,
+        xdp: None,
         addresses: Vec::new(),
     };
     Ok(Machine { devices: vec![device] })

@@ -8,7 +8,7 @@ use sg_common::{
     limits::MAX_SLOTS,
 };
 
-use super::{Bound, Engine, EngineError, kernel};
+use super::{Beginning, Bound, Engine, EngineError, kernel};
 use crate::{
     dataplane::{
         attach::{self, Links},
@@ -22,6 +22,34 @@ use crate::{
 };
 
 impl Engine {
+    /// Binds what is named and is not bound yet, for when its policy cannot be
+    /// put in force: such a device denies. The others keep what they enforce.
+    ///
+    /// # Errors
+    /// The first device that could not be bound.
+    pub fn deny(&mut self, model: &Model, machine: &Machine) -> Result<Report, EngineError> {
+        let mut report = Report::default();
+        let resolved = machine.resolve(model);
+        // What has no policy denies; it does not observe first.
+        self.begin(Beginning::default());
+        let failed = self.bind(model, &resolved, &mut report)?;
+        // Where the hook that is asked for cannot be had, TC is better than nothing. What was
+        // asked for is tried again with every change.
+        let (dir, tcx) = (self.pins.links.clone(), self.tcx);
+        for device in resolved.bindings.iter().map(|b| &b.device) {
+            let Some(bound) = self.bound.get_mut(&device.index).filter(|b| b.places.is_none()) else { continue };
+            if let Ok(attached) = attach::attach(&mut self.object, device, Hook::Tc, Links { dir: &dir, tcx }) {
+                bound.places = Some(attached.places);
+                bound.hook = Hook::Tc;
+                bound.device.clone_from(&device.name);
+            }
+        }
+        match failed {
+            Some(e) => Err(e),
+            None => Ok(report),
+        }
+    }
+
     /// Binds what is named: a new device denies before it has a policy. The
     /// first failure is returned at the end, so that one bad device does not
     /// leave the others open.

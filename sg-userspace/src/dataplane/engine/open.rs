@@ -15,6 +15,7 @@ use sg_common::{
 use super::{Beginning, Engine, EngineError, OnChange, kernel};
 use crate::{
     dataplane::{
+        attach,
         carry::{self, Carried, old::OldSet},
         counters::Counters,
         machine::Machine,
@@ -93,6 +94,7 @@ impl Engine {
         counters: HashMap<String, u32>,
     ) -> Result<Self, EngineError> {
         pins.make().map_err(kernel("make the pin directory"))?;
+        attach::forget_moves(&pins.links);
         let mut object = object::load_sized(bytes, Some(&pins.dir), sizes)?;
         let hz = object.ticks_per_second().map_err(kernel("read the kernel's clock"))?;
         let old = object.maps.config.get(&0).map_err(kernel("read the configuration"))?;
@@ -113,6 +115,7 @@ impl Engine {
             known: None,
             grace: 0,
             foreign: BTreeSet::new(),
+            passed: BTreeSet::new(),
             counters: Counters::new(counters),
             epoch: 0,
             zone: 0,
