@@ -81,7 +81,7 @@ macro_rules! stages {
     ($stages:ident, $context:ty, $view:path, $fast:ident, $parse:ident, $essentials:ident, $quote:ident) => {
         /// The short way on a stack frame of its own. Not a global function: the
         /// verifier follows its arguments, so that they need no checks here.
-        #[inline(never)]
+        #[inline(always)]
         fn $fast<const INBOUND: bool>(context: *mut $context, generation: &Generation, clock: Clock, half: u32) -> u64 {
             let packet = <$view>::new(context);
             match fast::<INBOUND, _, _>(&packet, &KernelMaps::new(half), generation, clock) {

@@ -38,6 +38,17 @@ use crate::{
     validate::{Quotas, validate},
 };
 
+/// Why the machine is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// At the start: devices that are up may carry connections.
+    First,
+    /// It may have changed. What is bound because it appeared enforces at once.
+    Changes,
+    /// What is in force may not be what should be, changed or not.
+    Again,
+}
+
 /// How often flows are swept while room is short.
 const SHORT_PERIOD: Duration = Duration::from_secs(5);
 /// For how long after it appeared a device is new: nothing lived there before.
@@ -76,7 +87,7 @@ fn tell_carried(carried: Option<&Carried>) {
         let left = flows.left;
         log::warning!("{left} flows were not carried, the tables are too small (max_flows): each is judged anew");
     }
-    for line in &carried.kept {
+    for (_, line) in &carried.kept {
         log::error!("not moved to the new tables, keeps what it enforced; the next start tries again: {line}");
     }
 }
@@ -144,18 +155,17 @@ impl Control {
             swept: Instant::now(),
             pins_gone: false,
         };
-        let _ = control.look(machine, true);
+        let _ = control.look(machine, Look::First);
         Ok(control)
     }
 
-    /// The machine changed: follow it. True when the kernel had to be changed. At
-    /// the `start` devices that are up may carry connections; later, one that is
-    /// bound because it appeared enforces at once.
-    pub fn look(&mut self, machine: Machine, start: bool) -> bool {
-        if machine == self.machine && !start {
+    /// The machine changed: follow it. True when the kernel had to be changed.
+    pub fn look(&mut self, machine: Machine, look: Look) -> bool {
+        if machine == self.machine && look == Look::Changes {
             return false;
         }
         let old = std::mem::replace(&mut self.machine, machine);
+        let start = look == Look::First;
         if !start {
             let now = Instant::now();
             let there = |machine: &Machine, index: u32| machine.devices.iter().any(|d| d.index == index);
@@ -205,7 +215,7 @@ impl Control {
     pub fn retry(&mut self) {
         if self.trouble.is_some() {
             let machine = self.machine.clone();
-            let _ = self.look(machine, true);
+            let _ = self.look(machine, Look::Again);
         }
     }
 
@@ -228,6 +238,15 @@ impl Control {
 
     /// Looks whether our programs are still there, and the first ones.
     pub fn check(&mut self) {
+        // Without its pins a link cannot be looked at, nor be made anew so that it stays.
+        let lapsed = self.keep_pinned();
+        if self.pins_gone {
+            return;
+        }
+        if lapsed {
+            let machine = self.machine.clone();
+            let _ = self.look(machine, Look::Again);
+        }
         let order = self.engine.order(&self.machine);
         for device in &order.back {
             log::warning!("the programs of {device} had been taken off; they are there again");

@@ -21,7 +21,7 @@ use tokio::{
 use super::{
     capabilities,
     config::{self, Config},
-    control::Control,
+    control::{Control, Look},
     log,
     network::Network,
     notify::notify,
@@ -231,7 +231,7 @@ async fn serve(config: Config) -> Result<()> {
     let mut second = tokio::time::interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     // What came while the first ones were bound is bound, too, before anybody hears of it.
-    while control.look(network.machine().await.context("cannot list devices")?, false) {}
+    while control.look(network.machine().await.context("cannot list devices")?, Look::Changes) {}
     control.check();
     let mut waiters = Waiters::default();
     let mut summary = control.summary();
@@ -252,7 +252,7 @@ async fn serve(config: Config) -> Result<()> {
             _ = interrupt.recv() => break,
             Some(heard) = network.changes.recv() => match network.machine().await {
                 Ok(machine) => {
-                    if control.look(machine, false) {
+                    if control.look(machine, Look::Changes) {
                         log::info!("followed a change of the network within {} us", heard.elapsed().as_micros());
                     }
                 }
@@ -294,9 +294,8 @@ async fn serve(config: Config) -> Result<()> {
             }
             _ = timer.tick() => {
                 control.sweep();
-                let lapsed = control.keep_pinned();
                 if let Ok(machine) = network.machine().await {
-                    let _ = control.look(machine, lapsed);
+                    let _ = control.look(machine, Look::Changes);
                 }
                 control.retry();
             }

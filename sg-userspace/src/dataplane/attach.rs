@@ -234,6 +234,23 @@ fn clsact_only(
     Ok((Place::Clsact, replaced))
 }
 
+/// Our filter on a clsact qdisc, if it is there. By its name, as somebody else's may
+/// have any priority and handle.
+fn own_filter(index: u32, device: &str, name: &str, kind: TcAttachType) -> anyhow::Result<Option<SchedClassifierLink>> {
+    let filters = super::sys::filters::clsact(index, kind == TcAttachType::Ingress)?;
+    let Some(f) = filters.iter().find(|f| f.name.as_deref() == Some(name)) else { return Ok(None) };
+    Ok(Some(SchedClassifierLink::attached(device, kind, f.priority, f.handle.into(), None)?))
+}
+
+/// Whether a filter of ours is on a device.
+pub fn has_filter(index: u32) -> bool {
+    let is_ours = |ingress, name| {
+        let filters = super::sys::filters::clsact(index, ingress).unwrap_or_default();
+        filters.iter().any(|f| f.name.as_deref() == Some(name))
+    };
+    is_ours(true, maps::PROG_TC_IN) || is_ours(false, maps::PROG_TC_OUT)
+}
+
 /// Below 6.6 there is no TCX. Says whether a filter of ours was there.
 fn attach_clsact(object: &mut Object, device: &Device, name: &str, kind: TcAttachType) -> anyhow::Result<bool> {
     match tc::qdisc_add_clsact(&device.name) {
@@ -242,14 +259,9 @@ fn attach_clsact(object: &mut Object, device: &Device, name: &str, kind: TcAttac
         Err(e) => return Err(e.into()),
     }
     let program = object.tc(name)?;
-    // Our own filter of before: its program is replaced in place. By its name, as
-    // somebody else's may have any priority and handle.
-    let filters = super::sys::filters::clsact(device.index, kind == TcAttachType::Ingress)?;
-    let (id, replaced) = match filters.iter().find(|f| f.name.as_deref() == Some(name)) {
-        Some(f) => {
-            let old = SchedClassifierLink::attached(&device.name, kind, f.priority, f.handle.into(), None)?;
-            (program.attach_to_link(old)?, true)
-        }
+    // Our own filter of before: its program is replaced in place.
+    let (id, replaced) = match own_filter(device.index, &device.name, name, kind)? {
+        Some(old) => (program.attach_to_link(old)?, true),
         None => (program.attach_with_options(&device.name, kind, TcAttachOptions::Netlink(FIRST))?, false),
     };
     // Dropping the link would take the filter off; it stays until detached by name.
@@ -359,10 +371,10 @@ pub fn take_over(object: &mut Object, (from, to): (&Path, &Path), index: u32, de
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e.into()),
             Err(_) if new.exists() => {}
             Err(_) => {
-                // A filter, if it is there: without one this is refused, and nothing is made.
-                let filter = SchedClassifierLink::attached(device, kind, FIRST.priority, FIRST.handle, None)?;
-                let program = object.tc(name)?;
-                if let Ok(id) = program.attach_to_link(filter) {
+                // A filter, if it is there; by its name, as it may have any handle.
+                if let Some(filter) = own_filter(index, device, name, kind)? {
+                    let program = object.tc(name)?;
+                    let id = program.attach_to_link(filter)?;
                     std::mem::forget(program.take_link(id)?);
                 }
             }

@@ -45,7 +45,7 @@ pub struct Carried {
     /// Flows.
     pub flows: Count,
     /// Devices that keep the program of the old set, and why; the next start tries again.
-    pub kept: Vec<String>,
+    pub kept: Vec<(u32, String)>,
 }
 
 /// Maps that both sets may have in common: all but the conntrack tables when only
@@ -144,6 +144,7 @@ pub fn finish(old: &Old, own: &Pins, machine: &Machine, object: &mut Object) -> 
         old.pins.remove()?;
         return Ok(carried);
     }
+    attach::forget_moves(&old.pins.links);
     let set = OldSet::open(old)?;
     let indices = indices(machine, &old.pins);
     for &index in &indices {
@@ -165,7 +166,7 @@ pub fn finish(old: &Old, own: &Pins, machine: &Machine, object: &mut Object) -> 
             _ => attach::detach(&old.pins.links, index, name.filter(|_| !stale)).map_err(Into::into),
         };
         if let Err(e) = done {
-            carried.kept.push(format!("{}: {e:#}", name.unwrap_or("a device that is gone")));
+            carried.kept.push((index, format!("{}: {e:#}", name.unwrap_or("a device that is gone"))));
         }
     }
     carried.flows = flows(&set, &indices, object, true)?;

@@ -140,17 +140,19 @@ pub fn is_pinned(path: &Path, shape: Shape) -> bool {
 }
 
 /// Looks at every pin of a set. Returns the sizes of its conntrack tables, or
-/// `None` when no whole set is there and nothing uses what there is.
+/// `None` when no whole set is there and nothing uses what there is: no link, and
+/// no filter (`filters`), which has no pin that would tell.
 ///
 /// # Errors
 /// The first pin that is not what it should be.
-pub fn check(bytes: &[u8], pins: &Pins) -> Result<Option<Sizes>, ShapeError> {
+pub fn check(bytes: &[u8], pins: &Pins, filters: impl Fn() -> bool) -> Result<Option<Sizes>, ShapeError> {
     let mut found = HashMap::new();
     for name in object::names() {
         let path = pins.dir.join(name);
         match of_pin(&path)? {
             Some(what) => drop(found.insert(name, what)),
-            None if super::attach::pinned(&pins.links).is_empty() => return Ok(None),
+            None if found.is_empty() && !pins.links.exists() => return Ok(None),
+            None if super::attach::pinned(&pins.links).is_empty() && !filters() => return Ok(None),
             None => return Err(ShapeError::Missing(path)),
         }
     }

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Seconds a machine may take; the second, for all tests.
-const PATIENCE: [&str; 2] = ["180", "900"];
+const PATIENCE: [&str; 2] = ["480", "1800"];
 /// The last line that its first process writes.
 const RESULT: &str = "@@RESULT rc=";
 

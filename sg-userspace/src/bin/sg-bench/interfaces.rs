@@ -14,7 +14,7 @@ use sg_userspace::testbed::{Daemon, Net};
 
 use crate::{
     Scale,
-    figures::{Bound, Figure},
+    figures::{Bound, Curve, Figure},
     measure::{Samples, progress},
     packets::probe,
     peers::Peers,
@@ -24,13 +24,13 @@ const PART: &str = "size";
 const POLICIES: usize = 20;
 
 /// Ids of all maps that there are.
-fn known() -> BTreeSet<u32> {
+pub fn known() -> BTreeSet<u32> {
     aya::maps::loaded_maps().flatten().map(|info| info.id()).collect()
 }
 
 /// Bytes that the kernel has taken for our maps, by name. Those of `before` do not
 /// count: the kernel frees the maps of what has just ended in its own time.
-fn map_bytes(before: &BTreeSet<u32>) -> BTreeMap<String, f64> {
+pub fn map_bytes(before: &BTreeSet<u32>) -> BTreeMap<String, f64> {
     let mut bytes = BTreeMap::new();
     for info in aya::maps::loaded_maps().flatten().filter(|info| !before.contains(&info.id())) {
         let Some(name) = info.name_as_str().filter(|n| n.to_lowercase().starts_with("sg_")).map(str::to_owned) else {
@@ -46,7 +46,7 @@ fn map_bytes(before: &BTreeSet<u32>) -> BTreeMap<String, f64> {
 }
 
 /// Megabytes that a process has in memory.
-fn resident(pid: u32) -> Result<f64> {
+pub fn resident(pid: u32) -> Result<f64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = text.lines().find_map(|l| l.strip_prefix("VmRSS:")).context("no resident size")?;
     let kilobytes: f64 = line.split_whitespace().next().context("no number")?.parse()?;
@@ -82,6 +82,23 @@ fn devices(net: &Net, from: usize, to: usize) -> Result<()> {
         ensure!(ip.wait()?.success(), "ip -batch failed");
         Ok(())
     })
+}
+
+/// What the figures say of numbers of interfaces, as lines.
+pub fn curves(figures: &[Figure]) -> Vec<Curve> {
+    let plots = [
+        ("a change of all policies in force", "a change of all policies over interfaces", "ms", 1000.0),
+        ("kernel maps", "kernel maps over interfaces", "MiB", 1.0),
+    ];
+    let of = |(what, plot, unit, factor): (&str, &'static str, &'static str, f64)| {
+        let point = |f: &Figure| {
+            let count = f.name.strip_suffix(what)?.split_once(" interfaces")?.0;
+            Some((count.parse().ok()?, f.value * factor))
+        };
+        let points: Vec<(f64, f64)> = figures.iter().filter(|f| f.part == PART).filter_map(point).collect();
+        (points.len() > 1).then(|| Curve { plot, over: "interfaces", unit, name: "security groups".into(), points })
+    };
+    plots.into_iter().filter_map(of).collect()
 }
 
 fn one(value: f64) -> Samples {

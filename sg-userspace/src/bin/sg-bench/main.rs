@@ -6,9 +6,11 @@
 mod change;
 mod delta;
 mod figures;
+mod floods;
 mod growth;
 mod interfaces;
 mod measure;
+mod memory;
 mod nft;
 mod packets;
 mod peers;
@@ -17,6 +19,7 @@ mod policy;
 mod profile;
 mod report;
 mod streams;
+mod wire;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -57,8 +60,12 @@ pub struct Scale {
 
 type Growth = fn(&peers::Peers, &Scale, &mut Vec<Curve>) -> Result<()>;
 
-const GROWTHS: &[(&str, Growth)] =
-    &[("growth: rules", growth::rules), ("growth: members", growth::members), ("growth: flows", growth::flows)];
+const GROWTHS: &[(&str, Growth)] = &[
+    ("growth: rules", growth::rules),
+    ("growth: members", growth::members),
+    ("growth: prefixes", growth::prefixes),
+    ("growth: flows", growth::flows),
+];
 
 type Part = fn(&peers::Peers, &Scale, &mut Vec<Figure>) -> Result<()>;
 
@@ -73,6 +80,8 @@ const PARTS: &[(&str, Part)] = &[
     ("change: freeing", delta::freeing),
     ("interfaces", interfaces::interfaces),
     ("slots", interfaces::slots),
+    ("memory", memory::million),
+    ("floods", floods::floods),
 ];
 
 fn run(arguments: &Arguments) -> Result<bool> {
@@ -100,6 +109,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
         eprintln!("\x1b[1m--> {name}\x1b[0m");
         growth(&peers, &scale, &mut curves).with_context(|| format!("{name} could not be measured"))?;
     }
+    curves.extend(interfaces::curves(&figures));
     println!("{}", figures::terminal(&figures));
     for curve in &curves {
         let points: Vec<String> = curve.points.iter().map(|(n, v)| format!("{n}: {}", figures::short(*v))).collect();

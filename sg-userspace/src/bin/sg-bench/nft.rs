@@ -20,7 +20,7 @@ use crate::{
 
 const DEVICE: &str = "nic0";
 /// Where test frames are sent to.
-const HARDWARE: &str = "02:00:00:00:00:02";
+pub const HARDWARE: &str = "02:00:00:00:00:02";
 const SENDERS: u32 = 65_536;
 const UDP: u8 = 17;
 

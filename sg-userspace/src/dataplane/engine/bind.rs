@@ -43,6 +43,7 @@ impl Engine {
                 bound.hook = Hook::Tc;
                 bound.device.clone_from(&device.name);
             }
+            self.held.insert(device.index, attach::hold(&dir, device.index));
         }
         match failed {
             Some(e) => Err(e),
@@ -68,6 +69,12 @@ impl Engine {
         for binding in &resolved.bindings {
             let (device, instance) = (&binding.device, &resolved.instances[binding.instance]);
             let hook = model.interfaces[instance.interface].hook;
+            // What could not be moved from an older set judges by that one's rules, alone.
+            if self.carried.as_ref().is_some_and(|c| c.kept.iter().any(|(index, _)| *index == device.index)) {
+                let why = "it keeps the rules of before: its program could not be exchanged";
+                report.refused.push(format!("{}: {why}", device.name));
+                continue;
+            }
             let known = self.bound.get(&device.index);
             if known.is_some_and(|b| b.places.is_some() && b.hook == hook && b.device == device.name) {
                 continue;
@@ -83,8 +90,9 @@ impl Engine {
                 Ok(attached) => {
                     // A filter has no pin that would tell: an index that came with
                     // a record but without anything of ours has been reused.
-                    let reused =
-                        !is_new && attached.fresh && self.bound.get(&device.index).is_some_and(|b| b.places.is_none());
+                    // One that this daemon bound itself has only lost what was on it.
+                    let unseen = |b: &Bound| b.places.is_none() && b.device.is_empty();
+                    let reused = !is_new && attached.fresh && self.bound.get(&device.index).is_some_and(unseen);
                     if reused {
                         self.forget(device.index)?;
                         self.admit(model, instance, device, hook)?;

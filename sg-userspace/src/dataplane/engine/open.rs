@@ -37,6 +37,11 @@ pub struct Setup<'a> {
     pub max_flows: u32,
 }
 
+/// Passes over the flows before the new maps are in force, at most.
+const PASSES: usize = 5;
+/// So few flows are left to the pass that comes when the devices have been moved.
+const FEW: usize = 500;
+
 impl Engine {
     /// Loads the program, takes over what an earlier daemon left on the devices
     /// of this machine, and carries it over to this version's layouts and to the
@@ -56,7 +61,8 @@ impl Engine {
         let bytes = object::bytes()?;
         let own = root.own();
         let wanted = Sizes::of(setup.max_flows);
-        let found = shapes::check(&bytes, &own).map_err(ObjectError::from)?;
+        let filters = || machine.devices.iter().any(|d| attach::has_filter(d.index));
+        let found = shapes::check(&bytes, &own, filters).map_err(ObjectError::from)?;
         let Some(sizes) = found else {
             // Pins of a first start that ended too soon; nothing uses them.
             own.remove().map_err(kernel("remove pins that nothing uses"))?;
@@ -184,10 +190,13 @@ impl Engine {
         }
         let mut carried = Carried::default();
         let indices = carry::indices(machine, &old.pins);
-        // The second time only what changed during the first.
-        for _ in 0..2 {
-            carried.flows +=
-                carry::flows(&set, &indices, &mut engine.object, false).map_err(kernel("carry flows over"))?;
+        // Each time only what changed during the one before, which takes less and less.
+        for _ in 0..PASSES {
+            let pass = carry::flows(&set, &indices, &mut engine.object, false).map_err(kernel("carry flows over"))?;
+            carried.flows += pass;
+            if pass.carried < FEW {
+                break;
+            }
         }
         engine.carried = Some(carried);
         Ok(engine)

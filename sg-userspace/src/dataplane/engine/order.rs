@@ -150,14 +150,21 @@ impl Engine {
         let Some(bound) = self.bound.get_mut(&device.index) else { return Ok(()) };
         let links = Links { dir: &self.pins.links, tcx: self.tcx };
         let mut attach = |hook| attach::attach(&mut self.object, device, hook, links);
-        match attach(bound.hook) {
-            Ok(attached) => bound.places = Some(attached.places),
-            Err(e) => {
-                bound.places = Some(attach(model::Hook::Tc)?.places);
-                bound.hook = model::Hook::Tc;
-                return Err(e);
+        let done = match attach(bound.hook) {
+            Ok(attached) => {
+                bound.places = Some(attached.places);
+                Ok(())
             }
-        }
-        Ok(())
+            Err(e) => match attach(model::Hook::Tc) {
+                Ok(attached) => {
+                    (bound.places, bound.hook) = (Some(attached.places), model::Hook::Tc);
+                    Err(e)
+                }
+                Err(e) => Err(e),
+            },
+        };
+        // Links that are not those of before: without bpffs only these keep them.
+        self.held.insert(device.index, attach::hold(&self.pins.links, device.index));
+        done
     }
 }

@@ -1,0 +1,103 @@
+//! What everything weighs with a million live flows.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use sg_common::{
+    ABI_VERSION,
+    flow::{Cell, Flow, FlowKey4, place, seen},
+    generation::Generation,
+    maps,
+};
+use sg_userspace::{
+    dataplane::{
+        object::FlowWords,
+        sys::{self, Raw, RawMap},
+    },
+    testbed::{Daemon, Net},
+};
+
+use crate::{
+    Scale,
+    figures::Figure,
+    interfaces::{known, map_bytes, resident},
+    measure::{Samples, progress},
+    peers::Peers,
+};
+
+const PART: &str = "size";
+const FLOWS: u32 = 1_000_000;
+
+fn map<K: Raw, V: Raw>(pins: &Path, name: &str) -> Result<RawMap<K, V>> {
+    let path = pins.join(name);
+    let pin = sys::open_pin(&path).with_context(|| format!("cannot open {}", path.display()))?;
+    Ok(RawMap::new(pin, size_of::<K>() as u32, size_of::<V>() as u32)?)
+}
+
+/// A live flow of the device, just used.
+fn entry(generation: &Generation, now: u32) -> FlowWords {
+    let both = seen::ANY | seen::SYN | seen::ANSWERED;
+    let flow = Flow {
+        last: [Cell::new(now), Cell::new(now)],
+        ack: [Cell::new(1), Cell::new(1)],
+        epoch: Cell::new(generation.epoch),
+        rule: Cell::new(0),
+        timeout: generation.tcp_established,
+        seen: [Cell::new(both), Cell::new(both)],
+        origin: Cell::new(0),
+        verdict: Cell::new(1),
+        timeout_closed: generation.tcp_closed,
+        place: place::MAIN,
+    };
+    // SAFETY: as many bytes, without padding; asserted in sg-common.
+    unsafe { std::mem::transmute::<Flow, FlowWords>(flow) }
+}
+
+/// A daemon whose tables hold a million flows.
+pub fn million(_: &Peers, _: &Scale, figures: &mut Vec<Figure>) -> Result<()> {
+    progress("a million flows");
+    let bin = std::env::current_exe()?.parent().context("no directory")?.to_path_buf();
+    let (net, peer) = (Net::new("million")?, Net::new("peer")?);
+    net.veth("eth0", &peer, "eth0")?;
+    net.ip("link set eth0 up")?;
+    let before = known();
+    let mut daemon = Daemon::new(&net, &bin)?;
+    daemon.configure("max_flows = 1048576")?;
+    daemon.start()?;
+    daemon.apply(
+        "security_groups: [{security_group_name: g}]\nnetwork_interfaces: [{device: eth0, private_ip_addresses: [10.0.0.5], security_group_ids: [g]}]\n",
+        &["--yes"],
+    )?;
+    let index = daemon.interface("eth0")?.status.index;
+    let pins = daemon.dir().join(format!("bpf/sg/v{ABI_VERSION}"));
+    daemon.enter(|| {
+        let record = map::<u32, u64>(&pins, maps::IFACES)?.get(&index)?.context("eth0 is not bound")?;
+        let records = map::<u32, Generation>(&pins, maps::GENERATIONS)?;
+        let generation = records.get(&(record as u32))?.context("eth0 has no generation")?;
+        let flows = map::<FlowKey4, FlowWords>(&pins, maps::FLOWS[0])?;
+        let now = sg_userspace::dataplane::probe::Probe::load()?.now()?;
+        let key = |i: u32| FlowKey4 {
+            zone: generation.zone,
+            vlan_proto: 6,
+            local: [10, 0, 0, 5],
+            remote: [198, 18, (i >> 8) as u8, i as u8],
+            local_port: 80,
+            remote_port: 1024 + (i >> 16) as u16,
+        };
+        let keys: Vec<FlowKey4> = (0..FLOWS).map(key).collect();
+        flows.update_batch(&keys, &vec![entry(&generation, now); keys.len()])?;
+        Ok(())
+    })?;
+    // It lists them all, as a sweep does.
+    let (done, said) = daemon.sgctl(&["status", "-o", "json"])?;
+    ensure!(done, "{said}");
+    let status: serde_json::Value = serde_json::from_str(&said).context("status is not JSON")?;
+    ensure!(status["flows"][0].as_u64() >= Some(u64::from(FLOWS) * 99 / 100), "not there: {}", status["flows"]);
+    let one = |value: f64| Samples::new(vec![value]);
+    let bytes = map_bytes(&before).values().sum::<f64>() / f64::from(1 << 20);
+    figures.push(Figure::new(PART, "1,000,000 live IPv4 flows: kernel maps, both families", "MiB", &one(bytes)));
+    let pid = daemon.pid().context("sgd is not running")?;
+    figures.push(Figure::new(PART, "1,000,000 live IPv4 flows: daemon, resident", "MiB", &one(resident(pid)?)));
+    progress("");
+    Ok(())
+}
