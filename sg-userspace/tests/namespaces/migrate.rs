@@ -4,8 +4,9 @@
 mod one;
 
 use std::{
+    collections::VecDeque,
     io::{Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::{Duration, Instant},
@@ -588,4 +589,71 @@ fn a_pin_that_is_not_ours_is_refused_by_name() {
     daemon.start().unwrap();
     judged_by_the_policy(&world);
     daemon.stop(libc::SIGTERM).unwrap();
+}
+
+/// The instance asks, and is answered 400 ms later: nothing but the flow admits that,
+/// wherever the flow was noted in the meantime.
+#[test]
+fn questions_asked_while_tables_are_resized_are_answered() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::HostTc);
+    let mut daemon = world.daemon();
+    let ask = "  - {direction: egress, ip_protocol: udp, port_range: 7/7, dest_cidr_ip: 0.0.0.0/0}\n";
+    daemon.apply(&policy(&world).replace("  permissions:\n", &format!("  permissions:\n{ask}")), &[]).unwrap();
+    let original = std::fs::read_to_string(daemon.dir().join("sgd.toml")).unwrap();
+    let stop = AtomicBool::new(false);
+    let (asked, heard) = std::thread::scope(|scope| {
+        let answers = scope.spawn(|| {
+            world.client.run(|| {
+                let socket = UdpSocket::bind("192.0.2.10:7")?;
+                socket.set_read_timeout(Some(Duration::from_millis(5)))?;
+                let mut due = VecDeque::new();
+                let mut buffer = [0; 16];
+                while !stop.load(Ordering::Relaxed) || !due.is_empty() {
+                    if let Ok((_, from)) = socket.recv_from(&mut buffer) {
+                        due.push_back((Instant::now() + Duration::from_millis(400), from));
+                    }
+                    while let Some(&(at, from)) = due.front()
+                        && at <= Instant::now()
+                    {
+                        socket.send_to(b"!", from)?;
+                        due.pop_front();
+                    }
+                }
+                Ok(())
+            })
+        });
+        let questions = scope.spawn(|| {
+            world.instance.run(|| {
+                let mut sockets = Vec::new();
+                while !stop.load(Ordering::Relaxed) && sockets.len() < 800 {
+                    let socket = UdpSocket::bind("10.0.0.10:0")?;
+                    socket.send_to(b"?", "192.0.2.10:7")?;
+                    sockets.push(socket);
+                    // So many in a second.
+                    std::thread::sleep(Duration::from_millis(3));
+                }
+                let mut heard = 0;
+                for socket in &sockets {
+                    socket.set_read_timeout(Some(Duration::from_secs(3)))?;
+                    heard += usize::from(socket.recv(&mut [0; 16]).is_ok());
+                }
+                Ok((sockets.len(), heard))
+            })
+        });
+        let done = [200_000, 100_000].map(|size| {
+            daemon.stop(libc::SIGTERM).unwrap();
+            resize(&daemon, &original, size);
+            daemon.start()
+        });
+        stop.store(true, Ordering::Relaxed);
+        answers.join().unwrap().unwrap();
+        let told = questions.join().unwrap().unwrap();
+        done.into_iter().for_each(|done| done.unwrap());
+        told
+    });
+    assert!(asked > 50, "only {asked} were asked");
+    assert_eq!(heard, asked, "answers that found no flow: {:?}", drops(&daemon, "eth0"));
 }
