@@ -455,6 +455,7 @@ impl Control {
         documents: &[Document],
         generation: u64,
         wanted: &Wanted<'_>,
+        live: &[Live],
     ) -> Result<(Change, Planned), Reply> {
         let problems = |p: Problems| Reply::Problems { problems: p.0.iter().map(ToString::to_string).collect() };
         if let Some(expected) = wanted.if_generation.filter(|g| *g != generation) {
@@ -466,7 +467,7 @@ impl Control {
         let new = parse(&sources).map_err(problems)?;
         self.engine.begin(self.beginning(true));
         let change = documents::plan(documents, new, wanted.adopt, &self.config.quotas()).map_err(problems)?;
-        let mut planned = self.consequences(&change, wanted);
+        let mut planned = self.consequences(&change, wanted, live);
         planned.generation = generation;
         let preview = self.engine.preview(&change.model, &self.machine);
         planned.writes = preview.map_err(|e| Reply::Refused { message: format!("{e}; nothing was changed") })?;
@@ -475,7 +476,8 @@ impl Control {
 
     fn document(&mut self, wanted: &Wanted<'_>) -> Result<Reply, Reply> {
         let documents = self.state.documents.clone();
-        let (change, mut planned) = self.consider(&documents, self.state.generation, wanted)?;
+        let live = self.live();
+        let (change, mut planned) = self.consider(&documents, self.state.generation, wanted, &live)?;
         if !wanted.apply {
             return Ok(Reply::Planned(Box::new(planned)));
         }
@@ -529,8 +531,13 @@ impl Control {
         }
     }
 
+    /// Live flows, as far as they can be read.
+    fn live(&self) -> Vec<Live> {
+        flows::all(self.engine.maps()).unwrap_or_default()
+    }
+
     /// Which live flows the change would cut, and whether the caller's is one.
-    fn consequences(&self, change: &Change, wanted: &Wanted<'_>) -> Planned {
+    fn consequences(&self, change: &Change, wanted: &Wanted<'_>, live: &[Live]) -> Planned {
         let resolved = self.machine.resolve(&change.model);
         let reference = Reference::new(&change.model, &resolved.instances);
         let mut planned = Planned { steps: change.steps.clone(), ..Planned::default() };
@@ -538,7 +545,6 @@ impl Control {
         (planned.adopted, planned.observing) = (forecast.adopted, forecast.observing);
         planned.warnings = forecast.warnings;
         let mut denied = forecast.denied;
-        let live = flows::all(self.engine.maps()).unwrap_or_default();
         for flow in live.iter().filter(|f| f.verdict == Verdict::Accept) {
             let Some(device) = self.engine.bound().values().find(|b| b.generation.zone == flow.key.zone) else {
                 continue;

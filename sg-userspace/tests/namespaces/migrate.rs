@@ -604,10 +604,13 @@ fn questions_asked_while_tables_are_resized_are_answered() {
     daemon.apply(&policy(&world).replace("  permissions:\n", &format!("  permissions:\n{ask}")), &[]).unwrap();
     let original = std::fs::read_to_string(daemon.dir().join("sgd.toml")).unwrap();
     let stop = AtomicBool::new(false);
+    let (listens, listening) = std::sync::mpsc::channel();
     let (asked, heard) = std::thread::scope(|scope| {
-        let answers = scope.spawn(|| {
+        let (world, stop) = (&world, &stop);
+        let answers = scope.spawn(move || {
             world.client.run(|| {
                 let socket = UdpSocket::bind("192.0.2.10:7")?;
+                listens.send(())?;
                 socket.set_read_timeout(Some(Duration::from_millis(5)))?;
                 let mut due = VecDeque::new();
                 let mut buffer = [0; 16];
@@ -625,6 +628,7 @@ fn questions_asked_while_tables_are_resized_are_answered() {
                 Ok(())
             })
         });
+        listening.recv().unwrap();
         let questions = scope.spawn(|| {
             world.instance.run(|| {
                 let mut sockets = Vec::new();

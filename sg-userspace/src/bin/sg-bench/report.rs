@@ -98,5 +98,12 @@ const NOTES: &str = "
   for each rule (`ip saddr … tcp dport … accept`), the other one line and a set of protocol, prefix and port.
 - Nothing shared between CPUs is written for a packet of an established flow, but the time of its last packet, eight
   times a second, and in the flow's own entry: counters are per CPU, tables and policies are only read. A denied
-  packet writes its CPU's own counters. A new flow writes its table entry and, once, a bit of the filter.
+  packet writes its CPU's own counters. A new flow writes its table entry and, once, a bit of the filter. A confirmed
+  one is counted, with the other flows of its table, interface and remote, in words that all CPUs share: once a flow.
+- *Prefixes of a list*: what the compiler takes. IPv4 prefixes lie in a multi-bit table (16, 8 and 8 bits) of plain
+  loads as long as it fits; IPv6 hosts in a hash, prefixes in the kernel's trie, unless they are so few that a list is
+  faster.
+- *SYN floods*: each SYN comes from another sender, and the server answers it; what is established sends on, and
+  connections begin whose peers answer after 100,000 packets of the flood. Ours is asked by test runs, nf_conntrack by
+  frames through a router; it has as many entries as the kernel gave it, which only the machine itself can change.
 ";

@@ -42,9 +42,10 @@ impl Control {
         let (mut documents, mut generation) = (self.state.documents.clone(), self.state.generation);
         let mut model: Option<Arc<Model>> = None;
         let mut judged: Vec<Result<Planned, Reply>> = Vec::new();
+        let live = self.live();
         for action in actions {
             let Some(wanted) = Wanted::of(action) else { continue };
-            judged.push(self.consider(&documents, generation, &wanted).map(|(change, planned)| {
+            judged.push(self.consider(&documents, generation, &wanted, &live).map(|(change, planned)| {
                 generation = next(generation, &documents, &change.documents);
                 documents = change.documents;
                 model = Some(change.model);
