@@ -31,9 +31,10 @@ pub mod policy;
 pub mod quota;
 pub mod reason;
 
-/// Version of every layout in this crate. A pinned map of another version is
-/// refused, never reinterpreted. Any change to a `repr(C)` type, to a reason's
-/// number or to a map's shape bumps it.
+/// Version of every layout in this crate. Pinned maps of version 1 are carried over
+/// into new ones; those of a newer version are refused, never reinterpreted. Any
+/// change to a `repr(C)` type, to a reason's number or to a map's shape bumps it.
 ///
-/// 2: flows know acknowledgement numbers, and quotas have maps of their own.
+/// 2: flows know acknowledgement numbers, generations until when they observe, and
+/// quotas have maps of their own.
 pub const ABI_VERSION: u32 = 2;

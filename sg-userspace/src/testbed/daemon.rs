@@ -75,6 +75,10 @@ pub fn with_bpf<T: Send>(net: &Net, f: impl FnOnce(&Path) -> Result<T> + Send) -
     })
 }
 
+/// How long a daemon may take until it is ready: minutes where many namespaces come
+/// and go, as all of them share the kernel's one lock of network devices.
+const READY: Duration = Duration::from_secs(240);
+
 /// The daemon in a namespace, with a BPF file system that only it sees.
 #[derive(Debug)]
 pub struct Daemon<'a> {
@@ -222,10 +226,10 @@ impl<'a> Daemon<'a> {
             let _ = sender.send(Err(text));
         });
         self.child = Some(child);
-        match ready.recv_timeout(Duration::from_secs(60)) {
+        match ready.recv_timeout(READY) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(text)) => bail!("sgd ended: {}", text.trim()),
-            Err(_) => bail!("sgd did not become ready within a minute"),
+            Err(_) => bail!("sgd did not become ready within {} s", READY.as_secs()),
         }
     }
 

@@ -32,7 +32,7 @@ use sg_userspace::{
     testbed::{Daemon, echoes},
 };
 
-use super::world::*;
+use super::{survival::alone, world::*};
 use crate::support::{Random, scale};
 
 /// Directory of a set of pins.
@@ -231,6 +231,7 @@ fn a_newer_version_takes_over_live_flows() {
     if !can_run() || !one::loads() {
         return;
     }
+    let _alone = alone();
     for way in [Way::HostTc, Way::HostClsact, Way::HostXdp, Way::Guest] {
         upgrade(way);
     }
@@ -280,6 +281,7 @@ fn killed_at_any_moment_of_an_upgrade() {
     if !can_run() || !one::loads() {
         return;
     }
+    let _alone = alone();
     let mut random = Random::new(11);
     let mut kills = std::collections::BTreeMap::<String, u64>::new();
     let world = World::new(Way::HostTc);
@@ -380,6 +382,7 @@ fn tables_of_another_size_keep_their_flows() {
     if !can_run() {
         return;
     }
+    let _alone = alone();
     let world = World::new(Way::HostTc);
     let count = 5000 * scale() as u32;
     let mut daemon = stored(&world);
@@ -475,6 +478,7 @@ fn killed_at_any_moment_of_a_resize() {
     if !can_run() {
         return;
     }
+    let _alone = alone();
     let world = World::new(Way::HostXdp);
     let mut daemon = stored(&world);
     let original = std::fs::read_to_string(daemon.dir().join("sgd.toml")).unwrap();
@@ -507,6 +511,7 @@ fn bpffs_mounted_anew_under_a_living_daemon() {
     if !can_run() {
         return;
     }
+    let _alone = alone();
     for way in [Way::HostTc, Way::HostXdp] {
         let world = World::new(way);
         let mut daemon = stored(&world);
@@ -598,6 +603,7 @@ fn questions_asked_while_tables_are_resized_are_answered() {
     if !can_run() {
         return;
     }
+    let _alone = alone();
     let world = World::new(Way::HostTc);
     let mut daemon = world.daemon();
     let ask = "  - {direction: egress, ip_protocol: udp, port_range: 7/7, dest_cidr_ip: 0.0.0.0/0}\n";

@@ -10,7 +10,10 @@ use std::{
 
 use sg_userspace::daemon::protocol::Reply;
 
-use super::{survival::put, world::*};
+use super::{
+    survival::{alone, put},
+    world::*,
+};
 use crate::support::{Random, scale};
 
 /// Who changes members at the same time.
@@ -56,6 +59,7 @@ fn a_storm_of_members_converges_and_judges_no_packet_by_a_mix() {
     if !can_run() {
         return;
     }
+    let _alone = alone();
     let world = World::new(Way::HostTc);
     let pool = pool();
     for address in pool.iter().filter(|a| a.octets()[3] >= 100 && a.octets()[0] == 192) {

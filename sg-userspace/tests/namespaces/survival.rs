@@ -4,7 +4,7 @@
 use std::{
     net::UdpSocket,
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -26,6 +26,11 @@ use crate::support::{Random, scale};
 /// Those that keep a machine busy, one after the other: they ask what becomes of
 /// packets, not how two of them share a CPU.
 static BUSY: Mutex<()> = Mutex::new(());
+
+/// Waits until no other busy one runs.
+pub fn alone() -> MutexGuard<'static, ()> {
+    BUSY.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Puts a document in force without a process of its own.
 pub fn put(daemon: &Daemon<'_>, text: &str) -> anyhow::Result<Reply> {
@@ -149,7 +154,7 @@ fn changes_by_the_thousand_judge_no_packet_by_a_mix() {
     if !can_run() {
         return;
     }
-    let _alone = BUSY.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     // Ten thousand by `cargo xtask soak`.
     for way in [Way::HostTc, Way::HostXdp] {
         no_packet_sees_a_mix(way, 500 * scale());
@@ -235,7 +240,7 @@ fn killed_at_any_moment_of_a_change() {
     if !can_run() {
         return;
     }
-    let _alone = BUSY.lock().unwrap_or_else(PoisonError::into_inner);
+    let _alone = alone();
     // Five hundred by `cargo xtask soak`.
     for way in [Way::HostXdp, Way::Guest] {
         killed_at_any_moment(way, 25 * scale());
