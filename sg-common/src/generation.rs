@@ -11,7 +11,8 @@ pub struct Generation {
     /// Jiffies after which an unconfirmed generation no longer counts; 0 once confirmed.
     pub deadline: u32,
     /// Jiffies until which [`flags::OBSERVE`] counts: the program itself ends an
-    /// observation that nobody else has ended.
+    /// observation that nobody else has ended, by writing 0 here, which is over for
+    /// good. The one field that is ever written in place.
     pub observe_until: u32,
     /// Index of the policy in the policy maps; [`NO_POLICY`] drops all but the essentials.
     pub policy: u32,
@@ -41,6 +42,14 @@ pub struct Generation {
     pub mac: [u8; 6],
     /// Size class of the policy's flat value.
     pub policy_class: u32,
+}
+
+impl Generation {
+    /// Whether [`flags::OBSERVE`], where it is set, still counts.
+    #[inline(always)]
+    pub const fn observes_at(&self, now: u32) -> bool {
+        self.observe_until != 0 && self.observe_until.wrapping_sub(now) as i32 > 0
+    }
 }
 
 const _: () = {

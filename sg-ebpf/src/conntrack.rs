@@ -148,7 +148,7 @@ fn follow<T: Tables>(
 /// Whether the interface only observes, see [`flags::OBSERVE`].
 #[inline(always)]
 pub const fn observes(generation: &Generation, clock: Clock) -> bool {
-    generation.flags & flags::OBSERVE != 0 && (generation.observe_until.wrapping_sub(clock.now) as i32) > 0
+    generation.flags & flags::OBSERVE != 0 && generation.observes_at(clock.now)
 }
 
 /// While the interface observes: whether a flow that would be denied is admitted

@@ -92,6 +92,9 @@ fn run<C: EbpfContext, P: Packet, S: Stages>(
     // SAFETY: the helper has no preconditions.
     let now = unsafe { bpf_jiffies64() } as u32;
     let clock = Clock { now: now.wrapping_add(config.time_offset), hz: config.hz };
+    if generation.flags & flags::OBSERVE != 0 && generation.observe_until != 0 && !generation.observes_at(clock.now) {
+        lookup::end_observation(ifindex);
+    }
     let short = stages.fast(generation, clock, direction);
     if let Some(decision) = &short
         && (config.events == events::OFF || (config.events == events::DECISIONS && decision.is_accept()))

@@ -67,9 +67,10 @@ pub fn acknowledge(flow: &Flow, side: usize, ack: u32) {
 #[inline(always)]
 pub fn believes_reset(flow: &Flow, side: usize, seq: u32, clock: Clock) -> bool {
     let due = flow.ack[(side & 1) ^ 1].get();
-    // It answers a SYN: such a flow is half open, and forgotten soon.
+    // It answers a SYN: such a flow is half open, and forgotten soon. One that was
+    // adopted in its midst has no number yet: nobody can tell a forged one there.
     if due == 0 {
-        return true;
+        return flow.seen[(side & 1) ^ 1].get() & seen::ANSWERED == 0;
     }
     let silent = age(clock.now.wrapping_sub(flow.last[side & 1].get()), clock);
     let ahead = if silent <= IN_FLIGHT * clock.hz { WINDOW } else { ACK_GRAIN };
@@ -188,6 +189,7 @@ pub fn touch(flow: &Flow, side: usize, clock: Clock) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sg_common::flow::Cell;
     use proto::{ACK, FIN, RST, SYN};
 
     #[test]
@@ -209,6 +211,25 @@ mod tests {
         assert_eq!(age(3, clock), 3);
         assert_eq!(age(u32::MAX, clock), 0);
         assert_eq!(age(1 << 31, clock), 1 << 31);
+    }
+
+    #[test]
+    fn a_reset_of_an_adopted_connection_needs_a_number() {
+        let clock = Clock { now: 0, hz: 1000 };
+        let flow = |bits: u8| Flow {
+            last: [Cell::new(0), Cell::new(0)],
+            ack: [Cell::new(0), Cell::new(0)],
+            epoch: Cell::new(1),
+            rule: Cell::new(0),
+            timeout: 910,
+            seen: [Cell::new(bits), Cell::new(bits)],
+            origin: Cell::new(0),
+            verdict: Cell::new(1),
+            timeout_closed: 3,
+            place: 0,
+        };
+        assert!(believes_reset(&flow(seen::ANY | seen::SYN), 0, 7, clock), "it answers a SYN");
+        assert!(!believes_reset(&flow(seen::ANY | seen::SYN | seen::ANSWERED), 0, 7, clock), "nobody has acknowledged");
     }
 
     #[test]

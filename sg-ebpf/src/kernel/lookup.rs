@@ -46,6 +46,19 @@ pub fn generation(ifindex: u32) -> Option<Option<&'static Generation>> {
     Some(SG_GENERATIONS.get(entry as u32))
 }
 
+/// Ends a device's observation for good. Left alone, its time would lie ahead
+/// again once the clock has gone round half way (25 days at 1000 ticks a second).
+#[inline(never)]
+pub fn end_observation(ifindex: u32) {
+    let Some(record) = SG_IFACES.get(ifindex).and_then(|entry| SG_GENERATIONS.get_ptr_mut(*entry as u32)) else {
+        return;
+    };
+    // SAFETY: an aligned word of a live map value. Whoever reads it meanwhile sees
+    // the time that is over, or 0, which is over, too; and in a record that the daemon
+    // has just written anew, 0 ends an observation early.
+    unsafe { (&raw mut (*record).observe_until).write_volatile(0) };
+}
+
 /// Settings all slots share.
 #[inline(always)]
 pub fn config() -> &'static Config {

@@ -125,9 +125,10 @@ impl Living {
     /// Reads it.
     pub fn read() -> Self {
         let mut problems = Vec::new();
-        let mut sockets = Sockets::default();
+        let mut sockets = Sockets { complete: true, ..Sockets::default() };
         for (protocol, name) in [(TCP, "TCP"), (UDP, "UDP")] {
             if let Err(e) = sockets.read(protocol) {
+                sockets.complete = false;
                 problems.push(format!("live {name} sockets cannot be listed (sock_diag: {e})"));
             }
         }
@@ -199,8 +200,10 @@ impl Living {
                             (flow.origin, flow.doubtful) = (origin, false);
                         }
                     }
-                    // A connection of this machine's own without a socket is over.
-                    Entry::Vacant(_) if t.protocol == TCP && ours && !t.is_translated() => {}
+                    // A connection of this machine's own without a socket is over,
+                    // if its sockets are known.
+                    Entry::Vacant(_)
+                        if t.protocol == TCP && self.sockets.complete && ours && !t.is_translated() => {}
                     Entry::Vacant(free) => {
                         let seen = match (t.protocol, t.answered) {
                             (TCP, _) => ESTABLISHED,
@@ -264,7 +267,7 @@ mod tests {
     fn crossing(sockets: Vec<Socket>, tracked: Vec<Tracked>) -> Vec<(u16, Direction, bool)> {
         let mut listeners = Listeners::default();
         listeners.add(TCP, end("0.0.0.0:22"), false);
-        let sockets = Sockets { connected: sockets, listeners };
+        let sockets = Sockets { connected: sockets, listeners, complete: true };
         let mut living = Living { sockets, tracked, routes: None, ephemeral: EPHEMERAL, problems: Vec::new() };
         let machine = Machine { devices: vec![device(2, "eth0", "10.0.0.1"), device(3, "eth1", "10.1.0.1")] };
         let flows = living.crossing(&machine, &machine.devices[0]);

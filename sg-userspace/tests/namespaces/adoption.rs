@@ -232,6 +232,41 @@ fn drops(view: &InterfaceView) -> u64 {
     view.status.dropped
 }
 
+/// A datagram server is not connected to anybody, so no socket tells of its flows;
+/// and what it says while nobody enforces looks as if it had begun them.
+#[test]
+fn a_server_that_speaks_while_it_is_observed_is_heard_afterwards() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::HostTc);
+    let server = world.instance.run(|| Ok(UdpSocket::bind(to(&format!("{}:{SERVED}", INSTANCE[0])))?)).unwrap();
+    let client = world.client.run(|| Ok(UdpSocket::bind(to(&format!("{}:0", CLIENT[0])))?)).unwrap();
+    for socket in [&server, &client] {
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    }
+    let there = client.local_addr().unwrap();
+    let (stop, spoken) = (AtomicBool::new(false), AtomicU64::new(0));
+    let daemon = world.daemon();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // Once the device is protected, this is denied until the client has asked.
+            while !stop.load(Ordering::Relaxed) {
+                spoken.fetch_add(u64::from(server.send_to(b"news", there).is_ok()), Ordering::Relaxed);
+            }
+        });
+        eventually("it speaks", || spoken.load(Ordering::Relaxed) > 0);
+        let said = daemon.apply(&policy(&world), &[]);
+        stop.store(true, Ordering::Relaxed);
+        said.unwrap();
+    });
+    let observed = daemon.interface("eth0").unwrap();
+    assert!(reason(&observed, "egress", "observed") > 0, "the moment was missed: {:?}", observed.reasons);
+    client.send_to(b"ask", to(&format!("{}:{SERVED}", INSTANCE[0]))).unwrap();
+    let heard = server.recv_from(&mut [0; 8]);
+    assert!(heard.is_ok(), "{heard:?}: {:?}", daemon.interface("eth0").unwrap().reasons);
+}
+
 fn a_host_adopts(way: Way, pairs: usize) {
     let world = World::new(way);
     let mut before = Before::new(&world, pairs);

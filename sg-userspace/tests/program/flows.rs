@@ -287,6 +287,10 @@ fn an_observing_interface_passes_and_says_so() {
     b.inbound(&from_remote(6, &tcp(1, 81, ACK)), Drop, Cut);
     b.inbound(&from_remote(6, &tcp(2, 81, SYN)), Drop, Default);
     b.inbound(&to_server(SYN), Accept, Rule);
+    // For good: the clock goes round, and that time lies ahead once more.
+    let half = (1 << 31) / b.probe.ticks_per_second();
+    b.wait(half);
+    b.inbound(&from_remote(6, &tcp(3, 81, SYN)), Drop, Default);
 }
 
 /// As [`POLICY`], and nothing goes out unasked.

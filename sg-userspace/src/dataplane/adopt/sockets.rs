@@ -68,6 +68,8 @@ pub struct Sockets {
     pub connected: Vec<Socket>,
     /// Those that take connections.
     pub listeners: Listeners,
+    /// Whether all could be read.
+    pub complete: bool,
 }
 
 /// What a TCP state says that was sent: inbound, outbound. `None` where nothing lives.
@@ -124,7 +126,7 @@ impl Sockets {
         if state == TCP_LISTEN || (!tcp && state == TCP_CLOSE) {
             let v6_only = socket.nlas.iter().any(|nla| matches!(nla, Nla::SkV6Only(true)));
             // An end as it was bound: `::` also stands for IPv4.
-            self.listeners.add(protocol, (id.source_address, id.source_port), v6_only);
+            self.listeners.add(protocol, local, v6_only);
             return;
         }
         let seen =
@@ -164,6 +166,7 @@ mod tests {
         let datagrams = UdpSocket::bind("[::1]:0").unwrap();
         datagrams.connect("[::1]:9").unwrap();
         // Mapped addresses are what they stand for.
+        let narrow = TcpListener::bind("[::ffff:127.0.0.1]:0").unwrap();
         let mapped = TcpStream::connect(format!("[::ffff:127.0.0.1]:{}", end.port())).unwrap();
         let mut sockets = Sockets::default();
         sockets.read(IPPROTO_TCP).unwrap();
@@ -173,6 +176,7 @@ mod tests {
             sockets.connected.iter().any(|s| s.protocol == protocol && s.local == local && s.established)
         };
         assert!(sockets.listeners.has(6, (end.ip(), end.port())));
+        assert!(sockets.listeners.has(6, (end.ip(), narrow.local_addr().unwrap().port())));
         assert!(has(6, client.local_addr().unwrap()) && has(17, datagrams.local_addr().unwrap()));
         assert!(has(6, mapped.local_addr().unwrap()));
     }

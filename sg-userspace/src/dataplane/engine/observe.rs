@@ -75,24 +75,21 @@ impl Engine {
         let now = self.object.jiffies().map_err(kernel("read the kernel's clock"))?;
         let guest = if side == Side::Guest { self.beginning.guest } else { Duration::ZERO };
         let seconds = u32::try_from((guest + GRACE).as_secs()).unwrap_or(u32::MAX);
-        Ok((other | flags::OBSERVE, now.wrapping_add(seconds.saturating_mul(self.hz).min(i32::MAX as u32))))
+        Ok((other | flags::OBSERVE, now.wrapping_add(seconds.saturating_mul(self.hz).min(i32::MAX as u32)).max(1)))
     }
 
     /// Flags of its next one: an observation goes on under a new policy, and
     /// under a new daemon, whose clock starts anew.
     pub(super) fn next_flags(&mut self, index: u32, side: Side) -> u32 {
-        let guest = self.beginning.guest;
+        let (guest, hz) = (self.beginning.guest, self.hz);
         let Some(bound) = self.bound.get_mut(&index).filter(|b| b.is_observing()) else { return 0 };
-        let left = |now: u32| bound.generation.observe_until.wrapping_sub(now) as i32;
         // A clock that cannot be read is past it: that fails closed.
-        if self.object.jiffies().map_or(0, left) <= 0 {
-            return 0;
-        }
+        let Some(now) = self.object.jiffies().ok().filter(|&now| bound.generation.observes_at(now)) else { return 0 };
         if side == Side::Guest {
-            if guest.is_zero() {
-                return 0;
-            }
-            bound.until.get_or_insert_with(|| Instant::now() + guest);
+            let left = Duration::from_secs(u64::from(bound.generation.observe_until.wrapping_sub(now) / hz.max(1)));
+            // Not at all, now: what it carries is looked through before it ends.
+            let left = guest.min(left.saturating_sub(GRACE));
+            bound.until.get_or_insert_with(|| Instant::now() + left);
         }
         flags::OBSERVE
     }
@@ -108,7 +105,7 @@ impl Engine {
         let open: Vec<(u32, Generation)> = self
             .bound
             .iter()
-            .filter(|(_, b)| b.is_observing() && b.until.is_none())
+            .filter(|(_, b)| b.is_observing() && b.generation.flags & flags::GUEST == 0)
             .map(|(index, b)| (*index, b.generation))
             .collect();
         for (index, generation) in open {
@@ -145,7 +142,10 @@ impl Engine {
             let entered = match policy {
                 Some(policy) => {
                     let flows = living.crossing(machine, device).into_iter().map(|f| f.judge(policy)).collect();
-                    self.enter(&device.name, &generation, flows, mode)
+                    let entered = self.enter(&device.name, &generation, flows, mode);
+                    // What no socket is connected for, and spoke while nobody enforced.
+                    let rechecked = self.recheck(&generation, policy);
+                    entered.and_then(|observed| rechecked.map(|_| observed))
                 }
                 None => Err(io::Error::other("its policy is not known")),
             };
@@ -163,6 +163,12 @@ impl Engine {
                 mode,
                 false,
             )?;
+            // And what began to speak between the two.
+            if let Some(Some(policy)) = policies.get(&key)
+                && let Err(e) = self.recheck(&generation, policy)
+            {
+                report.warnings.push(format!("{}: its last observed flows could not be looked through ({e})", device.name));
+            }
             report.adopted += observed.adopted;
             report.denied.extend(&device.name, &observed.denied);
             if let Some(bound) = self.bound.get_mut(&device.index) {
@@ -186,6 +192,7 @@ impl Engine {
         let maps = &self.object.maps;
         let halves = Halves::open(maps)?;
         let mut observed = Observed::default();
+        let mut failed = (0, None);
         for Judged { flow, verdict, rule } in flows {
             let key = flow.key(generation.zone);
             let denied = verdict == Verdict::Drop;
@@ -197,10 +204,13 @@ impl Engine {
             let verdict = if mode == OnChange::Cut { verdict } else { Verdict::Accept };
             let found =
                 Found { origin: flow.origin, verdict, rule, seen: flow.seen, confirmed: flow.established || denied };
-            flows::put(maps, &halves, &key, &found, generation, now).map_err(|e| {
-                let done = observed.adopted + observed.denied.count;
-                io::Error::new(e.kind(), format!("{device}: after {done} connections: {e}"))
-            })?;
+            if let Err(e) = flows::put(maps, &halves, &key, &found, generation, now) {
+                failed.0 += 1;
+                failed.1 = Some(e);
+            }
+        }
+        if let (count, Some(e)) = failed {
+            log::warn!("{device}: {count} live connections have no entry and are judged as new ones: {e}");
         }
         Ok(observed)
     }
@@ -231,13 +241,20 @@ impl Engine {
             let all = machine.resolve(model);
             let binding = all.bindings.iter().find(|b| b.device.index == index);
             let policy = binding.and_then(|b| self.judge(model, &all, &key_of(model, &all, b)));
-            let observed = self.recheck(&generation, policy).map_err(kernel("look through the observed flows"));
-            let observed = observed.unwrap_or_else(|e| {
-                log::warn!("{name}: {e}");
+            let look = |engine: &mut Self| match &policy {
+                Some(policy) => engine.recheck(&generation, policy),
+                None => Err(io::Error::other("its policy is not known")),
+            };
+            let observed = look(self).unwrap_or_else(|e| {
+                log::warn!("{name}: the observed flows could not be looked through: {e}");
                 Observed::default()
             });
             let enforcing = Generation { flags: generation.flags & !flags::OBSERVE, ..generation };
             self.flip(index, enforcing, OnChange::Cut, false)?;
+            // What began to speak between the two.
+            if let Err(e) = look(self) {
+                log::warn!("{name}: its last observed flows could not be looked through: {e}");
+            }
             if let Some(bound) = self.bound.get_mut(&index) {
                 bound.until = None;
                 bound.observed = Some(observed.clone());
@@ -247,14 +264,12 @@ impl Engine {
         Ok(ended)
     }
 
-    /// Judges the flows of a guest once more. One that was idle since a change of
-    /// policy may be admitted from its other end now, and no packet has shown it.
-    fn recheck(&mut self, generation: &Generation, policy: Option<HostPolicy>) -> io::Result<Observed> {
+    /// Judges the flows of a device once more. One that was idle since a change of
+    /// policy may be admitted from its other end now, and no packet has shown it; one
+    /// whose answering side spoke first was taken for the other's.
+    fn recheck(&mut self, generation: &Generation, policy: &HostPolicy) -> io::Result<Observed> {
         let now = self.object.jiffies()?;
         let clock = Clock { now, hz: self.hz };
-        let Some(policy) = policy else {
-            return Err(io::Error::other("its policy is not known"));
-        };
         let maps = &self.object.maps;
         let halves = Halves::open(maps)?;
         let mut observed = Observed::default();
