@@ -367,8 +367,10 @@ fn a_reset_counts_where_the_next_byte_is_due() {
             }
         }
     }
-    let unanswered = flow_at(0, 0);
-    assert!(state::believes_reset(&unanswered, 0, 12345, clock), "it answers a SYN");
+    let adopted = flow_at(0, 0);
+    assert!(!state::believes_reset(&adopted, 0, 12345, clock), "its numbers are not known yet");
+    adopted.seen[1].set(seen::ANY | seen::SYN);
+    assert!(state::believes_reset(&adopted, 0, 12345, clock), "it answers a SYN");
 }
 
 #[test]
