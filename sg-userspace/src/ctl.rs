@@ -3,10 +3,12 @@
 //! # Layout
 //! - [`args`]: what can be said
 //! - [`output`]: tables, JSON, YAML
+//! - `api`: calls and keys of the control API
 //! - `apply`: documents; `show`: what is in force; `wait`: until it is
 //! - `explain`: which rule decides a flow
 //! - `client`: the daemon's socket; `session`: the caller's own connection
 
+mod api;
 mod apply;
 pub mod args;
 pub mod client;
@@ -71,6 +73,8 @@ fn run(arguments: &Arguments) -> Result<Ended> {
         Command::Status => show::status(arguments),
         Command::Interface { command } => show::interface(arguments, command),
         Command::Wait(a) => wait::wait(arguments, a),
+        Command::Key { command } => api::key(arguments, command),
+        Command::Api { action, parameters } => api::call(arguments, action, parameters),
         Command::Export { document } => show::export(arguments, document.as_deref()),
     }
 }

@@ -10,9 +10,11 @@
 //! - [`compiler`]: merged view to tables
 //! - [`explain`]: which rule decides a flow; [`packet`]: the packet to ask with
 //! - [`dataplane`]: to the kernel
+//! - [`api`]: the control API, as the official SDKs speak it
 //! - [`daemon`], [`ctl`]: the two programs
 //! - `fuzzing`: what holds whatever the bytes are, with the feature of that name
 //! - [`testbed`]: namespaces and traffic for demo and tests
+pub mod api;
 pub mod compiler;
 pub mod ctl;
 pub mod daemon;

@@ -51,10 +51,71 @@ pub enum Command {
     },
     /// Wait until devices are protected
     Wait(Wait),
+    /// Access keys of the control API
+    Key {
+        /// What to do
+        #[command(subcommand)]
+        command: Key,
+    },
+    /// Call an action of the control API, as the administrator
+    #[command(after_help = "Examples:
+  sudo sgctl api CreateSecurityGroup SecurityGroupName=web
+  sudo sgctl api AuthorizeSecurityGroup SecurityGroupId=web Permissions.1.IpProtocol=tcp \\
+      Permissions.1.PortRange=443/443 Permissions.1.SourceCidrIp=0.0.0.0/0
+  sudo sgctl api DescribeSecurityGroupAttribute SecurityGroupId=web
+
+Objects are named by id, or by a name that only one has. Every action and its
+parameters: docs/api.md. Exit status: 0 done, 1 refused, 2 usage.")]
+    Api {
+        /// Its name
+        action: String,
+        /// Its parameters
+        #[arg(value_name = "NAME=VALUE", value_parser = pair)]
+        parameters: Vec<(String, String)>,
+    },
     /// Write a document in force as YAML; applying it changes nothing
     Export {
         /// Its name; needed when there are several
         document: Option<String>,
+    },
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("a parameter is NAME=VALUE, such as RegionId=local")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Access keys of the control API.
+#[derive(Debug, Subcommand)]
+pub enum Key {
+    /// Make one, and show its secret, this once
+    Create {
+        /// It may only look
+        #[arg(long)]
+        read_only: bool,
+        /// The account it belongs to; 16 digits
+        #[arg(long)]
+        account: Option<String>,
+        /// For people
+        #[arg(long, default_value = "")]
+        comment: String,
+    },
+    /// Show them, without their secrets
+    List,
+    /// Refuse calls of one
+    Disable {
+        /// Its id
+        id: String,
+    },
+    /// Take calls of one again
+    Enable {
+        /// Its id
+        id: String,
+    },
+    /// Delete one
+    Delete {
+        /// Its id
+        id: String,
     },
 }
 

@@ -1,7 +1,7 @@
 //! What an administrator sets.
 
 use std::{
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -11,7 +11,7 @@ use sg_common::limits::MAX_FLOWS;
 use sg_common::quota::MANAGEMENT;
 use thiserror::Error;
 
-use crate::{dataplane::quotas::Settings, validate::Quotas};
+use crate::{api::draft::Here, dataplane::quotas::Settings, validate::Quotas};
 
 /// The control socket.
 pub const DEFAULT_SOCKET: &str = "/run/sg/sgd.sock";
@@ -43,6 +43,8 @@ pub struct Config {
     pub guest_observe: u32,
     /// `error`, `warn`, `info` or `debug`.
     pub log: Level,
+    /// The control API.
+    pub api: ApiConfig,
     /// Bounds.
     pub quotas: QuotaConfig,
     /// Who may hold how many live flows.
@@ -61,6 +63,65 @@ pub enum Level {
     Info,
     /// And what is looked at.
     Debug,
+}
+
+/// The control API over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ApiConfig {
+    /// Where it listens; nowhere when empty.
+    pub listen: String,
+    /// The region it is.
+    pub region: String,
+    /// Whether calls for other regions are refused.
+    pub strict_region: bool,
+    /// VPCs beside `vpc-default`.
+    pub vpcs: Vec<String>,
+    /// Calls a second of one key.
+    pub rate: u32,
+    /// Security groups of one account.
+    pub max_groups: usize,
+    /// Prefix lists.
+    pub max_prefix_lists: usize,
+}
+
+impl Default for ApiConfig {
+    fn default() -> Self {
+        let here = Here::default();
+        Self {
+            listen: String::new(),
+            region: here.region,
+            strict_region: here.strict_region,
+            vpcs: here.vpcs,
+            rate: 1000,
+            max_groups: here.max_groups,
+            max_prefix_lists: here.max_lists,
+        }
+    }
+}
+
+impl ApiConfig {
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// What is no address, or one that others reach: secrets are not sent there in plain.
+    pub fn address(&self) -> Result<Option<SocketAddr>, String> {
+        if self.listen.is_empty() {
+            return Ok(None);
+        }
+        let address: SocketAddr = self
+            .listen
+            .parse()
+            .map_err(|_| format!("api.listen = {:?} is no address such as \"127.0.0.1:8080\"", self.listen))?;
+        if !address.ip().is_loopback() {
+            return Err(format!(
+                "api.listen = {:?} is not on the loopback device; other addresses need TLS, which is not there yet: \
+                 put a proxy with TLS before it",
+                self.listen
+            ));
+        }
+        Ok(Some(address))
+    }
 }
 
 /// Bounds, see [`Quotas`].
@@ -127,6 +188,7 @@ impl Default for Config {
             state_dir: "/var/lib/sg".into(),
             guest_observe: 120,
             log: Level::Info,
+            api: ApiConfig::default(),
             quotas: QuotaConfig::default(),
             conntrack: ConntrackConfig::default(),
         }
@@ -191,7 +253,33 @@ impl Config {
             return Err("quotas must be at least 1".into());
         }
         config.conntrack.settings()?;
+        config.api.address()?;
+        if config.api.rate == 0 {
+            return Err("api.rate must be at least 1".into());
+        }
         Ok(config)
+    }
+
+    /// What was called, and by whom.
+    pub fn audit_file(&self) -> PathBuf {
+        self.state_dir.join("audit.jsonl")
+    }
+
+    /// The access keys.
+    pub fn keys_file(&self) -> PathBuf {
+        self.state_dir.join("keys.json")
+    }
+
+    /// What the control API needs to know of this host.
+    pub fn here(&self) -> Here {
+        Here {
+            region: self.api.region.clone(),
+            strict_region: self.api.strict_region,
+            vpcs: self.api.vpcs.clone(),
+            max_groups: self.api.max_groups,
+            max_lists: self.api.max_prefix_lists,
+            ..Here::default()
+        }
     }
 
     /// The bounds for validation.

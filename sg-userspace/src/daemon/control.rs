@@ -1,15 +1,17 @@
 //! The one writer: takes an action, makes it durable, puts it in force, and
 //! answers. Everything it needs of the machine is handed to it.
 
+mod audited;
 mod together;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     net::IpAddr,
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
+use anyhow::Context;
 use sg_common::flow::Direction;
 
 use super::{
@@ -17,11 +19,18 @@ use super::{
     documents::{self, Change},
     log,
     pressure::Pressure,
-    protocol::{Action, File, Planned, Reply, Session},
+    protocol::{Action, File, KeyCommand, Planned, Reply, Session},
     store::{State, Store, StoreError},
     views,
 };
 use crate::{
+    api::{
+        audit::Audit,
+        auth::now,
+        draft::Here,
+        facts::{Fact, Facts, Replay},
+        keys::Keys,
+    },
     dataplane::{
         carry::Carried,
         engine::{Beginning, Engine, EngineError, OnChange, Order, Report, Setup},
@@ -35,7 +44,7 @@ use crate::{
     explain,
     model::{Model, Side, Verdict},
     reference::{FlowQuery, Reference},
-    validate::{Quotas, validate},
+    validate::{Quotas, names::Names, validate},
 };
 
 /// Why the machine is looked at.
@@ -76,6 +85,11 @@ pub struct Control {
     swept: Instant,
     /// Whether pins are gone and there is nowhere to pin; said once.
     pins_gone: bool,
+    /// What the control API needs to know of this host.
+    here: Here,
+    /// Who may call it.
+    keys: Arc<Mutex<Keys>>,
+    audit: Audit,
 }
 
 /// Says what came over from another set of maps.
@@ -122,8 +136,15 @@ impl Control {
     /// # Errors
     /// A store or a kernel that cannot be used. What an earlier daemon left in
     /// force stays in force.
-    pub fn start(config: Config, store: Box<dyn Store>, machine: Machine) -> anyhow::Result<Self> {
+    pub fn start(
+        config: Config,
+        store: Box<dyn Store>,
+        machine: Machine,
+        keys: Arc<Mutex<Keys>>,
+    ) -> anyhow::Result<Self> {
         let state = store.load()?;
+        let audit = config.audit_file();
+        let audit = Audit::open(&audit).with_context(|| format!("cannot write {}", audit.display()))?;
         let whole = state.documents.iter().map(documents::restore).collect::<Result<Vec<_>, _>>()?;
         let merged = documents::merge(&whole);
         let model = match validate(&merged, &config.quotas()) {
@@ -139,6 +160,7 @@ impl Control {
         let setup = Setup { pin_root: &config.pin_root, tcx: config.tcx, max_flows: config.max_flows };
         let engine = Engine::open(setup, &machine, &model, state.counters.clone())?;
         tell_carried(engine.carried());
+        let config_here = config.here();
         let mut control = Self {
             config,
             store,
@@ -154,6 +176,9 @@ impl Control {
             pressure: Pressure::default(),
             swept: Instant::now(),
             pins_gone: false,
+            here: config_here,
+            keys,
+            audit,
         };
         let _ = control.look(machine, Look::First);
         Ok(control)
@@ -418,6 +443,8 @@ impl Control {
                 Err(e) => refused(format!("cannot read the kernel's tables: {e}")),
             },
             Action::Export { document } => self.export(document.as_deref()),
+            Action::Call(call) => self.read(call),
+            Action::Key { command } => self.key(command),
             Action::Wait { devices, .. } => Reply::Waited { missing: views::missing(self, devices) },
             Action::Explain { flows } => {
                 let instances = self.resolved().instances;
@@ -428,6 +455,32 @@ impl Control {
                 let answers = explain::batch(&self.model, &instances, flows, judge);
                 Reply::Explained { answers: answers.unwrap_or_default() }
             }
+        }
+    }
+
+    fn key(&self, command: &KeyCommand) -> Reply {
+        let Ok(mut keys) = self.keys.lock() else { return Reply::Refused { message: "the keys are lost".into() } };
+        let unknown = |id: &str| Reply::Refused { message: format!("there is no key {id}; `sgctl key list` shows them") };
+        let failed = |e: std::io::Error| Reply::Refused { message: format!("cannot keep the keys: {e}") };
+        let done = match command {
+            KeyCommand::Create { account, writes, comment } => {
+                let account = account.as_deref().unwrap_or(&self.here.account);
+                if account.len() != 16 || !account.bytes().all(|b| b.is_ascii_digit()) {
+                    return Reply::Refused { message: format!("an account is 16 digits, such as {}", self.here.account) };
+                }
+                return match keys.create(account, *writes, comment, now()) {
+                    Ok(key) => Reply::NewKey { id: key.id, secret: key.secret },
+                    Err(e) => failed(e),
+                };
+            }
+            KeyCommand::List => Ok(true),
+            KeyCommand::Disable { id, disabled } => keys.disable(id, *disabled),
+            KeyCommand::Delete { id } => keys.delete(id),
+        };
+        match (done, command) {
+            (Err(e), _) => failed(e),
+            (Ok(false), KeyCommand::Disable { id, .. } | KeyCommand::Delete { id }) => unknown(id),
+            _ => Reply::Keys { keys: keys.list() },
         }
     }
 
@@ -482,7 +535,7 @@ impl Control {
             return Ok(Reply::Planned(Box::new(planned)));
         }
         let generation = together::next(self.state.generation, &documents, &change.documents);
-        match self.apply(change, generation, wanted.on_change) {
+        match self.apply(change, None, generation, wanted.on_change) {
             Ok(report) => planned.report = Some(report),
             Err(message) => return Err(Reply::Refused { message }),
         }
@@ -490,11 +543,21 @@ impl Control {
     }
 
     /// Durable first, then in force; what cannot be put in force is taken back.
-    fn apply(&mut self, change: Change, generation: u64, mode: OnChange) -> Result<Report, String> {
+    fn apply(
+        &mut self,
+        change: Change,
+        beside: Option<(Facts, Replay)>,
+        generation: u64,
+        mode: OnChange,
+    ) -> Result<Report, String> {
         let before = self.state.clone();
-        if generation != self.state.generation {
+        let (mut facts, mut replay) = beside.unwrap_or_else(|| (before.facts.clone(), before.replay.clone()));
+        note(&mut facts, &change.documents);
+        if generation != before.generation || facts != before.facts || replay != before.replay {
+            replay.expire(now());
             self.state.documents = change.documents;
             self.state.generation = generation;
+            (self.state.facts, self.state.replay) = (facts, replay);
             if let Err(e) = self.store.save(&self.state) {
                 self.state = before;
                 return Err(e.to_string());
@@ -601,6 +664,23 @@ impl Control {
     pub(super) fn state(&self) -> &State {
         &self.state
     }
+}
+
+/// Notes objects that came, and forgets those that are gone.
+fn note(facts: &mut Facts, documents: &[Document]) {
+    let names = Names::of_all(documents, &mut Problems::default());
+    let kinds = [&names.groups, &names.prefix_lists, &names.port_lists, &names.interfaces];
+    let ids: BTreeSet<&String> = kinds.iter().flat_map(|k| &k.ids).collect();
+    let created = now();
+    for id in &ids {
+        if !facts.objects.contains_key(*id) {
+            facts.objects.insert((*id).clone(), Fact { created, ..Fact::default() });
+        }
+    }
+    let instances: BTreeSet<&str> =
+        documents.iter().flat_map(|d| d.instances.iter()).filter_map(|i| i.instance_id.as_deref()).collect();
+    facts.objects.retain(|id, _| ids.contains(id) || instances.contains(id.as_str()));
+    facts.rules.retain(|group, _| ids.contains(group));
 }
 
 fn tell_denied(what: &str, denied: &Denied) {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::documents::Step;
 use crate::{
+    api::{call::Call, keys::KeyView},
     dataplane::{
         engine::{OnChange, Preview, Report},
         report::Observed,
@@ -73,10 +74,47 @@ pub enum Action {
         /// Or after so many seconds.
         seconds: u64,
     },
+    /// A call of the control API, by the administrator when it comes this way.
+    Call(Box<Call>),
+    /// About access keys.
+    Key {
+        /// What.
+        #[serde(flatten)]
+        command: KeyCommand,
+    },
     /// Which rule decides flows.
     Explain {
         /// Lines of a flows file.
         flows: String,
+    },
+}
+
+/// About access keys.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "key", rename_all = "snake_case")]
+pub enum KeyCommand {
+    /// Makes one.
+    Create {
+        /// Its account; the default one when absent.
+        account: Option<String>,
+        /// Whether it may change anything.
+        writes: bool,
+        /// For people.
+        comment: String,
+    },
+    /// All of them, without their secrets.
+    List,
+    /// Refuses one, or takes it again.
+    Disable {
+        /// Its id.
+        id: String,
+        /// Which.
+        disabled: bool,
+    },
+    /// Deletes one.
+    Delete {
+        /// Its id.
+        id: String,
     },
 }
 
@@ -278,6 +316,25 @@ pub enum Reply {
     Waited {
         /// Devices that are not protected; none is what was waited for.
         missing: Vec<Missing>,
+    },
+    /// To [`Action::Call`].
+    Called {
+        /// HTTP status.
+        status: u16,
+        /// The answer, or the error.
+        body: serde_json::Value,
+    },
+    /// To [`KeyCommand::Create`]: the one time that the secret is shown.
+    NewKey {
+        /// Its id.
+        id: String,
+        /// Its secret.
+        secret: String,
+    },
+    /// To the other key commands: the keys there are now.
+    Keys {
+        /// Without their secrets.
+        keys: Vec<KeyView>,
     },
     /// To [`Action::Explain`].
     Explained {

@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -13,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{UnixListener, UnixStream},
+    net::{TcpListener, UnixListener, UnixStream},
     signal::unix::{SignalKind, signal},
     sync::{mpsc, oneshot},
 };
@@ -30,6 +31,7 @@ use super::{
     wait::Waiters,
 };
 use crate::{
+    api::{auth::Fresh, endpoint::Endpoint, keys::Keys},
     dataplane::{attach, pins::Root},
     document::MAX_DOCUMENT,
 };
@@ -164,7 +166,16 @@ const TOGETHER: usize = 64;
 
 type Job = (Action, oneshot::Sender<Reply>);
 
-async fn converse(stream: UnixStream, jobs: mpsc::Sender<Job>) -> Result<()> {
+/// Who is at the other end of the socket, for the audit log.
+fn peer(stream: &UnixStream) -> String {
+    let Ok(peer) = stream.peer_cred() else { return "socket".into() };
+    let pid = peer.pid().unwrap_or(0);
+    let command = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    format!("uid {} pid {pid} {}", peer.uid(), command.trim())
+}
+
+async fn converse(stream: UnixStream, jobs: mpsc::Sender<(String, Job)>) -> Result<()> {
+    let peer = peer(&stream);
     let (read, mut write) = stream.into_split();
     let mut line = String::new();
     let mut reader = BufReader::new(read.take(MAX_REQUEST));
@@ -172,7 +183,7 @@ async fn converse(stream: UnixStream, jobs: mpsc::Sender<Job>) -> Result<()> {
     let reply = match serde_json::from_str::<Action>(&line) {
         Ok(action) => {
             let (sender, receiver) = oneshot::channel();
-            jobs.send((action, sender)).await?;
+            jobs.send((peer, (action, sender))).await?;
             receiver.await?
         }
         Err(e) => Reply::Refused { message: format!("not a request of this version: {e}") },
@@ -216,13 +227,29 @@ async fn serve(config: Config) -> Result<()> {
     let store = FileStore::open(&config.state_dir)?;
     let mut network = Network::watch().context("cannot watch the network")?;
     let machine = network.machine().await.context("cannot list devices")?;
-    let mut control = Control::start(config, Box::new(store), machine)?;
+    let keys = config.keys_file();
+    let keys = Keys::open(&keys).with_context(|| format!("cannot use {}", keys.display()))?;
+    let keys = Arc::new(Mutex::new(keys));
+    let api = match config.api.address().map_err(anyhow::Error::msg)? {
+        None => None,
+        Some(address) => {
+            let listener = TcpListener::bind(address).await;
+            Some(listener.with_context(|| format!("cannot listen on {address} (api.listen)"))?)
+        }
+    };
+    let rate = config.api.rate;
+    let mut control = Control::start(config, Box::new(store), machine, keys.clone())?;
     // Whoever asks for lines gets the logger of that moment.
     log::bridge();
     if let Some(lines) = control.debug_lines() {
         tokio::spawn(debug_lines(lines));
     }
-    let (sender, mut jobs) = mpsc::channel::<Job>(TOGETHER);
+    let (sender, mut jobs) = mpsc::channel::<(String, Job)>(TOGETHER);
+    if let Some(listener) = api {
+        log::info!("the control API listens on {}", listener.local_addr()?);
+        let fresh = Arc::new(Mutex::new(Fresh::restored(&control.state().replay)));
+        tokio::spawn(Endpoint { keys, fresh, rate, jobs: sender.clone() }.serve(listener));
+    }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut timer = tokio::time::interval(PERIOD);
@@ -258,19 +285,20 @@ async fn serve(config: Config) -> Result<()> {
                 }
                 Err(e) => log::error!("cannot list devices: {e}"),
             },
-            Some((action, reply)) = jobs.recv() => {
-                let (mut actions, mut callers) = (Vec::new(), Vec::new());
-                let mut next = Some((action, reply));
-                while let Some((action, reply)) = next {
+            Some(job) = jobs.recv() => {
+                let (mut actions, mut sources, mut callers) = (Vec::new(), Vec::new(), Vec::new());
+                let mut next = Some(job);
+                while let Some((source, (action, reply))) = next {
                     if let Action::Wait { seconds, .. } = action {
                         waiters.add(action, seconds, reply);
                     } else {
                         actions.push(action);
+                        sources.push(source);
                         callers.push(reply);
                     }
                     next = if actions.len() < TOGETHER { jobs.try_recv().ok() } else { None };
                 }
-                for (caller, reply) in callers.into_iter().zip(control.act_all(&actions)) {
+                for (caller, reply) in callers.into_iter().zip(control.act_all(&actions, &sources)) {
                     // Nobody may be waiting any more; the action is done all the same.
                     let _ = caller.send(reply);
                 }

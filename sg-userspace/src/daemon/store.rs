@@ -11,7 +11,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::document::Document;
+use crate::{
+    api::facts::{Facts, Replay},
+    document::Document,
+};
 
 /// Version of the file's layout.
 const VERSION: u32 = 1;
@@ -27,11 +30,24 @@ pub struct State {
     pub documents: Vec<Document>,
     /// Rule counters by identity.
     pub counters: HashMap<String, u32>,
+    /// What is known of objects beside the documents.
+    #[serde(default)]
+    pub facts: Facts,
+    /// Calls that were answered, so that a repeated one changes nothing.
+    #[serde(default)]
+    pub replay: Replay,
 }
 
 impl Default for State {
     fn default() -> Self {
-        Self { version: VERSION, generation: 0, documents: Vec::new(), counters: HashMap::new() }
+        Self {
+            version: VERSION,
+            generation: 0,
+            documents: Vec::new(),
+            counters: HashMap::new(),
+            facts: Facts::default(),
+            replay: Replay::default(),
+        }
     }
 }
 

@@ -4,6 +4,21 @@ use std::fmt;
 
 use super::tree::At;
 
+/// A quota that is passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// Rules that apply to an interface.
+    RulesPerInterface,
+    /// Rules of a group that name a group.
+    GroupRules,
+    /// Groups of an interface.
+    GroupsPerInterface,
+    /// Addresses in a basic group.
+    Addresses,
+    /// Interfaces in an enterprise group.
+    Interfaces,
+}
+
 /// One problem.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -15,6 +30,8 @@ pub struct Problem {
     pub message: String,
     /// How to mend it.
     pub help: Option<String>,
+    /// The quota that is passed, if that is the problem.
+    pub limit: Option<Limit>,
 }
 
 impl fmt::Display for Problem {
@@ -38,7 +55,14 @@ pub struct Problems(pub Vec<Problem>);
 impl Problems {
     /// Notes one.
     pub fn add(&mut self, at: &At, path: &str, message: impl Into<String>, help: Option<String>) {
-        self.0.push(Problem { at: at.clone(), path: path.into(), message: message.into(), help });
+        self.0.push(Problem { at: at.clone(), path: path.into(), message: message.into(), help, limit: None });
+    }
+
+    /// Says that the last one noted is of a quota.
+    pub fn passes(&mut self, limit: Limit) {
+        if let Some(last) = self.0.last_mut() {
+            last.limit = Some(limit);
+        }
     }
 
     /// The value, if nothing was noted.

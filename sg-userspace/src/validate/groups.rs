@@ -10,7 +10,7 @@ use super::{
     parse::{cidr, number, ports, protocol, read, word},
 };
 use crate::{
-    document::{Document, Group as Written, Permission, Problems, Text},
+    document::{problem::Limit, Document, Group as Written, Permission, Problems, Text},
     model::{Direction, Group, GroupType, Object, Ports, Rule, Verdict},
 };
 
@@ -89,13 +89,30 @@ impl Reader<'_> {
                     let limit = quotas.group_rules_per_group;
                     let message = format!("more than {limit} rules of this group name a group");
                     problems.add(&permission.at.0, &path, message, None);
+                    problems.passes(Limit::GroupRules);
                 }
             }
-            let identity = format!("{rule:?}");
+            let identity = self.identity(&rule);
             rule.id = derived_id("sgr", &[&self.names.groups.ids[self.group], &identity]);
             rules.push(rule);
         }
         rules
+    }
+
+    /// What a rule's id is made of: it stays while others come and go.
+    fn identity(&self, rule: &Rule) -> String {
+        let Names { groups, prefix_lists, port_lists, .. } = self.names;
+        let object = match &rule.object {
+            Object::Cidr(net) => net.to_string(),
+            Object::Group(i) => groups.ids[*i].clone(),
+            Object::PrefixList(i) => prefix_lists.ids[*i].clone(),
+        };
+        let ports = match &rule.ports {
+            Ports::List(i) => port_lists.ids[*i].clone(),
+            other => format!("{other:?}"),
+        };
+        let Rule { direction, verdict, priority, protocol, source_ports, local, .. } = rule;
+        format!("{direction:?} {verdict:?} {priority} {protocol:?} {ports} {source_ports:?} {object} {local:?}")
     }
 
     /// One rule; its id is still empty.

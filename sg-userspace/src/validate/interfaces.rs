@@ -13,7 +13,7 @@ use super::{
     parse::{address, number, read, word},
 };
 use crate::{
-    document::{At, ConnectionTracking, Document, NetworkInterface, Problems, Text},
+    document::{problem::Limit, At, ConnectionTracking, Document, NetworkInterface, Problems, Text},
     model::{Hook, Interface, Model, Object, Ports, Side},
 };
 
@@ -161,6 +161,7 @@ fn groups(
     } else if count > limit {
         let at = &written.security_group_ids[limit].at;
         problems.add(at, &path, format!("{count} groups, the limit is {limit}"), Some("merge groups".into()));
+        problems.passes(Limit::GroupsPerInterface);
     }
     groups
 }
@@ -235,21 +236,24 @@ pub fn quotas(document: &Document, model: &Model, quotas: &Quotas, problems: &mu
                 message,
                 Some("use fewer groups or rules".into()),
             );
+            problems.passes(Limit::RulesPerInterface);
         }
     }
     for (g, group) in model.groups.iter().enumerate() {
         let members = model.interfaces.iter().filter(|i| i.groups.contains(&g));
-        let (count, limit, what) = match group.kind {
+        let (count, limit, what, kind) = match group.kind {
             crate::model::GroupType::Normal => {
-                (members.map(|i| i.addresses.len()).sum::<usize>(), quotas.addresses_per_normal_group, "addresses")
+                let addresses = members.map(|i| i.addresses.len()).sum::<usize>();
+                (addresses, quotas.addresses_per_normal_group, "addresses", Limit::Addresses)
             }
             crate::model::GroupType::Enterprise => {
-                (members.count(), quotas.interfaces_per_enterprise_group, "interfaces")
+                (members.count(), quotas.interfaces_per_enterprise_group, "interfaces", Limit::Interfaces)
             }
         };
         if count > limit {
             let message = format!("{count} member {what}, the limit is {limit}");
             problems.add(&document.security_groups[g].at.0, &format!("security_groups[{g}]"), message, None);
+            problems.passes(kind);
         }
     }
 }

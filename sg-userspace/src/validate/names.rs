@@ -94,6 +94,19 @@ impl Kind {
         kind
     }
 
+    /// The object of an id.
+    pub fn with_id(&self, id: &str) -> Option<usize> {
+        self.by_id.get(id).copied()
+    }
+
+    /// The one object of a name.
+    pub fn named(&self, name: &str) -> Option<usize> {
+        match self.by_name.get(name).map(Vec::as_slice) {
+            Some([one]) => Some(*one),
+            _ => None,
+        }
+    }
+
     /// What a reference means.
     pub fn resolve(&self, text: &Text, path: &str, problems: &mut Problems) -> Option<usize> {
         if let Some(&i) = self.by_id.get(&text.value) {
@@ -121,7 +134,12 @@ impl Kind {
 impl Names {
     /// Names of everything in a document.
     pub fn of(document: &Document, problems: &mut Problems) -> Self {
-        let groups = document.security_groups.iter().enumerate().map(|(i, g)| Entry {
+        Self::of_all(std::slice::from_ref(document), problems)
+    }
+
+    /// Names of everything in several, in their order.
+    pub fn of_all(documents: &[Document], problems: &mut Problems) -> Self {
+        let groups = documents.iter().flat_map(|d| d.security_groups.iter()).enumerate().map(|(i, g)| Entry {
             id: g.security_group_id.as_ref(),
             name: g.security_group_name.as_ref(),
             scope: g.vpc_id.as_deref().unwrap_or(DEFAULT_VPC),
@@ -129,7 +147,7 @@ impl Names {
             path: format!("security_groups[{i}]"),
         });
         let groups = Kind::of("security group", "sg", groups, false, problems);
-        let lists = document.prefix_lists.iter().enumerate().map(|(i, l)| Entry {
+        let lists = documents.iter().flat_map(|d| d.prefix_lists.iter()).enumerate().map(|(i, l)| Entry {
             id: l.prefix_list_id.as_ref(),
             name: l.prefix_list_name.as_ref(),
             scope: "",
@@ -137,7 +155,7 @@ impl Names {
             path: format!("prefix_lists[{i}]"),
         });
         let prefix_lists = Kind::of("prefix list", "pl", lists, false, problems);
-        let lists = document.port_range_lists.iter().enumerate().map(|(i, l)| Entry {
+        let lists = documents.iter().flat_map(|d| d.port_range_lists.iter()).enumerate().map(|(i, l)| Entry {
             id: l.port_range_list_id.as_ref(),
             name: l.port_range_list_name.as_ref(),
             scope: "",
@@ -145,7 +163,7 @@ impl Names {
             path: format!("port_range_lists[{i}]"),
         });
         let port_lists = Kind::of("port range list", "prl", lists, false, problems);
-        let interfaces = document.network_interfaces.iter().enumerate().map(|(i, n)| Entry {
+        let interfaces = documents.iter().flat_map(|d| d.network_interfaces.iter()).enumerate().map(|(i, n)| Entry {
             id: n.network_interface_id.as_ref(),
             name: n.network_interface_name.as_ref().or(n.device.as_ref()).or(n.private_ip_addresses.first()),
             scope: "",

@@ -2,69 +2,192 @@
 //! of the ones before it, then all that are good are stored once and put in force
 //! once. Whoever is refused changes nothing, also not for the others.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use super::{Control, Wanted};
 use crate::{
+    api::{
+        auth::now,
+        call::{self, Call},
+        draft::Draft,
+        error::{self, ApiError},
+        facts::{Answered, Facts, Replay},
+    },
     daemon::{
-        documents::Change,
+        documents::{self, Change},
         log,
         protocol::{Action, Planned, Reply},
     },
-    dataplane::engine::OnChange,
+    dataplane::{engine::OnChange, machine::Resolved},
     document::Document,
     model::Model,
+    validate::validate,
 };
 
 /// How a change takes live flows; `None` for what changes nothing.
 fn mode(action: &Action) -> Option<OnChange> {
     match action {
         Action::Document { apply: true, on_change, .. } => Some(*on_change),
+        Action::Call(call) if call.writes() => Some(OnChange::Cut),
         _ => None,
     }
 }
 
+/// The state as it will be.
+#[derive(Clone, Debug)]
+pub(super) struct Pending {
+    documents: Vec<Document>,
+    generation: u64,
+    facts: Facts,
+    replay: Replay,
+    /// Of the documents, once one of them has changed.
+    model: Option<Arc<Model>>,
+}
+
+/// A change that would be good.
+enum Judged {
+    Planned(Planned),
+    Called(u16, serde_json::Value),
+}
+
+/// An answer of the control API.
+pub(super) fn called(result: &Result<serde_json::Map<String, serde_json::Value>, ApiError>) -> Reply {
+    let (status, body) = call::answer(result, "");
+    Reply::Called { status, body }
+}
+
 impl Control {
-    /// Answers actions in their order.
-    pub fn act_all(&mut self, actions: &[Action]) -> Vec<Reply> {
+    /// Answers actions in their order; `sources` says where each came from.
+    pub fn act_all(&mut self, actions: &[Action], sources: &[String]) -> Vec<Reply> {
         let runs = actions.chunk_by(|a, b| mode(a).is_some() && mode(a) == mode(b));
         let mut replies = Vec::with_capacity(actions.len());
         for run in runs {
-            match (run, mode(&run[0])) {
-                ([_, _, ..], Some(mode)) => replies.extend(self.together(run, mode)),
-                _ => replies.extend(run.iter().map(|action| self.act(action))),
+            let from = &sources[replies.len()..replies.len() + run.len()];
+            if let Err(why) = self.intend(run, from) {
+                replies.extend(run.iter().map(|action| match action {
+                    Action::Call(_) => called(&Err(error::INTERNAL.because(&why))),
+                    _ => Reply::Refused { message: why.clone() },
+                }));
+                continue;
             }
+            let calls = run.iter().any(|a| matches!(a, Action::Call(_)));
+            let new: Vec<Reply> = match mode(&run[0]) {
+                Some(mode) if calls || run.len() > 1 => self.together(run, mode),
+                _ => run.iter().map(|action| self.act(action)).collect(),
+            };
+            self.note(run, from, &new);
+            replies.extend(new);
         }
         replies
     }
 
     fn together(&mut self, actions: &[Action], mode: OnChange) -> Vec<Reply> {
-        let (mut documents, mut generation) = (self.state.documents.clone(), self.state.generation);
-        let mut model: Option<Arc<Model>> = None;
-        let mut judged: Vec<Result<Planned, Reply>> = Vec::new();
-        let live = self.live();
+        let mut pending = Pending {
+            documents: self.state.documents.clone(),
+            generation: self.state.generation,
+            facts: self.state.facts.clone(),
+            replay: self.state.replay.clone(),
+            model: None,
+        };
+        let mut judged: Vec<Result<Judged, Reply>> = Vec::new();
+        let reads = |a: &Action| matches!(a, Action::Document { .. });
+        let live = if actions.iter().any(reads) { self.live() } else { Vec::new() };
+        let here = self.machine.local(&self.model);
         for action in actions {
-            let Some(wanted) = Wanted::of(action) else { continue };
-            judged.push(self.consider(&documents, generation, &wanted, &live).map(|(change, planned)| {
-                generation = next(generation, &documents, &change.documents);
-                documents = change.documents;
-                model = Some(change.model);
-                planned
-            }));
+            judged.push(match (action, Wanted::of(action)) {
+                (Action::Call(call), _) => self.consider_call(&mut pending, call, &here),
+                (_, Some(wanted)) => {
+                    let (documents, generation) = (pending.documents.clone(), pending.generation);
+                    self.consider(&documents, generation, &wanted, &live).map(|(change, planned)| {
+                        pending.generation = next(generation, &documents, &change.documents);
+                        pending.documents = change.documents;
+                        pending.model = Some(change.model);
+                        Judged::Planned(planned)
+                    })
+                }
+                _ => Err(Reply::Refused { message: "not a change".into() }),
+            });
         }
-        let report = model.map(|model| self.apply(Change { documents, model, steps: Vec::new() }, generation, mode));
-        match report {
-            Some(Err(message)) => {
+        let good = judged.iter().any(Result::is_ok);
+        let report = good.then(|| {
+            let model = pending.model.clone().unwrap_or_else(|| self.model.clone());
+            let change = Change { documents: pending.documents, model, steps: Vec::new() };
+            self.apply(change, Some((pending.facts, pending.replay)), pending.generation, mode)
+        });
+        match (report, actions) {
+            (Some(Err(message)), [Action::Call(_)]) => vec![called(&Err(error::INTERNAL.because(&message)))],
+            (Some(Err(message)), [_]) => vec![Reply::Refused { message }],
+            (Some(Err(message)), _) => {
                 // One of them is to blame: it is found out by making each alone.
                 log::warning!("{} changes together: {message}; making each alone", actions.len());
-                actions.iter().map(|action| self.act(action)).collect()
+                actions.iter().flat_map(|action| self.together(std::slice::from_ref(action), mode)).collect()
             }
-            report => {
+            (report, _) => {
                 let report = report.and_then(Result::ok);
-                let answer = |planned: Planned| Reply::Planned(Box::new(Planned { report: report.clone(), ..planned }));
+                let answer = |judged: Judged| match judged {
+                    Judged::Planned(planned) => {
+                        Reply::Planned(Box::new(Planned { report: report.clone(), ..planned }))
+                    }
+                    Judged::Called(status, body) => Reply::Called { status, body },
+                };
                 judged.into_iter().map(|judged| judged.map_or_else(|refused| refused, answer)).collect()
             }
         }
+    }
+
+    /// Judges a call that changes something on top of what is pending.
+    fn consider_call(&self, pending: &mut Pending, call: &Call, here: &Resolved) -> Result<Judged, Reply> {
+        let refused = |e: ApiError| called(&Err(e));
+        let (token, fingerprint) = (call.token(), call.fingerprint());
+        if let Some(known) = token.as_ref().and_then(|t| pending.replay.tokens.get(t)) {
+            return if known.parameters == fingerprint {
+                Ok(Judged::Called(known.status, known.body.clone()))
+            } else {
+                Err(refused(error::TOKEN_MISMATCH.into()))
+            };
+        }
+        let at = now();
+        let Pending { documents, facts, .. } = &*pending;
+        let mut draft = Draft::new(documents, facts, &self.here, here, call.account.as_deref(), at);
+        let answer = call::perform(&mut draft, call).map_err(refused)?;
+        let Draft { documents: new, facts, .. } = draft;
+        let (new, facts) = (owned(new), if let Cow::Owned(facts) = facts { Some(facts) } else { None });
+        let new = new.filter(|new| new != documents);
+        if let Some(new) = new {
+            let model = validate(&documents::merge(&new), &self.config.quotas());
+            pending.model = Some(Arc::new(model.map_err(|p| refused(call::refusal(&call.action, &p)))?));
+            pending.documents = new;
+            pending.generation += 1;
+        }
+        if let Some(facts) = facts {
+            pending.facts = facts;
+        }
+        let (status, body) = call::answer(&Ok(answer), "");
+        if let Some(token) = token {
+            let known = Answered { parameters: fingerprint, status, body: body.clone(), at };
+            pending.replay.tokens.insert(token, known);
+        }
+        if let Some((key, nonce)) = &call.signed {
+            pending.replay.nonces.entry(key.clone()).or_default().insert(nonce.clone(), at);
+        }
+        Ok(Judged::Called(status, body))
+    }
+
+    /// Answers a call that changes nothing.
+    pub(super) fn read(&self, call: &Call) -> Reply {
+        let here = self.machine.local(&self.model);
+        let State { documents, facts, .. } = &self.state;
+        let mut draft = Draft::new(documents, facts, &self.here, &here, call.account.as_deref(), now());
+        called(&call::perform(&mut draft, call))
+    }
+}
+
+use super::State;
+
+fn owned(documents: Cow<'_, [Document]>) -> Option<Vec<Document>> {
+    match documents {
+        Cow::Owned(documents) => Some(documents),
+        Cow::Borrowed(_) => None,
     }
 }
 

@@ -1,0 +1,214 @@
+//! Tags and resource groups, regions, VPCs and VSwitches.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, json};
+
+use super::common::{self, Answer};
+use crate::{
+    api::{
+        draft::{DEFAULT_VSWITCH, Draft},
+        error::{self, ApiError},
+        page::{Sizes, page},
+        params::Params,
+    },
+    document::{List, Tag, Text},
+    validate::names::DEFAULT_VPC,
+};
+
+/// Something that has labels.
+enum Resource {
+    Group(usize),
+    PrefixList(usize),
+    PortList(usize),
+    /// Its labels are kept beside the documents.
+    Other(String),
+}
+
+/// The kinds of resources, as clients name them.
+const TYPES: [(&str, &str); 5] = [
+    ("securitygroup", "sg"),
+    ("prefixlist", "pl"),
+    ("portrangelist", "prl"),
+    ("eni", "eni"),
+    ("instance", "i"),
+];
+
+fn kind(p: &Params) -> Result<&'static str, ApiError> {
+    let wanted = p.get("ResourceType").unwrap_or_default().to_ascii_lowercase().replace(['-', '_'], "");
+    TYPES.iter().find(|(name, _)| *name == wanted).map(|(name, _)| *name).ok_or(error::RESOURCE_TYPE.into())
+}
+
+fn resource(draft: &Draft<'_>, kind: &str, id: &str) -> Result<Resource, ApiError> {
+    let missing = || error::RESOURCE_NOT_FOUND.of(id);
+    let seen = |known: &str| draft.sees(known);
+    match kind {
+        "securitygroup" => draft.group(id).map(Resource::Group).ok_or_else(missing),
+        "prefixlist" => {
+            let i = draft.prefix_list(id).filter(|&i| seen(&draft.names.prefix_lists.ids[i]));
+            i.map(Resource::PrefixList).ok_or_else(missing)
+        }
+        "portrangelist" => {
+            let i = draft.port_list(id).filter(|&i| seen(&draft.names.port_lists.ids[i]));
+            i.map(Resource::PortList).ok_or_else(missing)
+        }
+        "eni" => {
+            let i = draft.interface(id).ok_or_else(missing)?;
+            Ok(Resource::Other(draft.names.interfaces.ids[i].clone()))
+        }
+        _ => {
+            let known = draft.instances().any(|i| i.instance_id.as_deref() == Some(id))
+                || draft.all_interfaces().any(|n| draft.interface_at(n).instance_id.as_deref() == Some(id));
+            known.then(|| Resource::Other(id.to_owned())).ok_or_else(missing)
+        }
+    }
+}
+
+fn labels(draft: &Draft<'_>, resource: &Resource) -> BTreeMap<String, String> {
+    match resource {
+        Resource::Group(i) => common::texts(&draft.group_at(*i).tags),
+        Resource::PrefixList(i) => common::texts(&draft.prefix_list_at(*i).tags),
+        Resource::PortList(i) => common::texts(&draft.port_list_at(*i).tags),
+        Resource::Other(id) => draft.facts.objects.get(id).map(|f| f.tags.clone()).unwrap_or_default(),
+    }
+}
+
+fn put(draft: &mut Draft<'_>, resource: &Resource, tags: BTreeMap<String, String>) {
+    let list: List<Tag> = common::labels(tags.clone());
+    match resource {
+        Resource::Group(i) => draft.group_mut(*i).tags = list,
+        Resource::PrefixList(i) => draft.prefix_list_mut(*i).tags = list,
+        Resource::PortList(i) => draft.port_list_mut(*i).tags = list,
+        Resource::Other(id) => draft.fact_mut(id).tags = tags,
+    }
+}
+
+/// The resources that a call names: 1 to 50.
+fn named(draft: &Draft<'_>, p: &Params) -> Result<Vec<Resource>, ApiError> {
+    let kind = kind(p)?;
+    let ids = p.list("ResourceId").map_err(|name| error::UNREADABLE.of(&name))?;
+    if ids.is_empty() || ids.len() > 50 {
+        return Err(error::UNREADABLE.of("ResourceId"));
+    }
+    ids.into_iter().map(|id| resource(draft, kind, id)).collect()
+}
+
+pub fn tag(draft: &mut Draft<'_>, p: &Params) -> Answer {
+    let tags = common::tags(p)?;
+    if tags.is_empty() {
+        return Err(error::TAG_KEY.into());
+    }
+    for resource in named(draft, p)? {
+        let mut all = labels(draft, &resource);
+        all.extend(tags.clone());
+        if all.len() > 20 {
+            return Err(error::TAG_QUOTA.into());
+        }
+        put(draft, &resource, all);
+    }
+    Ok(Map::new())
+}
+
+pub fn untag(draft: &mut Draft<'_>, p: &Params) -> Answer {
+    let keys = p.list("TagKey").map_err(|name| error::UNREADABLE.of(&name))?;
+    let everything = keys.is_empty() && p.get("All").is_some_and(|v| v.eq_ignore_ascii_case("true"));
+    let keys: Vec<String> = keys.into_iter().map(str::to_owned).collect();
+    for resource in named(draft, p)? {
+        let mut all = labels(draft, &resource);
+        all.retain(|key, _| !everything && !keys.contains(key));
+        put(draft, &resource, all);
+    }
+    Ok(Map::new())
+}
+
+pub fn list(draft: &mut Draft<'_>, p: &Params) -> Answer {
+    let kind = kind(p)?;
+    let ids = p.list("ResourceId").map_err(|name| error::UNREADABLE.of(&name))?;
+    let wanted = common::tags(p)?;
+    let all: Vec<String> = match kind {
+        "securitygroup" => draft.names.groups.ids.clone(),
+        "prefixlist" => draft.names.prefix_lists.ids.clone(),
+        "portrangelist" => draft.names.port_lists.ids.clone(),
+        "eni" => draft.names.interfaces.ids.clone(),
+        _ => draft.instances().filter_map(|i| i.instance_id.as_ref()).map(|t| t.value.clone()).collect(),
+    };
+    let mut items = Vec::new();
+    for id in all.iter().filter(|id| ids.is_empty() || ids.contains(&id.as_str())) {
+        let Ok(resource) = resource(draft, kind, id) else { continue };
+        let tags = labels(draft, &resource);
+        let has = |(k, v): (&String, &String)| tags.get(k).is_some_and(|t| v.is_empty() || t == v);
+        if wanted.iter().all(has) {
+            items.extend(tags.iter().map(|(k, v)| {
+                let item = json!({"ResourceId": id, "ResourceType": kind, "TagKey": k, "TagValue": v});
+                (format!("{id} {k}"), item)
+            }));
+        }
+    }
+    let mut answer = Map::new();
+    let items = page(items, false, Sizes { default: 50, least: 50, most: 50 }, p, &mut answer)?;
+    answer.insert("TagResources".into(), json!({"TagResource": items}));
+    Ok(answer)
+}
+
+pub fn join_resource_group(draft: &mut Draft<'_>, p: &Params) -> Answer {
+    let id = p.get("ResourceId").ok_or_else(|| error::NOT_SIGNED.of("ResourceId"))?;
+    let label = p.get("ResourceGroupId").ok_or_else(|| error::NOT_SIGNED.of("ResourceGroupId"))?;
+    match resource(draft, kind(p)?, id)? {
+        Resource::Group(i) => draft.group_mut(i).resource_group_id = Some(Text::from(label)),
+        Resource::PrefixList(i) => {
+            let id = draft.names.prefix_lists.ids[i].clone();
+            draft.fact_mut(&id).resource_group = Some(label.to_owned());
+        }
+        Resource::PortList(i) => {
+            let id = draft.names.port_lists.ids[i].clone();
+            draft.fact_mut(&id).resource_group = Some(label.to_owned());
+        }
+        Resource::Other(id) => draft.fact_mut(&id).resource_group = Some(label.to_owned()),
+    }
+    Ok(Map::new())
+}
+
+pub fn regions(draft: &mut Draft<'_>, _p: &Params) -> Answer {
+    let region = json!({"RegionId": draft.here.region, "LocalName": draft.here.region, "RegionEndpoint": ""});
+    Ok(Map::from_iter([("Regions".to_owned(), json!({"Region": [region]}))]))
+}
+
+pub fn vpcs(draft: &mut Draft<'_>, p: &Params) -> Answer {
+    let all = std::iter::once(DEFAULT_VPC).chain(draft.here.vpcs.iter().map(String::as_str));
+    let items = all.filter(|id| p.get("VpcId").is_none_or(|w| w.split(',').any(|w| w == *id))).map(|id| {
+        let switches = if id == DEFAULT_VPC { vec![DEFAULT_VSWITCH] } else { Vec::new() };
+        let item = json!({
+            "VpcId": id,
+            "VpcName": id,
+            "RegionId": draft.here.region,
+            "Status": "Available",
+            "CidrBlock": "",
+            "IsDefault": id == DEFAULT_VPC,
+            "VSwitchIds": {"VSwitchId": switches},
+        });
+        (id.to_owned(), item)
+    });
+    let mut answer = Map::new();
+    let items = page(items.collect(), false, Sizes { default: 10, least: 1, most: 50 }, p, &mut answer)?;
+    answer.insert("Vpcs".into(), json!({"Vpc": items}));
+    Ok(answer)
+}
+
+pub fn vswitches(draft: &mut Draft<'_>, p: &Params) -> Answer {
+    let is = |name: &str, value: &str| p.get(name).is_none_or(|w| w == value);
+    let here = is("VpcId", DEFAULT_VPC) && is("VSwitchId", DEFAULT_VSWITCH);
+    let item = json!({
+        "VSwitchId": DEFAULT_VSWITCH,
+        "VSwitchName": DEFAULT_VSWITCH,
+        "VpcId": DEFAULT_VPC,
+        "ZoneId": draft.here.region,
+        "Status": "Available",
+        "CidrBlock": "",
+        "IsDefault": true,
+    });
+    let items = here.then(|| (DEFAULT_VSWITCH.to_owned(), item)).into_iter().collect();
+    let mut answer = Map::new();
+    let items = page(items, false, Sizes { default: 10, least: 1, most: 50 }, p, &mut answer)?;
+    answer.insert("VSwitches".into(), json!({"VSwitch": items}));
+    Ok(answer)
+}

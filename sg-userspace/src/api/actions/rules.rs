@@ -1,0 +1,309 @@
+//! Rules of groups: authorize, revoke, modify.
+
+use std::collections::BTreeSet;
+
+use serde_json::Map;
+
+use super::common::Answer;
+use crate::{
+    api::{
+        draft::{Draft, new_id, time},
+        error::{self, ApiError},
+        facts::RuleFact,
+        params::Params,
+        rule::{self, FIELDS, Form, key, sides},
+    },
+    document::{Permission, Text},
+    model::Direction,
+    validate::names::derived_id,
+};
+
+/// A rule as it stands in its group.
+pub struct Standing<'a> {
+    /// Index among the group's permissions.
+    pub index: usize,
+    /// As written.
+    pub rule: &'a Permission,
+    /// What makes it the same as another.
+    pub key: String,
+    /// `sgr-…`.
+    pub id: String,
+    /// Seconds since 1970; 0 when it came with a document.
+    pub created: u64,
+    time: String,
+}
+
+impl Standing<'_> {
+    /// `ingress` or `egress`.
+    pub fn direction(&self) -> String {
+        self.rule.direction.as_deref().unwrap_or_default().to_ascii_lowercase()
+    }
+
+    /// 1 to 100.
+    pub fn priority(&self) -> u32 {
+        self.rule.priority.as_deref().and_then(|t| t.parse().ok()).unwrap_or(1)
+    }
+
+    /// When it came, as the API writes it.
+    pub fn time(&self) -> String {
+        self.time.clone()
+    }
+}
+
+/// The rules of a group.
+pub fn of<'a>(draft: &'a Draft<'_>, group: usize) -> Vec<Standing<'a>> {
+    let id = &draft.names.groups.ids[group];
+    let known = draft.facts.rules.get(id);
+    let came = draft.created(id);
+    let one = |(index, rule): (usize, &'a Permission)| {
+        let key = key(draft, rule);
+        let fact = known.and_then(|k| k.get(&key));
+        Standing {
+            index,
+            rule,
+            id: fact.map_or_else(|| derived_id("sgr", &[id, &key]), |f| f.id.clone()),
+            created: fact.map_or(0, |f| f.created),
+            time: fact.map_or_else(|| came.clone(), |f| time(f.created)),
+            key,
+        }
+    };
+    draft.group_at(group).permissions.iter().enumerate().map(one).collect()
+}
+
+/// The permissions a call names, with how each is said.
+fn wanted(p: &Params, revoke: bool) -> Result<Vec<(Form, Params)>, ApiError> {
+    if p.0.contains_key("Permissions") {
+        return Err(error::JSON_PARAMETER.of("Permissions"));
+    }
+    let listed = p.records("Permissions").map_err(|name| error::UNREADABLE.of(&name))?;
+    let flat = FIELDS.iter().any(|f| p.get(f).is_some());
+    match (listed.is_empty(), flat) {
+        (false, true) => Err(error::PERMISSIONS_AND_FLAT.into()),
+        (false, false) if listed.len() > 100 => Err(error::PERMISSIONS_COUNT.of("Permissions")),
+        (false, false) => Ok(listed.into_iter().map(|(n, record)| (Form::Listed(n), record)).collect()),
+        (true, _) => Ok(vec![(Form::Flat { revoke }, p.clone())]),
+    }
+}
+
+/// Reads all that a call names; a rule that stands there twice is refused.
+fn read_all(
+    draft: &Draft<'_>,
+    p: &Params,
+    direction: Direction,
+    revoke: bool,
+    group: impl FnOnce() -> Result<usize, ApiError>,
+) -> Result<(usize, Vec<(String, Permission)>), ApiError> {
+    let forms = wanted(p, revoke)?;
+    // The syntax of all comes before anybody looks at what exists.
+    for (form, record) in &forms {
+        rule::syntax(record, *form, direction)?;
+    }
+    let group = group()?;
+    let mut rules: Vec<(String, Permission)> = Vec::new();
+    let mut keys = BTreeSet::new();
+    for (form, record) in &forms {
+        let rule = match rule::read(draft, record, *form, direction, group) {
+            // What does not exist is in no rule that could be taken away.
+            Err(e) if revoke && e.status == 404 => continue,
+            read => read?,
+        };
+        let key = key(draft, &rule);
+        if !keys.insert(key.clone()) {
+            return Err(error::PERMISSIONS_TWICE.into());
+        }
+        rules.push((key, rule));
+    }
+    Ok((group, rules))
+}
+
+fn authorize_in(draft: &mut Draft<'_>, p: &Params, direction: Direction) -> Answer {
+    let (group, rules) = {
+        let draft = &*draft;
+        read_all(draft, p, direction, false, || draft.changeable_group(p.get("SecurityGroupId")))?
+    };
+    let standing: BTreeSet<String> = of(draft, group).into_iter().map(|r| r.key).collect();
+    let id = draft.names.groups.ids[group].clone();
+    let created = draft.now;
+    // One that is there already is no error, and changes nothing.
+    for (key, rule) in rules.into_iter().filter(|(key, _)| !standing.contains(key)) {
+        draft.group_mut(group).permissions.push(rule);
+        let fact = RuleFact { id: new_id("sgr"), created };
+        draft.facts.to_mut().rules.entry(id.clone()).or_default().insert(key, fact);
+    }
+    Ok(Map::new())
+}
+
+pub fn authorize(draft: &mut Draft<'_>, p: &Params) -> Answer {
+    authorize_in(draft, p, Direction::Inbound)
+}
+
+pub fn authorize_egress(draft: &mut Draft<'_>, p: &Params) -> Answer {
+    authorize_in(draft, p, Direction::Outbound)
+}
+
+/// Takes rules out of a group, by their indices.
+fn remove(draft: &mut Draft<'_>, group: usize, gone: &[(usize, String)]) {
+    let id = draft.names.groups.ids[group].clone();
+    let mut index = 0;
+    draft.group_mut(group).permissions.retain(|_| {
+        index += 1;
+        !gone.iter().any(|(i, _)| *i == index - 1)
+    });
+    if let Some(known) = draft.facts.to_mut().rules.get_mut(&id) {
+        gone.iter().for_each(|(_, key)| drop(known.remove(key)));
+    }
+}
+
+fn revoke_in(draft: &mut Draft<'_>, p: &Params, direction: Direction) -> Answer {
+    let ids = p.list("SecurityGroupRuleId").map_err(|_| error::RULE_ID)?;
+    if ids.is_empty() {
+        let (group, rules) = {
+            let draft = &*draft;
+            read_all(draft, p, direction, true, || draft.changeable_group(p.get("SecurityGroupId")))?
+        };
+        let keys: BTreeSet<String> = rules.into_iter().map(|(key, _)| key).collect();
+        let standing = of(draft, group);
+        let gone: Vec<_> = standing.into_iter().filter(|r| keys.contains(&r.key)).map(|r| (r.index, r.key)).collect();
+        if !gone.is_empty() {
+            remove(draft, group, &gone);
+        }
+        return Ok(Map::new());
+    }
+    if p.has("Permissions") || FIELDS.iter().any(|f| p.get(f).is_some()) {
+        return Err(error::PERMISSIONS_AND_FLAT.into());
+    }
+    if ids.len() > 100 {
+        return Err(error::RULE_ID.into());
+    }
+    if ids.iter().collect::<BTreeSet<_>>().len() < ids.len() {
+        return Err(error::RULE_ID_TWICE.into());
+    }
+    let group = draft.changeable_group(p.get("SecurityGroupId"))?;
+    let standing = of(draft, group);
+    let find = |id: &&str| {
+        let rule = standing.iter().find(|r| r.id == *id && r.direction() == direction.name());
+        rule.map(|r| (r.index, r.key.clone())).ok_or(error::RULE_ID_NOT_FOUND)
+    };
+    let gone = ids.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+    drop(standing);
+    remove(draft, group, &gone);
+    Ok(Map::new())
+}
+
+pub fn revoke(draft: &mut Draft<'_>, p: &Params) -> Answer {
+    revoke_in(draft, p, Direction::Inbound)
+}
+
+pub fn revoke_egress(draft: &mut Draft<'_>, p: &Params) -> Answer {
+    revoke_in(draft, p, Direction::Outbound)
+}
+
+pub fn modify(draft: &mut Draft<'_>, p: &Params) -> Answer {
+    modify_in(draft, p, Direction::Inbound)
+}
+
+pub fn modify_egress(draft: &mut Draft<'_>, p: &Params) -> Answer {
+    modify_in(draft, p, Direction::Outbound)
+}
+
+/// Older clients name a rule by what it matches, and change its description.
+fn describe(draft: &mut Draft<'_>, p: &Params, direction: Direction) -> Answer {
+    let (group, mut rules) = {
+        let draft = &*draft;
+        read_all(draft, p, direction, false, || draft.changeable_group(p.get("SecurityGroupId")))?
+    };
+    let (key, rule) = rules.pop().ok_or(error::RULE_NOT_FOUND)?;
+    let index = of(draft, group).into_iter().find(|r| r.key == key).map(|r| r.index).ok_or(error::RULE_NOT_FOUND)?;
+    draft.group_mut(group).permissions[index].description = rule.description;
+    Ok(Map::new())
+}
+
+/// What kind of remote side parameters name.
+fn object(p: &Params, direction: Direction) -> Option<&'static str> {
+    let (side, _) = sides(direction);
+    [side.cidr, side.ipv6, side.group, side.list].into_iter().find(|f| p.get(f).is_some())
+}
+
+/// A rule as the parameters that would make it.
+fn parameters(draft: &Draft<'_>, rule: &Permission) -> Params {
+    let mut shown = rule::show(draft, rule, "", "");
+    // One that has none is shown with a sign for it.
+    if !matches!(shown["IpProtocol"].as_str(), Some("TCP" | "UDP")) {
+        shown.remove("SourcePortRange");
+    }
+    let named = |(k, v): (String, serde_json::Value)| {
+        let text = v.as_str().map(str::to_owned).unwrap_or_else(|| v.to_string());
+        (FIELDS.contains(&k.as_str()) && !text.is_empty()).then_some((k, text))
+    };
+    let mut p: Params = shown.into_iter().filter_map(named).collect();
+    if p.get("PortRangeListId").is_some() {
+        p.0.remove("PortRange");
+    }
+    p
+}
+
+fn modify_in(draft: &mut Draft<'_>, p: &Params, direction: Direction) -> Answer {
+    let Some(id) = p.get("SecurityGroupRuleId") else { return describe(draft, p, direction) };
+    let (remote, local) = sides(direction);
+    if p.get(local.group).is_some() || p.get(local.list).is_some() {
+        return Err(error::RULE_DIRECTION.into());
+    }
+    let group = draft.changeable_group(p.get("SecurityGroupId"))?;
+    let (index, old, before) = {
+        let standing = of(draft, group);
+        let rule = standing.iter().find(|r| r.id == id && r.direction() == direction.name());
+        let rule = rule.ok_or(error::RULE_ID_NOT_FOUND)?;
+        (rule.index, rule.key.clone(), parameters(draft, rule.rule))
+    };
+    if p.get("NicType").is_some_and(|n| n == "internet") {
+        return Err(error::RULE_NIC_TYPE.into());
+    }
+    if object(p, direction).is_some_and(|o| Some(o) != object(&before, direction)) {
+        return Err(error::RULE_OBJECT_TYPE.into());
+    }
+    let (list, range) = (p.get("PortRangeListId").is_some(), p.get("PortRange").is_some());
+    let had_list = before.get("PortRangeListId").is_some();
+    if (had_list && range && !list) || (!had_list && list) {
+        return Err(error::RULE_PORTS_TYPE.into());
+    }
+    let mut merged = before;
+    for field in FIELDS {
+        if let Some(value) = p.get(field) {
+            merged.0.insert((*field).to_owned(), value.to_owned());
+        }
+    }
+    if p.get(remote.group).is_some() {
+        // Whose group it was says nothing of the new one.
+        for owner in remote.owners.iter().filter(|o| p.get(o).is_none()) {
+            merged.0.remove(*owner);
+        }
+    }
+    let mismatch = |e: ApiError| match e.code.as_ref() {
+        "OperationDenied" => error::RULE_PROTOCOL_PORTS.into(),
+        _ => e,
+    };
+    let form = Form::Flat { revoke: false };
+    let rule = rule::read(draft, &merged, form, direction, group).map_err(mismatch)?;
+    let new = key(draft, &rule);
+    if new != old && of(draft, group).iter().any(|r| r.key == new) {
+        return Err(error::RULE_TWICE.into());
+    }
+    let group_id = draft.names.groups.ids[group].clone();
+    let (id, now) = (id.to_owned(), draft.now);
+    let known = draft.facts.to_mut().rules.entry(group_id).or_default();
+    // Whatever it matches now, it is the rule that it was.
+    let fact = known.remove(&old).unwrap_or(RuleFact { id, created: now });
+    known.insert(new, fact);
+    draft.group_mut(group).permissions[index] = rule;
+    Ok(Map::new())
+}
+
+/// Rules of a group whose object, port list or prefix list has an id.
+pub fn uses(draft: &Draft<'_>, group: usize, what: impl Fn(&Permission) -> Vec<Option<Text>>, id: &str) -> bool {
+    let find = |t: &str| {
+        let lists = draft.prefix_list(t).map(|i| &draft.names.prefix_lists.ids[i]);
+        lists.or_else(|| draft.port_list(t).map(|i| &draft.names.port_lists.ids[i])).cloned()
+    };
+    let names = |t: Text| find(&t).as_deref() == Some(id);
+    draft.group_at(group).permissions.iter().any(|r| what(r).into_iter().flatten().any(names))
+}

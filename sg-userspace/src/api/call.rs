@@ -1,0 +1,115 @@
+//! One call: checked in one order, done on a draft. Authentication and common
+//! parameters come before it; here are region, syntax, existence and ownership,
+//! state, quota.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{
+    actions,
+    draft::Draft,
+    envelope,
+    error::{self, ApiError},
+    params::Params,
+    sign,
+};
+use crate::document::problem::{Limit, Problems};
+
+/// A call of an action.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Call {
+    /// Its name.
+    pub action: String,
+    /// Its own parameters.
+    pub parameters: Params,
+    /// Whose it is; the administrator's when absent.
+    #[serde(skip)]
+    pub account: Option<String>,
+    /// The key that signed it, and its nonce.
+    #[serde(skip)]
+    pub signed: Option<(String, String)>,
+}
+
+impl Call {
+    /// Whether it may change anything.
+    pub fn writes(&self) -> bool {
+        actions::find(&self.action).is_some_and(|a| a.writes)
+    }
+
+    /// What its answer is remembered by, if it asks for that.
+    pub fn token(&self) -> Option<String> {
+        let token = self.parameters.get("ClientToken").filter(|_| self.writes())?;
+        Some(format!("{} {} {token}", self.account.as_deref().unwrap_or("-"), self.action))
+    }
+
+    /// What makes it the same call as another with its token.
+    pub fn fingerprint(&self) -> String {
+        let pairs: Vec<String> = self
+            .parameters
+            .0
+            .iter()
+            .map(|(k, v)| format!("{}={}", sign::encode(k), sign::encode(v)))
+            .collect();
+        sign::sha256(pairs.join("&").as_bytes())
+    }
+}
+
+fn check_region(draft: &Draft<'_>, p: &Params, needed: bool) -> Result<(), ApiError> {
+    match p.get("RegionId") {
+        None if needed && draft.account.is_some() => Err(error::REGION_MISSING.into()),
+        None => Ok(()),
+        Some(region) => {
+            let legal = region.len() <= 64 && region.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+            let known = !draft.here.strict_region || region == draft.here.region;
+            if legal && known { Ok(()) } else { Err(error::REGION.into()) }
+        }
+    }
+}
+
+/// Does a call on a draft.
+///
+/// # Errors
+/// The first thing that is wrong with it.
+pub fn perform(draft: &mut Draft<'_>, call: &Call) -> Result<Map<String, Value>, ApiError> {
+    let action = actions::find(&call.action).ok_or(error::NO_ACTION)?;
+    let p = &call.parameters;
+    if p.get("ClientToken").is_some_and(|t| t.len() > 64 || !t.is_ascii()) {
+        return Err(error::TOKEN.into());
+    }
+    check_region(draft, p, action.region)?;
+    (action.run)(draft, p)
+}
+
+/// What the whole policy's problems mean to a caller: the quotas are checked there.
+pub fn refusal(action: &str, problems: &Problems) -> ApiError {
+    let joins = matches!(action, "JoinSecurityGroup" | "ModifyInstanceAttribute");
+    let interface = matches!(action, "ModifyNetworkInterfaceAttribute" | "CreateNetworkInterface");
+    let limit = problems.0.iter().find_map(|p| p.limit);
+    let kind = match limit {
+        Some(Limit::RulesPerInterface) if joins || interface => error::JOIN_RULES,
+        Some(Limit::RulesPerInterface) if action.starts_with("ModifySecurityGroup") => error::RULES_QUOTA_MODIFY,
+        Some(Limit::RulesPerInterface) => error::RULES_QUOTA,
+        Some(Limit::GroupRules) => error::GROUP_RULES_QUOTA,
+        Some(Limit::Addresses) if interface => error::INTERFACE_ADDRESSES,
+        Some(Limit::Addresses) => error::JOIN_ADDRESSES,
+        Some(Limit::Interfaces) if interface => error::INTERFACE_COUNT,
+        Some(Limit::Interfaces) => error::JOIN_INTERFACES,
+        Some(Limit::GroupsPerInterface) => error::GROUPS_OF_INTERFACE,
+        None => error::UNREADABLE,
+    };
+    match problems.0.first() {
+        Some(first) if limit.is_none() => kind.because(&format!("({})", first.message)),
+        Some(first) => kind.because(&format!("({})", problems.0.iter().find(|p| p.limit == limit).unwrap_or(first).message)),
+        None => kind.into(),
+    }
+}
+
+/// An answer: its status and body.
+pub fn answer(result: &Result<Map<String, Value>, ApiError>, host: &str) -> (u16, Value) {
+    let id = envelope::request_id();
+    match result {
+        Ok(body) => (200, envelope::success(&id, body.clone())),
+        Err(e) => (e.status, envelope::refusal(&id, host, e)),
+    }
+}

@@ -1,0 +1,111 @@
+//! Requests to calls, answers to responses.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::{
+    actions,
+    auth::{self, Fresh, Request},
+    call::Call,
+    envelope,
+    error::{self, ApiError},
+    http::{self, Response},
+    keys::Keys,
+};
+use crate::daemon::protocol::{Action, Reply};
+
+/// The version of the API.
+const VERSION: &str = "2014-05-26";
+
+/// What the connections share.
+#[derive(Clone)]
+pub struct Endpoint {
+    /// Who may call.
+    pub keys: Arc<Mutex<Keys>>,
+    /// What was called.
+    pub fresh: Arc<Mutex<Fresh>>,
+    /// Calls a second of one key.
+    pub rate: u32,
+    /// The writer.
+    pub jobs: mpsc::Sender<(String, (Action, oneshot::Sender<Reply>))>,
+}
+
+impl Endpoint {
+    /// What a request asks for, once it is known who asks.
+    fn call(&self, request: &Request) -> Result<Call, ApiError> {
+        let caller = {
+            let keys = self.keys.lock().map_err(|_| error::INTERNAL)?;
+            let mut fresh = self.fresh.lock().map_err(|_| error::INTERNAL)?;
+            auth::authenticate(request, &keys, &mut fresh, auth::now(), f64::from(self.rate))?
+        };
+        if request.common("x-acs-version", "Version") != Some(VERSION) {
+            return Err(error::VERSION.into());
+        }
+        let action = request.common("x-acs-action", "Action").and_then(actions::find).ok_or(error::NO_ACTION)?;
+        if action.writes && !caller.writes {
+            return Err(error::READ_ONLY.into());
+        }
+        Ok(Call {
+            action: action.name.to_owned(),
+            parameters: request.parameters(),
+            account: Some(caller.account),
+            signed: Some((caller.key, caller.nonce)),
+        })
+    }
+
+    async fn answer(&self, request: &Request, from: SocketAddr) -> Result<(u16, serde_json::Value), ApiError> {
+        let call = self.call(request)?;
+        let (sender, receiver) = oneshot::channel();
+        let source = from.ip().to_string();
+        let job = (source, (Action::Call(Box::new(call)), sender));
+        self.jobs.send(job).await.map_err(|_| error::UNAVAILABLE)?;
+        match receiver.await.map_err(|_| error::UNAVAILABLE)? {
+            Reply::Called { status, body } => Ok((status, body)),
+            _ => Err(error::INTERNAL.into()),
+        }
+    }
+
+    /// Answers a request.
+    pub async fn respond(&self, request: Request, from: SocketAddr) -> Response {
+        let format = request.format();
+        let host = request.header("host").unwrap_or_default().to_owned();
+        let (status, mut body) = self.answer(&request, from).await.unwrap_or_else(|e| {
+            (e.status, envelope::refusal(&envelope::request_id(), &host, &e))
+        });
+        let root = if status == 200 {
+            format!("{}Response", request.common("x-acs-action", "Action").unwrap_or_default())
+        } else {
+            body["HostId"] = host.into();
+            "Error".to_owned()
+        };
+        Response { status, format, body: format.write(&root, &body) }
+    }
+
+    /// Takes connections for ever.
+    pub async fn serve(self, listener: tokio::net::TcpListener) {
+        let room = http::room();
+        loop {
+            let Ok(permit) = room.clone().acquire_owned().await else { return };
+            let (stream, from) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(e) => {
+                    crate::daemon::log::warning!("cannot accept a call: {e}");
+                    // Out of files, most likely: others must end first.
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    continue;
+                }
+            };
+            let endpoint = self.clone();
+            tokio::spawn(async move {
+                let _ = stream.set_nodelay(true);
+                // A client that went away is no trouble of ours.
+                let _ = http::serve(stream, |request| endpoint.respond(request, from)).await;
+                drop(permit);
+            });
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! The HTTP endpoint: HTTP/1.1, bounded in every direction.
+//!
+//! The usual servers refuse request lines above 64 KiB, and a call of a hundred
+//! permissions with descriptions is longer: `httparse` reads the head, the rest
+//! is here.
+
+use std::{collections::BTreeMap, io, sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::Semaphore,
+    time::timeout,
+};
+
+use super::{auth::Request, envelope::Format, error};
+
+/// Bytes of a request's line and headers.
+const MAX_HEAD: usize = (1 << 20) + (64 << 10);
+/// Headers of a request.
+const MAX_HEADERS: usize = 100;
+/// Bytes of a body.
+const MAX_BODY: usize = 4 << 20;
+/// Parameters of a request: a hundred permissions with every field, and some.
+const MAX_PARAMETERS: usize = 5000;
+/// Connections at once.
+pub const MAX_CONNECTIONS: usize = 512;
+/// How long a client may take for a request, and how long it may say nothing.
+const PATIENCE: Duration = Duration::from_secs(10);
+const IDLE: Duration = Duration::from_secs(60);
+
+/// What goes back.
+#[derive(Debug)]
+pub struct Response {
+    /// Status.
+    pub status: u16,
+    /// How it is written.
+    pub format: Format,
+    /// What it says.
+    pub body: String,
+}
+
+/// A request that is none.
+fn refused(status: u16, message: &str) -> Response {
+    let e = error::ApiError { status, code: "InvalidRequest".into(), message: message.into() };
+    let body = super::envelope::refusal(&super::envelope::request_id(), "", &e);
+    Response { status, format: Format::Json, body: body.to_string() }
+}
+
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        411 => "Length Required",
+        413 => "Content Too Large",
+        431 => "Request Header Fields Too Large",
+        503 => "Service Unavailable",
+        _ => "Error",
+    }
+}
+
+async fn send(stream: &mut (impl AsyncWrite + Unpin), response: &Response, close: bool) -> io::Result<()> {
+    let Response { status, format, body } = response;
+    let connection = if close { "close" } else { "keep-alive" };
+    let head = format!(
+        "HTTP/1.1 {status} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: {connection}\r\n\r\n",
+        reason(*status),
+        format.content_type(),
+        body.len()
+    );
+    let bytes = [head.as_bytes(), body.as_bytes()].concat();
+    timeout(PATIENCE, async {
+        stream.write_all(&bytes).await?;
+        stream.flush().await
+    })
+    .await
+    .map_err(|_| io::ErrorKind::TimedOut)?
+}
+
+/// A read request, whether it is the last one, and bytes that came behind it.
+struct Read {
+    request: Request,
+    close: bool,
+    rest: Vec<u8>,
+}
+
+fn decode(text: &[u8], into: &mut BTreeMap<String, String>) -> bool {
+    for (name, value) in form_urlencoded::parse(text) {
+        if into.len() >= MAX_PARAMETERS {
+            return false;
+        }
+        into.insert(name.into_owned(), value.into_owned());
+    }
+    true
+}
+
+/// A head: what it says, and how long it is.
+fn head(bytes: &[u8]) -> Result<Option<(Request, usize, bool)>, Response> {
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut parsed = httparse::Request::new(&mut headers);
+    let length = match parsed.parse(bytes) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(httparse::Error::TooManyHeaders) => return Err(refused(431, "too many headers")),
+        Err(_) => return Err(refused(400, "this is no HTTP request")),
+    };
+    let method = parsed.method.unwrap_or_default();
+    if !matches!(method, "GET" | "POST") {
+        return Err(refused(405, "GET and POST are possible"));
+    }
+    let mut request = Request { method: method.to_owned(), ..Request::default() };
+    for header in parsed.headers.iter() {
+        let value = String::from_utf8_lossy(header.value).into_owned();
+        if request.headers.insert(header.name.to_ascii_lowercase(), value).is_some() {
+            return Err(refused(400, "a header stands there twice"));
+        }
+    }
+    let target = parsed.path.unwrap_or_default();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    if path != "/" {
+        return Err(refused(404, "the one path is /"));
+    }
+    if !decode(query.as_bytes(), &mut request.query) {
+        return Err(refused(400, "too many parameters"));
+    }
+    let connection = request.header("connection").unwrap_or_default().to_ascii_lowercase();
+    let close = connection.contains("close") || (parsed.version == Some(0) && !connection.contains("keep-alive"));
+    Ok(Some((request, length, close)))
+}
+
+async fn read(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), mut bytes: Vec<u8>) -> Result<Option<Read>, Response> {
+    let mut chunk = vec![0; 16 << 10];
+    let mut checked = 0;
+    let (mut request, length, close) = loop {
+        // Only a new end of a line can make it whole.
+        let from = checked.max(3) - 3;
+        if bytes[from.min(bytes.len())..].windows(4).any(|w| w == b"\r\n\r\n") || bytes.len() > MAX_HEAD || checked == 0 {
+            if let Some(whole) = head(&bytes)? {
+                break whole;
+            }
+        }
+        checked = bytes.len();
+        if bytes.len() > MAX_HEAD {
+            return Err(refused(431, "the request line and headers are too long"));
+        }
+        match stream.read(&mut chunk).await {
+            Ok(0) if bytes.is_empty() => return Ok(None),
+            Ok(0) | Err(_) => return Err(refused(400, "the request is cut short")),
+            Ok(n) => bytes.extend_from_slice(&chunk[..n]),
+        }
+    };
+    if request.headers.contains_key("transfer-encoding") {
+        return Err(refused(411, "a body needs a Content-Length"));
+    }
+    let wanted = match request.header("content-length") {
+        None => 0,
+        Some(text) => match text.parse::<usize>() {
+            Ok(n) if n <= MAX_BODY => n,
+            Ok(_) => return Err(refused(413, "the body is too long")),
+            Err(_) => return Err(refused(400, "Content-Length is no number")),
+        },
+    };
+    let mut body = bytes.split_off(length);
+    if body.len() < wanted && request.header("expect").is_some_and(|e| e.eq_ignore_ascii_case("100-continue")) {
+        let _ = stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await;
+    }
+    while body.len() < wanted {
+        match stream.read(&mut chunk).await {
+            Ok(0) | Err(_) => return Err(refused(400, "the body is cut short")),
+            Ok(n) => body.extend_from_slice(&chunk[..n]),
+        }
+    }
+    let rest = body.split_off(wanted);
+    let form = request.header("content-type").is_some_and(|t| t.starts_with("application/x-www-form-urlencoded"));
+    if form && !decode(&body, &mut request.form) {
+        return Err(refused(400, "too many parameters"));
+    }
+    request.body = body;
+    Ok(Some(Read { request, close, rest }))
+}
+
+/// Serves one connection to its end.
+///
+/// # Errors
+/// It cannot be written to.
+pub async fn serve<S, F, A>(mut stream: S, handle: F) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    F: Fn(Request) -> A,
+    A: Future<Output = Response>,
+{
+    let mut rest = Vec::new();
+    loop {
+        if rest.is_empty() {
+            // Between two calls a client may be silent for longer.
+            let mut first = [0; 4096];
+            match timeout(IDLE, stream.read(&mut first)).await {
+                Ok(Ok(n @ 1..)) => rest.extend_from_slice(&first[..n]),
+                _ => return Ok(()),
+            }
+        }
+        let read = timeout(PATIENCE, read(&mut stream, std::mem::take(&mut rest))).await;
+        match read.unwrap_or_else(|_| Err(refused(408, "the request took too long"))) {
+            Ok(None) => return Ok(()),
+            Err(response) => {
+                send(&mut stream, &response, true).await?;
+                return stream.shutdown().await;
+            }
+            Ok(Some(Read { request, close, rest: behind })) => {
+                let response = handle(request).await;
+                send(&mut stream, &response, close).await?;
+                if close {
+                    return stream.shutdown().await;
+                }
+                rest = behind;
+            }
+        }
+    }
+}
+
+/// Room for connections.
+pub fn room() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(MAX_CONNECTIONS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn ask(text: &[u8]) -> String {
+        let (mut client, server) = tokio::io::duplex(1 << 20);
+        let handle = |r: Request| async move {
+            let body = format!("{} {} {}", r.method, r.query.len(), r.form.len());
+            Response { status: 200, format: Format::Json, body }
+        };
+        let text = text.to_owned();
+        let write = async {
+            let _ = client.write_all(&text).await;
+            let _ = client.shutdown().await;
+            let mut all = String::new();
+            let _ = client.read_to_string(&mut all).await;
+            all
+        };
+        let (served, said) = tokio::join!(serve(server, handle), write);
+        let _ = served;
+        said
+    }
+
+    fn run(text: &[u8]) -> String {
+        tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(ask(text))
+    }
+
+    #[test]
+    fn requests_are_read_and_several_follow_each_other() {
+        let form = "POST /?a=1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+                    Content-Length: 7\r\n\r\nb=2&c=3GET /?x=1&y=2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        let said = run(form.as_bytes());
+        assert!(said.contains("POST 1 2") && said.ends_with("GET 2 0"), "{said}");
+        let long = format!("GET /?a={} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(900 << 10));
+        assert!(run(long.as_bytes()).contains("GET 1 0"));
+    }
+
+    #[test]
+    fn what_is_none_is_refused() {
+        let many = format!("GET /?{} HTTP/1.1\r\n\r\n", (0..10_000).map(|i| format!("p{i}=1&")).collect::<String>());
+        let headers = format!("GET / HTTP/1.1\r\n{}\r\n", (0..200).map(|i| format!("h{i}: 1\r\n")).collect::<String>());
+        let endless = "GET /".to_owned() + &"x".repeat(2 << 20);
+        for (text, status) in [
+            ("\0\u{1}\u{2}random\r\n\r\n", 400),
+            ("PUT / HTTP/1.1\r\n\r\n", 405),
+            ("GET /other HTTP/1.1\r\n\r\n", 404),
+            ("GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+            ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 411),
+            ("POST / HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n", 413),
+            ("POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nab", 400),
+            (&many, 400),
+            (&headers, 431),
+            (&endless, 431),
+        ] {
+            let said = run(text.as_bytes());
+            assert!(said.starts_with(&format!("HTTP/1.1 {status} ")), "{:.40}: {said:.200}", text);
+        }
+    }
+}

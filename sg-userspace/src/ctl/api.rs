@@ -1,0 +1,75 @@
+//! `sgctl key`, `sgctl api`.
+
+use std::io::Write;
+
+use anyhow::Result;
+
+use super::{
+    Ended,
+    args::{Arguments, Key, Output},
+    client, output,
+};
+use crate::{
+    api::{call::Call, keys::KeyView},
+    daemon::protocol::{Action, KeyCommand, Reply},
+};
+
+fn table(keys: &[KeyView]) -> comfy_table::Table {
+    let mut table = output::table(&["key", "account", "access", "state", "created", "comment"]);
+    for k in keys {
+        table.add_row([&k.id, &k.account, &k.access, &k.state, &k.created, &k.comment]);
+    }
+    table
+}
+
+pub fn key(arguments: &Arguments, command: &Key) -> Result<Ended> {
+    let disable = |id: &String, disabled| KeyCommand::Disable { id: id.clone(), disabled };
+    let command = match command {
+        Key::Create { read_only, account, comment } => {
+            KeyCommand::Create { account: account.clone(), writes: !read_only, comment: comment.clone() }
+        }
+        Key::List => KeyCommand::List,
+        Key::Disable { id } => disable(id, true),
+        Key::Enable { id } => disable(id, false),
+        Key::Delete { id } => KeyCommand::Delete { id: id.clone() },
+    };
+    match client::ask(&arguments.socket, &Action::Key { command })? {
+        Reply::NewKey { id, secret } => {
+            if arguments.output == Output::Table {
+                let mut out = std::io::stdout().lock();
+                writeln!(out, "AccessKeyId      {id}\nAccessKeySecret  {secret}")?;
+                writeln!(out, "The secret is not shown again.")?;
+            } else {
+                let value = serde_json::json!({"AccessKeyId": id, "AccessKeySecret": secret});
+                output::print(arguments.output, &value, |_| output::table(&[]))?;
+            }
+            Ok(Ended::Done)
+        }
+        Reply::Keys { keys } => {
+            output::print(arguments.output, &keys, |keys| table(keys))?;
+            Ok(Ended::Done)
+        }
+        other => client::unexpected(other),
+    }
+}
+
+pub fn call(arguments: &Arguments, action: &str, parameters: &[(String, String)]) -> Result<Ended> {
+    let parameters = parameters.iter().cloned().collect();
+    let call = Call { action: action.to_owned(), parameters, ..Call::default() };
+    match client::ask(&arguments.socket, &Action::Call(Box::new(call)))? {
+        Reply::Called { status: 200, body } => {
+            let form = if arguments.output == Output::Table { Output::Yaml } else { arguments.output };
+            output::print(form, &body, |_| output::table(&[]))?;
+            Ok(Ended::Done)
+        }
+        Reply::Called { body, .. } => {
+            let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+            if arguments.output != Output::Table {
+                output::print(arguments.output, &body, |_| output::table(&[]))?;
+            }
+            writeln!(std::io::stderr().lock(), "{}: {}", text("Code"), text("Message"))?;
+            Ok(Ended::Refused)
+        }
+        other => client::unexpected(other),
+    }
+}
