@@ -58,6 +58,14 @@ pub fn v1_verify(secret: &str, text: &str, signature: &str) -> bool {
     mac.verify_slice(&given).is_ok()
 }
 
+/// The V1 signature of a text, base64.
+pub fn v1_sign(secret: &str, text: &str) -> String {
+    let key = format!("{secret}&");
+    let Ok(mut mac) = Hmac::<Sha1>::new_from_slice(key.as_bytes()) else { return String::new() };
+    mac.update(text.as_bytes());
+    BASE64_STANDARD.encode(mac.finalize().into_bytes())
+}
+
 /// What a V3 `Authorization` header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Authorization<'a> {

@@ -1,0 +1,14 @@
+//! The control API, by real clients: official SDKs call the daemon in a namespace,
+//! and packets follow each step.
+
+mod api {
+    pub mod client;
+    pub mod errors;
+    pub mod hostile;
+    pub mod sdk;
+    pub mod story;
+}
+mod support;
+#[path = "namespaces/world.rs"]
+#[allow(dead_code, reason = "shared with the tests of the data plane")]
+mod world;
