@@ -14,6 +14,7 @@ mod build;
 mod demo;
 mod fuzz;
 mod run;
+mod sdks;
 mod setup;
 mod test;
 mod vm;

@@ -107,7 +107,7 @@ fn linker() -> Result<PathBuf> {
 }
 
 /// Installs what has one of these programs missing; a program's package is
-/// named as it, but for `nft` and `ip`.
+/// named as it, but for `nft`, `ip` and `node`.
 ///
 /// # Errors
 /// What is missing and how to get it.
@@ -119,9 +119,18 @@ pub fn packages(what: &str, programs: &[&str]) -> Result<()> {
     let package = |program: &str| match program {
         "nft" => "nftables".to_owned(),
         "ip" => "iproute2".to_owned(),
+        "node" => "nodejs".to_owned(),
         other => other.to_owned(),
     };
     let names: Vec<String> = missing.iter().map(|p| package(p)).collect();
+    install(what, &names.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// Installs packages.
+///
+/// # Errors
+/// They cannot be had.
+pub fn install(what: &str, names: &[&str]) -> Result<()> {
     step(&format!("installing {what}"));
     let apt = |arguments: &[&str]| -> Result<()> {
         let command = as_root("timeout").filter(|_| find("apt-get").is_some());
@@ -130,7 +139,7 @@ pub fn packages(what: &str, programs: &[&str]) -> Result<()> {
         run(&mut command)
     };
     let mut install = vec!["install", "-y", "--no-install-recommends"];
-    install.extend(names.iter().map(String::as_str));
+    install.extend(names);
     // A machine that never asked knows no packages, or only old ones.
     apt(&install).or_else(|_| apt(&["update"]).and_then(|()| apt(&install)))
 }

@@ -9,7 +9,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::{
     build, fuzz,
-    run::{cargo, is_root, output_of, run, shown, step},
+    sdks::sdks,
+    run::{cargo, is_root, output_of, run, shown, step, target},
     vm,
 };
 
@@ -36,6 +37,7 @@ const LAYERS: &[(&str, &[&str], bool)] = &[
     ),
     ("2 program", &["--package", "sg-userspace", "--test", "program"], true),
     ("3 namespaces", &["--package", "sg-userspace", "--test", "namespaces"], true),
+    ("4 API", &["--package", "sg-userspace", "--test", "api"], true),
 ];
 
 /// Tests, counted.
@@ -68,6 +70,7 @@ fn layer(arguments: &[&str], root: bool, object: &std::path::Path, scale: u32) -
         .args(arguments)
         .env("SG_EBPF_OBJECT", object)
         .env("SG_SOAK", scale.to_string())
+        .env("SG_SDKS", target().join("sdks"))
         .stdout(Stdio::piped());
     if root {
         // A test that finds neither root nor the program fails instead of being skipped.
@@ -101,8 +104,8 @@ pub fn test(scale: u32) -> Result<()> {
     let rooted = is_root() || output_of(Command::new("sudo").args(["-n", "true"])).is_some();
     let mut lines = Vec::new();
     let mut bad = 0;
-    let machines = ("4 other kernels", &[][..], true);
-    let bytes = ("5 fuzz", &[][..], false);
+    let machines = ("5 other kernels", &[][..], true);
+    let bytes = ("6 fuzz", &[][..], false);
     for &(name, arguments, needs_root) in LAYERS.iter().chain([&machines, &bytes]) {
         let skip = match (&object, needs_root, rooted) {
             (Err(e), true, _) => Some(format!("no kernel program: {e:#}")),
@@ -117,7 +120,10 @@ pub fn test(scale: u32) -> Result<()> {
         step(&format!("layer {name}"));
         let empty = std::path::PathBuf::new();
         let path = object.as_ref().unwrap_or(&empty);
-        let result = if name == machines.0 {
+        let clients = if name == "4 API" { sdks().map(Some) } else { Ok(None) };
+        let result = if let Err(e) = clients {
+            Err(e)
+        } else if name == machines.0 {
             vm::test(path, &vm::Choice { everything: scale > 1, ..vm::Choice::default() })
         } else if name == bytes.0 {
             fuzz::fuzz(&fuzz::Wish { seconds: 15 * scale, ..fuzz::Wish::default() })

@@ -134,6 +134,10 @@ pub struct QuotaConfig {
     pub group_rules_per_group: usize,
     /// Groups of one interface.
     pub groups_per_interface: usize,
+    /// Addresses in a basic group.
+    pub addresses_per_normal_group: usize,
+    /// Interfaces in an enterprise group.
+    pub interfaces_per_enterprise_group: usize,
 }
 
 /// Who may hold how many confirmed flows, see [`Settings`].
@@ -173,6 +177,8 @@ impl Default for QuotaConfig {
             rules_per_interface: q.rules_per_interface,
             group_rules_per_group: q.group_rules_per_group,
             groups_per_interface: q.groups_per_interface,
+            addresses_per_normal_group: q.addresses_per_normal_group,
+            interfaces_per_enterprise_group: q.interfaces_per_enterprise_group,
         }
     }
 }
@@ -288,6 +294,8 @@ impl Config {
             rules_per_interface: self.quotas.rules_per_interface,
             group_rules_per_group: self.quotas.group_rules_per_group,
             groups_per_interface: self.quotas.groups_per_interface,
+            addresses_per_normal_group: self.quotas.addresses_per_normal_group,
+            interfaces_per_enterprise_group: self.quotas.interfaces_per_enterprise_group,
             ..Quotas::default()
         }
     }

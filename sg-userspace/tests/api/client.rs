@@ -59,7 +59,8 @@ pub fn signed(key: &(String, String), parameters: &[(&str, &str)]) -> BTreeMap<S
         ("RegionId", "local"),
     ];
     let pairs = common.iter().chain(parameters).map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-    let mut all: BTreeMap<String, String> = pairs.filter(|(_, v)| v != "<absent>").collect();
+    let mut all: BTreeMap<String, String> = pairs.collect();
+    all.retain(|_, v| v != "<absent>");
     let signature = sign::v1_sign(&key.1, &sign::v1_text("POST", &all));
     all.insert("Signature".into(), signature);
     all

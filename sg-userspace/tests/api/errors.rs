@@ -1,0 +1,427 @@
+//! Every error that a call can have, provoked: request, status, code, message.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sg_userspace::{api::error::ALL, testbed::Daemon};
+
+use super::client::{call, key, parsed, post, raw, signed};
+use crate::world::{Way, World, can_run};
+
+type Key = (String, String);
+type Request<'a> = Vec<(&'a str, String)>;
+
+/// Errors that nothing a client sends leads to, and why.
+const NEVER: &[(&str, &str)] = &[
+    ("INTERNAL", "a failure of the host: no room for the store or in the kernel"),
+    ("UNAVAILABLE", "a daemon that is ending"),
+    ("THROTTLED", "its own test"),
+    ("MANAGED", "only the administrator makes a group managed"),
+    ("PROTECTED", "only the administrator protects a group"),
+    ("TOKEN_MISMATCH", "its own test"),
+    ("KEY_INACTIVE", "its own test"),
+];
+
+/// `Action.field=value field=value …`, with `$name` for what was made before.
+fn request<'a>(text: &'a str, made: &BTreeMap<&str, String>) -> Request<'a> {
+    let mut words = text.split_whitespace();
+    let mut all = vec![("Action", words.next().unwrap().to_owned())];
+    for word in words {
+        let (name, value) = word.split_once('=').unwrap();
+        let value = match value.strip_prefix('$') {
+            Some(name) => made.get(name).unwrap_or_else(|| panic!("{name} was not made")).clone(),
+            None => value.replace('_', " "),
+        };
+        all.push((name, value));
+    }
+    all
+}
+
+fn send(daemon: &Daemon<'_>, key: &Key, request: &Request<'_>) -> (u16, serde_json::Value) {
+    let pairs: Vec<(&str, &str)> = request.iter().map(|(k, v)| (*k, v.as_str())).collect();
+    call(daemon, key, &pairs)
+}
+
+/// What is there before anything is refused.
+const MAKE: &[(&str, &str, &str)] = &[
+    ("a", "SecurityGroupId", "CreateSecurityGroup SecurityGroupName=aa"),
+    ("b", "SecurityGroupId", "CreateSecurityGroup SecurityGroupName=bb"),
+    ("ent", "SecurityGroupId", "CreateSecurityGroup SecurityGroupName=ee SecurityGroupType=enterprise"),
+    ("vpc", "SecurityGroupId", "CreateSecurityGroup SecurityGroupName=vv VpcId=vpc-other"),
+    ("full", "SecurityGroupId", "CreateSecurityGroup SecurityGroupName=ff"),
+    ("p4", "PrefixListId", "CreatePrefixList PrefixListName=four AddressFamily=IPv4 MaxEntries=2 Entry.1.Cidr=10.0.0.0/8"),
+    ("p6", "PrefixListId", "CreatePrefixList PrefixListName=six AddressFamily=IPv6 MaxEntries=2"),
+    ("prl", "PortRangeListId", "CreatePortRangeList PortRangeListName=ports MaxEntries=2 Entry.1.PortRange=80/80"),
+    (
+        "eni",
+        "NetworkInterfaceId",
+        "CreateNetworkInterface VSwitchId=vsw-default SecurityGroupId=$a PrimaryIpAddress=198.51.100.1",
+    ),
+    (
+        "big",
+        "NetworkInterfaceId",
+        "CreateNetworkInterface VSwitchId=vsw-default SecurityGroupId=$full PrimaryIpAddress=198.51.100.10 \
+         PrivateIpAddress.1=198.51.100.11 PrivateIpAddress.2=198.51.100.12",
+    ),
+    (
+        "one",
+        "NetworkInterfaceId",
+        "CreateNetworkInterface VSwitchId=vsw-default SecurityGroupId=$ent PrimaryIpAddress=198.51.100.2",
+    ),
+    ("", "", "AuthorizeSecurityGroup SecurityGroupId=$b Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/1 \
+              Permissions.1.SourceGroupId=$a Permissions.2.IpProtocol=tcp Permissions.2.PortRange=2/2 \
+              Permissions.2.SourcePrefixListId=$p4 Permissions.3.IpProtocol=tcp \
+              Permissions.3.PortRangeListId=$prl Permissions.3.SourceCidrIp=1.2.3.4"),
+];
+
+/// Which error, and a request that has it.
+const BAD: &[(&str, &str)] = &[
+    ("NO_ACTION", "RunInstances"),
+    ("VERSION", "DescribeRegions Version=2016-03-14"),
+    ("UNREADABLE", "RevokeSecurityGroup SecurityGroupId=$a Permissions.0.IpProtocol=tcp"),
+    ("JSON_PARAMETER", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions=[]"),
+    ("REGION_MISSING", "DescribeSecurityGroups RegionId=<absent>"),
+    ("REGION", "DescribeSecurityGroups RegionId=UPPER"),
+    ("TOKEN", "CreateSecurityGroup ClientToken=ü"),
+    ("NEXT_TOKEN", "DescribeSecurityGroups NextToken=?"),
+    ("MAX_RESULTS", "DescribeSecurityGroups MaxResults=x"),
+    ("PAGE", "DescribeSecurityGroups PageSize=51"),
+    ("DRY_RUN", "DescribeSecurityGroups DryRun=true"),
+    ("GROUP_ID_MISSING", "ModifySecurityGroupAttribute SecurityGroupName=xx"),
+    ("GROUP_NOT_FOUND", "DescribeSecurityGroupAttribute SecurityGroupId=sg-none"),
+    ("GROUP_TO_DELETE_NOT_FOUND", "DeleteSecurityGroup SecurityGroupId=sg-none"),
+    ("GROUP_NAME", "CreateSecurityGroup SecurityGroupName=1a"),
+    ("GROUP_DESCRIPTION", "CreateSecurityGroup Description=http://x"),
+    ("GROUP_TYPE", "CreateSecurityGroup SecurityGroupType=basic"),
+    ("GROUP_TYPE_FILTER", "DescribeSecurityGroups SecurityGroupType=basic"),
+    ("VPC_NOT_FOUND", "CreateSecurityGroup VpcId=vpc-none"),
+    ("TAG_KEY", "CreateSecurityGroup Tag.1.Key=acs:x"),
+    ("TAG_VALUE", "CreateSecurityGroup Tag.1.Key=x Tag.1.Value=http://x"),
+    ("TAG_DUPLICATE", "CreateSecurityGroup Tag.1.Key=x Tag.2.Key=x"),
+    ("TAG_QUOTA", "CreateSecurityGroup $tags=21"),
+    ("GROUP_QUOTA", "CreateSecurityGroup"),
+    ("HAS_MEMBERS", "DeleteSecurityGroup SecurityGroupId=$full"),
+    ("IS_REFERENCED", "DeleteSecurityGroup SecurityGroupId=$alone"),
+    ("INNER_POLICY", "ModifySecurityGroupPolicy SecurityGroupId=$a InnerAccessPolicy=maybe"),
+    ("INNER_POLICY_ENTERPRISE", "ModifySecurityGroupPolicy SecurityGroupId=$ent InnerAccessPolicy=Drop"),
+    ("REFERENCES_COUNT", "DescribeSecurityGroupReferences"),
+    ("ATTRIBUTE", "DescribeSecurityGroupAttribute SecurityGroupId=$a Attribute=x"),
+    ("DIRECTION", "DescribeSecurityGroupAttribute SecurityGroupId=$a Direction=up"),
+    ("PROTOCOL_PORTS", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=icmp Permissions.1.PortRange=1/2 Permissions.1.SourceCidrIp=1.2.3.4"),
+    ("PORTS_FLAT", "AuthorizeSecurityGroup SecurityGroupId=$a IpProtocol=tcp PortRange=80 SourceCidrIp=1.2.3.4"),
+    ("PORTS_FLAT_REVOKE", "RevokeSecurityGroup SecurityGroupId=$a IpProtocol=tcp PortRange=80 SourceCidrIp=1.2.3.4"),
+    ("PROTOCOL", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=sctp Permissions.1.PortRange=1/2"),
+    ("PORTS", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=200/1"),
+    ("PORTS_MISSING", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp"),
+    ("SOURCE_PORTS", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.SourcePortRange=x"),
+    ("PROTOCOL_PORT_LIST", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=icmp Permissions.1.PortRangeListId=$prl"),
+    ("PORT_LIST_NOT_FOUND", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRangeListId=prl-none Permissions.1.SourceCidrIp=1.2.3.4"),
+    ("POLICY", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.Policy=deny"),
+    ("PRIORITY", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.Priority=high"),
+    ("PRIORITY_RANGE", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.Priority=101"),
+    ("NIC_TYPE", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.NicType=extranet"),
+    ("RULE_DESCRIPTION", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.Description=http://x"),
+    ("MISSING_SOURCE", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2"),
+    ("MISSING_DEST", "AuthorizeSecurityGroupEgress SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2"),
+    ("MISSING_SOURCE_FLAT", "AuthorizeSecurityGroup SecurityGroupId=$a IpProtocol=tcp PortRange=1/2"),
+    ("MISSING_DEST_FLAT", "AuthorizeSecurityGroupEgress SecurityGroupId=$a IpProtocol=tcp PortRange=1/2"),
+    ("SOURCE_CIDR_FLAT", "AuthorizeSecurityGroup SecurityGroupId=$a IpProtocol=tcp PortRange=1/2 SourceCidrIp=1.2.3"),
+    ("DEST_CIDR_FLAT", "AuthorizeSecurityGroup SecurityGroupId=$a IpProtocol=tcp PortRange=1/2 DestCidrIp=1.2.3"),
+    ("IPV6_CIDR_FLAT", "AuthorizeSecurityGroup SecurityGroupId=$a IpProtocol=tcp PortRange=1/2 Ipv6SourceCidrIp=1.2.3.4"),
+    ("SOURCE_CIDR", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.SourceCidrIp=1.2.3.4/33"),
+    ("DEST_CIDR", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.DestCidrIp=x"),
+    ("IPV6_SOURCE_CIDR", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.Ipv6SourceCidrIp=x"),
+    ("IPV6_DEST_CIDR", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.Ipv6DestCidrIp=x"),
+    ("SOURCE_FAMILIES", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.SourceCidrIp=1.2.3.4 Permissions.1.Ipv6SourceCidrIp=::1"),
+    ("DEST_FAMILIES", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.DestCidrIp=1.2.3.4 Permissions.1.Ipv6DestCidrIp=::1"),
+    ("FAMILIES", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.SourceCidrIp=1.2.3.4 Permissions.1.Ipv6DestCidrIp=::1"),
+    ("SAME_CIDR", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.SourceCidrIp=1.2.3.4 Permissions.1.DestCidrIp=1.2.3.4"),
+    ("ICMP_V6_ADDRESS", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=icmp Permissions.1.PortRange=-1/-1 Permissions.1.Ipv6SourceCidrIp=::1"),
+    ("ICMPV6_V4_ADDRESS", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=icmpv6 Permissions.1.PortRange=-1/-1 Permissions.1.SourceCidrIp=1.2.3.4"),
+    ("LIST_FAMILY", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=icmp Permissions.1.PortRange=-1/-1 Permissions.1.SourcePrefixListId=$p6"),
+    ("SOURCE_GROUP_NOT_FOUND", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.SourceGroupId=sg-none"),
+    ("DEST_GROUP_NOT_FOUND", "AuthorizeSecurityGroupEgress SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.DestGroupId=sg-none"),
+    ("SOURCE_GROUP_VPC", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.SourceGroupId=$vpc"),
+    ("DEST_GROUP_VPC", "AuthorizeSecurityGroupEgress SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.DestGroupId=$vpc"),
+    ("SOURCE_GROUP_SELF", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.SourceGroupId=$a"),
+    ("DEST_GROUP_SELF", "AuthorizeSecurityGroupEgress SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.DestGroupId=$a"),
+    ("GROUP_ENTERPRISE", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.SourceGroupId=$ent"),
+    ("ENTERPRISE_GROUP_OBJECT", "AuthorizeSecurityGroup SecurityGroupId=$ent Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.SourceGroupId=$a"),
+    ("GROUP_RULES_QUOTA", "AuthorizeSecurityGroup SecurityGroupId=$b Permissions.1.IpProtocol=tcp Permissions.1.PortRange=3/3 Permissions.1.SourceGroupId=$a Permissions.2.IpProtocol=tcp Permissions.2.PortRange=4/4 Permissions.2.SourceGroupId=$a"),
+    ("RULES_QUOTA", "AuthorizeSecurityGroup SecurityGroupId=$a $permissions=6"),
+    ("RULES_QUOTA_MODIFY", "ModifySecurityGroupRule SecurityGroupId=$a SecurityGroupRuleId=$list_rule SourcePrefixListId=$wide"),
+    ("PERMISSIONS_AND_FLAT", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp IpProtocol=tcp"),
+    ("PERMISSIONS_COUNT", "AuthorizeSecurityGroup SecurityGroupId=$a $permissions=101"),
+    ("PERMISSIONS_TWICE", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.SourceCidrIp=1.2.3.4 Permissions.2.IpProtocol=TCP Permissions.2.PortRange=1/2 Permissions.2.SourceCidrIp=1.2.3.4/32"),
+    ("PREFIX_LIST_NOT_FOUND", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.SourcePrefixListId=pl-none"),
+    ("RULE_ID_NOT_FOUND", "RevokeSecurityGroup SecurityGroupId=$a SecurityGroupRuleId.1=sgr-none"),
+    ("RULE_ID", "RevokeSecurityGroup SecurityGroupId=$a SecurityGroupRuleId.x=sgr-none"),
+    ("RULE_ID_TWICE", "RevokeSecurityGroup SecurityGroupId=$a SecurityGroupRuleId.1=sgr-a SecurityGroupRuleId.2=sgr-a"),
+    ("RULE_NOT_FOUND", "ModifySecurityGroupRule SecurityGroupId=$a IpProtocol=tcp PortRange=7/7 SourceCidrIp=1.2.3.4 Description=xx"),
+    ("RULE_OBJECT_TYPE", "ModifySecurityGroupRule SecurityGroupId=$a SecurityGroupRuleId=$rule SourceGroupId=$b"),
+    ("RULE_NIC_TYPE", "ModifySecurityGroupRule SecurityGroupId=$a SecurityGroupRuleId=$rule NicType=internet"),
+    ("RULE_PORTS_TYPE", "ModifySecurityGroupRule SecurityGroupId=$a SecurityGroupRuleId=$rule PortRangeListId=$prl"),
+    ("RULE_TWICE", "ModifySecurityGroupRule SecurityGroupId=$a SecurityGroupRuleId=$rule PortRange=6/6"),
+    ("RULE_DIRECTION", "ModifySecurityGroupRule SecurityGroupId=$a SecurityGroupRuleId=$rule DestGroupId=$b"),
+    ("RULE_PROTOCOL_PORTS", "ModifySecurityGroupRule SecurityGroupId=$a SecurityGroupRuleId=$rule IpProtocol=icmp"),
+    ("JOIN_WHAT", "JoinSecurityGroup SecurityGroupId=$a"),
+    ("JOIN_BOTH", "JoinSecurityGroup SecurityGroupId=$a InstanceId=i-x NetworkInterfaceId=$eni"),
+    ("INSTANCE_NOT_FOUND", "JoinSecurityGroup SecurityGroupId=$a InstanceId=i-none"),
+    ("INTERFACE_NOT_FOUND", "JoinSecurityGroup SecurityGroupId=$a NetworkInterfaceId=eni-none"),
+    ("ALREADY_MEMBER", "JoinSecurityGroup SecurityGroupId=$a NetworkInterfaceId=$eni"),
+    ("NOT_A_MEMBER", "LeaveSecurityGroup SecurityGroupId=$b NetworkInterfaceId=$eni"),
+    ("LAST_GROUP_OF_INSTANCE", "LeaveSecurityGroup SecurityGroupId=$base InstanceId=i-guest"),
+    ("LAST_GROUP_OF_INTERFACE", "LeaveSecurityGroup SecurityGroupId=$full NetworkInterfaceId=$big"),
+    ("JOIN_VPC", "JoinSecurityGroup SecurityGroupId=$vpc InstanceId=i-guest"),
+    ("JOIN_VPC_INTERFACE", "JoinSecurityGroup SecurityGroupId=$vpc NetworkInterfaceId=$big"),
+    ("JOIN_TYPES", "JoinSecurityGroup SecurityGroupId=$ent InstanceId=i-guest"),
+    ("JOIN_TOO_MANY", "JoinSecurityGroup SecurityGroupId=$g10 NetworkInterfaceId=$eni"),
+    ("JOIN_RULES", "JoinSecurityGroup SecurityGroupId=$many NetworkInterfaceId=$big"),
+    ("JOIN_ADDRESSES", "JoinSecurityGroup SecurityGroupId=$full InstanceId=i-guest"),
+    ("JOIN_INTERFACES", "JoinSecurityGroup SecurityGroupId=$ent NetworkInterfaceId=$second"),
+    ("GROUP_ID_TWICE", "ModifyInstanceAttribute InstanceId=i-guest SecurityGroupIds.1=$a SecurityGroupIds.2=$a"),
+    ("INSTANCE_VPCS", "ModifyInstanceAttribute InstanceId=i-guest SecurityGroupIds.1=$a SecurityGroupIds.2=$vpc"),
+    ("INSTANCE_TYPES", "ModifyInstanceAttribute InstanceId=i-guest SecurityGroupIds.1=$a SecurityGroupIds.2=$ent"),
+    ("GROUPS_OF_INTERFACE", "ModifyNetworkInterfaceAttribute NetworkInterfaceId=$big $groups=11"),
+    ("INTERFACE_TYPES", "ModifyNetworkInterfaceAttribute NetworkInterfaceId=$big SecurityGroupId.1=$a SecurityGroupId.2=$ent"),
+    ("INTERFACE_ADDRESSES", "CreateNetworkInterface VSwitchId=vsw-default SecurityGroupId=$full PrimaryIpAddress=198.51.100.99"),
+    ("INTERFACE_COUNT", "CreateNetworkInterface VSwitchId=vsw-default SecurityGroupId=$ent PrimaryIpAddress=198.51.100.99"),
+    ("INTERFACE_PRIMARY", "ModifyNetworkInterfaceAttribute NetworkInterfaceId=eni-guest SecurityGroupId.1=$a"),
+    ("INTERFACE_TIMEOUTS", "ModifyNetworkInterfaceAttribute NetworkInterfaceId=$eni ConnectionTrackingConfiguration.UdpTimeout=31"),
+    ("INTERFACE_ADDRESS", "CreateNetworkInterface VSwitchId=vsw-default SecurityGroupId=$a PrimaryIpAddress=198.51.100.1"),
+    ("INTERFACE_IN_USE", "DeleteNetworkInterface NetworkInterfaceId=eni-guest"),
+    ("INTERFACE_GROUPS_BOTH", "CreateNetworkInterface VSwitchId=vsw-default SecurityGroupId=$a SecurityGroupIds.1=$a"),
+    ("VSWITCH_NOT_FOUND", "CreateNetworkInterface VSwitchId=vsw-none SecurityGroupId=$a"),
+    ("LIST_NAME", "CreatePrefixList AddressFamily=IPv4 MaxEntries=1"),
+    ("LIST_ADDRESS_FAMILY", "CreatePrefixList PrefixListName=xx AddressFamily=IPv5 MaxEntries=1"),
+    ("LIST_MAX_ENTRIES", "CreatePrefixList PrefixListName=xx AddressFamily=IPv4 MaxEntries=201"),
+    ("LIST_ENTRIES", "ModifyPrefixList PrefixListId=$p4 AddEntry.1.Cidr=1.0.0.0/8 AddEntry.2.Cidr=2.0.0.0/8"),
+    ("LIST_CIDR", "ModifyPrefixList PrefixListId=$p4 AddEntry.1.Cidr=10.0.0.1/8"),
+    ("LIST_CIDR_TWICE", "ModifyPrefixList PrefixListId=$p4 AddEntry.1.Cidr=1.0.0.0/8 AddEntry.2.Cidr=1.0.0.0/8"),
+    ("LIST_QUOTA", "CreatePrefixList PrefixListName=xx AddressFamily=IPv4 MaxEntries=1"),
+    ("LIST_IN_USE", "DeletePrefixList PrefixListId=$p4"),
+    ("PORT_LIST_NAME", "CreatePortRangeList MaxEntries=1"),
+    ("PORT_LIST_MAX_ENTRIES", "CreatePortRangeList PortRangeListName=xx MaxEntries=2001"),
+    ("PORT_LIST_ENTRIES", "ModifyPortRangeList PortRangeListId=$prl AddEntry.1.PortRange=1/1 AddEntry.2.PortRange=2/2"),
+    ("PORT_LIST_PORTS", "ModifyPortRangeList PortRangeListId=$prl AddEntry.1.PortRange=2/1"),
+    ("PORT_LIST_TWICE", "ModifyPortRangeList PortRangeListId=$prl AddEntry.1.PortRange=2/2 AddEntry.2.PortRange=2/2"),
+    ("PORT_LIST_IN_USE", "DeletePortRangeList PortRangeListId=$prl"),
+    ("RESOURCE_TYPE", "TagResources ResourceType=disk ResourceId.1=$a Tag.1.Key=x"),
+    ("RESOURCE_NOT_FOUND", "TagResources ResourceType=securitygroup ResourceId.1=sg-none Tag.1.Key=x"),
+];
+
+/// What stands for many parameters.
+fn expand(request: &mut Request<'_>, made: &BTreeMap<&str, String>) -> Vec<(String, String)> {
+    let mut more = Vec::new();
+    request.retain(|(name, count)| {
+        let n: usize = count.parse().unwrap_or(0);
+        match *name {
+            "$tags" => more.extend((1..=n).map(|i| (format!("Tag.{i}.Key"), format!("k{i}")))),
+            "$permissions" => more.extend((1..=n).flat_map(|i| {
+                let field = move |f: &str, v: String| (format!("Permissions.{i}.{f}"), v);
+                [
+                    field("IpProtocol", "tcp".into()),
+                    field("PortRange", format!("{}/{}", 100 + i, 100 + i)),
+                    field("SourceCidrIp", "1.2.3.4".into()),
+                ]
+            })),
+            "$groups" => more.extend((1..=n).map(|i| (format!("SecurityGroupId.{i}"), made[format!("g{i}").as_str()].clone()))),
+            _ => return true,
+        }
+        false
+    });
+    more
+}
+
+#[test]
+fn every_error_is_provoked_or_cannot_be() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::Guest);
+    let mut daemon = super::client::daemon(&world);
+    daemon.stop(libc::SIGTERM).unwrap();
+    let lines = "quotas.rules_per_interface = 8\nquotas.group_rules_per_group = 2\nquotas.addresses_per_normal_group = 3\n\
+                 quotas.interfaces_per_enterprise_group = 1\napi.vpcs = [\"vpc-other\"]\napi.max_groups = 20\n\
+                 api.max_prefix_lists = 3";
+    for line in lines.lines() {
+        daemon.configure(line).unwrap();
+    }
+    daemon.start().unwrap();
+    daemon.apply(super::story::document(), &[]).unwrap();
+    let key = key(&daemon, &[]);
+    let mut made: BTreeMap<&str, String> = BTreeMap::new();
+    let make = |made: &mut BTreeMap<&str, String>, name: &'static str, field: &str, text: &str| {
+        let mut request = request(text, made).into_iter().map(|(k, v)| (k.to_owned(), v)).collect::<Vec<_>>();
+        let mut short: Request<'_> = request.iter().map(|(k, v)| (k.as_str(), v.clone())).collect();
+        let more = expand(&mut short, made);
+        request = short.into_iter().map(|(k, v)| (k.to_owned(), v)).chain(more).collect();
+        let pairs: Vec<(&str, &str)> = request.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        let (status, body) = call(&daemon, &key, &pairs);
+        assert_eq!(status, 200, "{text}: {body}");
+        if !name.is_empty() {
+            made.insert(name, body[field].as_str().unwrap().to_owned());
+        }
+    };
+    for (name, field, text) in MAKE {
+        make(&mut made, name, field, text);
+    }
+    // One that only another group's rule holds.
+    make(&mut made, "alone", "SecurityGroupId", "CreateSecurityGroup SecurityGroupName=alone");
+    make(&mut made, "many", "SecurityGroupId", "CreateSecurityGroup SecurityGroupName=many");
+    make(&mut made, "wide", "PrefixListId", "CreatePrefixList PrefixListName=wide AddressFamily=IPv4 MaxEntries=200");
+    make(&mut made, "", "", "AuthorizeSecurityGroup SecurityGroupId=$many $permissions=9");
+    make(&mut made, "", "", "AuthorizeSecurityGroup SecurityGroupId=$many Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/1 Permissions.1.SourceGroupId=$alone");
+    make(&mut made, "", "", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=5/5 Permissions.1.SourceCidrIp=1.2.3.4 Permissions.2.IpProtocol=tcp Permissions.2.PortRange=6/6 Permissions.2.SourceCidrIp=1.2.3.4 Permissions.3.IpProtocol=tcp Permissions.3.PortRange=7/8 Permissions.3.SourcePrefixListId=$p4");
+    for name in ["g1", "g2", "g3", "g4", "g5", "g6", "g7", "g8", "g9", "g10", "g11"] {
+        make(&mut made, name, "SecurityGroupId", &format!("CreateSecurityGroup SecurityGroupName=xx{name}"));
+    }
+    for name in ["g1", "g2", "g3", "g4", "g5", "g6", "g7", "g8", "g9"] {
+        make(&mut made, "", "", &format!("JoinSecurityGroup SecurityGroupId=${name} NetworkInterfaceId=$eni"));
+    }
+    // Rules of $a by their ids; the guest's group; a guest's second interface.
+    let (_, body) = call(&daemon, &key, &[("Action", "DescribeSecurityGroupAttribute"), ("SecurityGroupId", &made["a"])]);
+    for rule in body["Permissions"]["Permission"].as_array().unwrap() {
+        let name = match rule["PortRange"].as_str() {
+            Some("5/5") => "rule",
+            Some("7/8") => "list_rule",
+            _ => continue,
+        };
+        made.insert(name, rule["SecurityGroupRuleId"].as_str().unwrap().to_owned());
+    }
+    let (_, body) = call(&daemon, &key, &[("Action", "DescribeSecurityGroups"), ("SecurityGroupName", "base")]);
+    made.insert("base", body["SecurityGroups"]["SecurityGroup"][0]["SecurityGroupId"].as_str().unwrap().to_owned());
+
+    let mut provoked: BTreeSet<&str> = BTreeSet::new();
+    let mut wrong = Vec::new();
+    let mut check = |name: &'static str, what: &str, (status, body): (u16, serde_json::Value)| {
+        let (_, kind) = ALL.iter().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("{name} is no error"));
+        let begins = kind.message.split("%s").next().unwrap_or_default();
+        let message = body["Message"].as_str().unwrap_or_default();
+        if status != kind.status || body["Code"] != kind.code || !message.starts_with(begins) {
+            wrong.push(format!("{name}: {what}\n  {status} {body}"));
+        }
+        if ["Code", "Message", "RequestId", "HostId"].iter().any(|f| body[*f].as_str().is_none_or(str::is_empty)) {
+            wrong.push(format!("{name}: not a whole error: {body}"));
+        }
+        provoked.insert(name);
+    };
+    for (name, text) in BAD.iter().filter(|(name, _)| *name != "GROUP_QUOTA" && *name != "LIST_QUOTA" && *name != "JOIN_INTERFACES") {
+        let mut request = request(text, &made);
+        let more = expand(&mut request, &made);
+        request.extend(more.iter().map(|(k, v)| (k.as_str(), v.clone())));
+        check(name, text, send(&daemon, &key, &request));
+    }
+    // What comes at the end, as it uses up what there is.
+    for n in 0.. {
+        let (status, body) = call(&daemon, &key, &[("Action", "CreateSecurityGroup")]);
+        if status != 200 {
+            check("GROUP_QUOTA", "groups", (status, body));
+            break;
+        }
+        assert!(n < 20, "the quota of groups does not count");
+    }
+    let list = [("Action", "CreatePrefixList"), ("PrefixListName", "xx"), ("AddressFamily", "IPv4"), ("MaxEntries", "1")];
+    check("LIST_QUOTA", "lists", call(&daemon, &key, &list));
+    let two = [
+        ("Action", "ModifyInstanceAttribute"),
+        ("InstanceId", "i-guest"),
+        ("SecurityGroupIds.1", made["ent"].as_str()),
+    ];
+    check("JOIN_INTERFACES", "a second member of an enterprise group", call(&daemon, &key, &two));
+
+    // Who calls, and when.
+    let ask = [("Action", "DescribeRegions")];
+    let mut with = |name: &'static str, key: &Key, change: &dyn Fn(&mut BTreeMap<String, String>), again: bool| {
+        let mut all = signed(key, &ask);
+        change(&mut all);
+        let bytes = post(&all);
+        if again {
+            assert_eq!(parsed(&raw(&daemon, &bytes)).0, 200);
+        }
+        check(name, "who calls", parsed(&raw(&daemon, &bytes)));
+    };
+    let resign = |all: &mut BTreeMap<String, String>, name: &str, value: &str| {
+        all.insert(name.into(), value.into());
+        let signature = sg_userspace::api::sign::v1_sign(&key.1, &sg_userspace::api::sign::v1_text("POST", all));
+        all.insert("Signature".into(), signature);
+    };
+    with("NO_KEY", &("SGNONE".into(), "x".into()), &|_| {}, false);
+    with("NOT_SIGNED", &key, &|all| drop(all.remove("Signature")), false);
+    with("SIGNATURE", &key, &|all| drop(all.insert("RegionId".into(), "other".into())), false);
+    with("SIGNATURE_METHOD", &key, &|all| resign(all, "SignatureMethod", "HMAC-MD5"), false);
+    with("EXPIRED", &key, &|all| resign(all, "Timestamp", "2020-01-01T00:00:00Z"), false);
+    with("TIMESTAMP", &key, &|all| resign(all, "Timestamp", "yesterday"), false);
+    with("NONCE_USED", &key, &|_| {}, true);
+    let looks = super::client::key(&daemon, &["--read-only"]);
+    check("READ_ONLY", "a key that only looks", call(&daemon, &looks, &[("Action", "CreateSecurityGroup")]));
+
+    let known: BTreeSet<&str> = provoked.iter().copied().chain(NEVER.iter().map(|(name, _)| *name)).collect();
+    let missing: Vec<&str> = ALL.iter().map(|(name, _)| *name).filter(|name| !known.contains(name)).collect();
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(missing.is_empty(), "never provoked: {missing:?}");
+    eprintln!("{} errors provoked, {} cannot be", provoked.len(), NEVER.len());
+}
+
+/// A daemon whose API and keys are ready.
+fn ready(world: &World) -> (Daemon<'_>, Key) {
+    let daemon = super::client::daemon(world);
+    let key = key(&daemon, &[]);
+    (daemon, key)
+}
+
+#[test]
+fn a_repeated_call_changes_nothing_also_after_a_kill() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::Guest);
+    let (mut daemon, key) = ready(&world);
+    let make = [("Action", "CreateSecurityGroup"), ("SecurityGroupName", "once"), ("ClientToken", "t-1")];
+    let replayed = post(&signed(&key, &[("Action", "CreateSecurityGroup"), ("SecurityGroupName", "replayed")]));
+    let (_, first) = call(&daemon, &key, &make);
+    assert_eq!(parsed(&raw(&daemon, &replayed)).0, 200);
+    for killed in [false, true] {
+        if killed {
+            daemon.stop(libc::SIGKILL).unwrap();
+            daemon.start().unwrap();
+        }
+        assert_eq!(call(&daemon, &key, &make).1["SecurityGroupId"], first["SecurityGroupId"], "the same answer");
+        let mut other = make.to_vec();
+        other[1].1 = "twice";
+        let (status, body) = call(&daemon, &key, &other);
+        assert_eq!((status, &body["Code"]), (400, &"IdempotentParameterMismatch".into()), "{body}");
+        let (status, body) = parsed(&raw(&daemon, &replayed));
+        assert_eq!((status, &body["Code"]), (400, &"SignatureNonceUsed".into()), "{body}");
+        let (_, all) = call(&daemon, &key, &[("Action", "DescribeSecurityGroups"), ("PageNumber", "1")]);
+        assert_eq!(all["TotalCount"], 2, "{all}");
+    }
+}
+
+#[test]
+fn keys_are_disabled_and_slowed_down() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::Guest);
+    let (mut daemon, key) = ready(&world);
+    let ask = [("Action", "DescribeRegions")];
+    assert_eq!(call(&daemon, &key, &ask).0, 200);
+    assert!(daemon.sgctl(&["key", "disable", &key.0]).unwrap().0);
+    let (status, body) = call(&daemon, &key, &ask);
+    assert_eq!((status, &body["Code"]), (400, &"InvalidAccessKeyId.Inactive".into()));
+    assert!(daemon.sgctl(&["key", "enable", &key.0]).unwrap().0);
+    daemon.stop(libc::SIGTERM).unwrap();
+    daemon.configure("api.rate = 3").unwrap();
+    daemon.start().unwrap();
+    let answers: Vec<(u16, serde_json::Value)> = (0..50).map(|_| call(&daemon, &key, &ask)).collect();
+    assert!(answers.iter().any(|(s, b)| *s == 400 && b["Code"] == "Throttling.User"), "{answers:?}");
+    // Others are not slowed down by it.
+    let other = super::client::key(&daemon, &[]);
+    assert_eq!(call(&daemon, &other, &ask).0, 200);
+    assert!(daemon.sgctl(&["key", "delete", &key.0]).unwrap().0);
+    assert_eq!(call(&daemon, &key, &ask).0, 404);
+    // What was called is written down, without a secret.
+    let audit = std::fs::read_to_string(daemon.dir().join("state/audit.jsonl")).unwrap();
+    assert!(audit.contains("\"action\":\"DescribeRegions\"") && audit.contains("\"key disable\""), "{audit}");
+    assert!(!audit.contains(&key.1) && !audit.contains(&other.1));
+}
