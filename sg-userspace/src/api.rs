@@ -1,17 +1,18 @@
 //! The control API: the ECS RPC protocol (2014-05-26), as the official SDKs speak it.
 //!
 //! # Layout
-//! - [`http`]: requests in, responses out; [`endpoint`]: requests to calls
+//! - [`http`]: requests in, responses out; [`tls`]: for others than this host; [`endpoint`]: requests to calls
 //! - [`auth`], [`sign`], [`keys`]: who calls
 //! - [`params`], [`error`], [`envelope`], [`page`]: the protocol's vocabulary
 //! - [`call`]: one call, checked and done; [`actions`]: what can be called
 //! - [`draft`], [`facts`]: documents and what is known beside them; [`rule`]: rules
-//! - [`audit`]: who did what
+//! - [`audit`]: who did what; [`docs`]: `docs/api.md`
 
 pub mod actions;
 pub mod audit;
 pub mod auth;
 pub mod call;
+pub mod docs;
 pub mod draft;
 pub mod endpoint;
 pub mod envelope;
@@ -23,3 +24,4 @@ pub mod page;
 pub mod params;
 pub mod rule;
 pub mod sign;
+pub mod tls;

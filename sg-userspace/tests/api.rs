@@ -3,10 +3,12 @@
 
 mod api {
     pub mod client;
+    pub mod durable;
     pub mod errors;
     pub mod hostile;
     pub mod sdk;
     pub mod story;
+    pub mod tls;
 }
 mod support;
 #[path = "namespaces/world.rs"]

@@ -47,7 +47,13 @@ pub fn sdks() -> Result<PathBuf> {
         venv()?;
     }
     let mut pip = Command::new("timeout");
-    pip.arg(PATIENCE).arg(python.join("bin/python")).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]);
+    pip.arg(PATIENCE).arg(python.join("bin/python")).args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+    ]);
     run(pip.arg("-r").arg(pinned.join("requirements.txt")))?;
     for file in ["package.json", "package-lock.json"] {
         fs::copy(pinned.join(file), node.join(file))?;

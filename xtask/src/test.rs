@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::{
     build, fuzz,
-    sdks::sdks,
     run::{cargo, is_root, output_of, run, shown, step, target},
+    sdks::sdks,
     vm,
 };
 

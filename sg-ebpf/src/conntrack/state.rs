@@ -189,8 +189,8 @@ pub fn touch(flow: &Flow, side: usize, clock: Clock) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sg_common::flow::Cell;
     use proto::{ACK, FIN, RST, SYN};
+    use sg_common::flow::Cell;
 
     #[test]
     fn a_repeated_syn_is_no_answer() {

@@ -45,12 +45,8 @@ impl Call {
 
     /// What makes it the same call as another with its token.
     pub fn fingerprint(&self) -> String {
-        let pairs: Vec<String> = self
-            .parameters
-            .0
-            .iter()
-            .map(|(k, v)| format!("{}={}", sign::encode(k), sign::encode(v)))
-            .collect();
+        let pairs: Vec<String> =
+            self.parameters.0.iter().map(|(k, v)| format!("{}={}", sign::encode(k), sign::encode(v))).collect();
         sign::sha256(pairs.join("&").as_bytes())
     }
 }
@@ -60,7 +56,8 @@ fn check_region(draft: &Draft<'_>, p: &Params, needed: bool) -> Result<(), ApiEr
         None if needed && draft.account.is_some() => Err(error::REGION_MISSING.into()),
         None => Ok(()),
         Some(region) => {
-            let legal = region.len() <= 64 && region.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+            let legal =
+                region.len() <= 64 && region.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
             let known = !draft.here.strict_region || region == draft.here.region;
             if legal && known { Ok(()) } else { Err(error::REGION.into()) }
         }
@@ -100,7 +97,9 @@ pub fn refusal(action: &str, problems: &Problems) -> ApiError {
     };
     match problems.0.first() {
         Some(first) if limit.is_none() => kind.because(&format!("({})", first.message)),
-        Some(first) => kind.because(&format!("({})", problems.0.iter().find(|p| p.limit == limit).unwrap_or(first).message)),
+        Some(first) => {
+            kind.because(&format!("({})", problems.0.iter().find(|p| p.limit == limit).unwrap_or(first).message))
+        }
         None => kind.into(),
     }
 }

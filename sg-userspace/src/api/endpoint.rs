@@ -15,6 +15,7 @@ use super::{
     error::{self, ApiError},
     http::{self, Response},
     keys::Keys,
+    tls::Tls,
 };
 use crate::daemon::protocol::{Action, Reply};
 
@@ -73,9 +74,10 @@ impl Endpoint {
     pub async fn respond(&self, request: Request, from: SocketAddr) -> Response {
         let format = request.format();
         let host = request.header("host").unwrap_or_default().to_owned();
-        let (status, mut body) = self.answer(&request, from).await.unwrap_or_else(|e| {
-            (e.status, envelope::refusal(&envelope::request_id(), &host, &e))
-        });
+        let (status, mut body) = self
+            .answer(&request, from)
+            .await
+            .unwrap_or_else(|e| (e.status, envelope::refusal(&envelope::request_id(), &host, &e)));
         let root = if status == 200 {
             format!("{}Response", request.common("x-acs-action", "Action").unwrap_or_default())
         } else {
@@ -86,7 +88,7 @@ impl Endpoint {
     }
 
     /// Takes connections for ever.
-    pub async fn serve(self, listener: tokio::net::TcpListener) {
+    pub async fn serve(self, listener: tokio::net::TcpListener, tls: Option<Arc<Tls>>) {
         let room = http::room();
         loop {
             let Ok(permit) = room.clone().acquire_owned().await else { return };
@@ -99,11 +101,18 @@ impl Endpoint {
                     continue;
                 }
             };
-            let endpoint = self.clone();
+            let (endpoint, acceptor) = (self.clone(), tls.as_ref().map(|tls| tls.acceptor()));
             tokio::spawn(async move {
                 let _ = stream.set_nodelay(true);
-                // A client that went away is no trouble of ours.
-                let _ = http::serve(stream, |request| endpoint.respond(request, from)).await;
+                let handle = |request| endpoint.respond(request, from);
+                // A client that went away, or speaks no TLS, is no trouble of ours.
+                let _ = match acceptor {
+                    None => http::serve(stream, handle).await,
+                    Some(acceptor) => match tokio::time::timeout(http::PATIENCE, acceptor.accept(stream)).await {
+                        Ok(Ok(stream)) => http::serve(stream, handle).await,
+                        _ => Ok(()),
+                    },
+                };
                 drop(permit);
             });
         }

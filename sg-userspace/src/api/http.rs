@@ -24,8 +24,9 @@ const MAX_BODY: usize = 4 << 20;
 const MAX_PARAMETERS: usize = 5000;
 /// Connections at once.
 pub const MAX_CONNECTIONS: usize = 512;
-/// How long a client may take for a request, and how long it may say nothing.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a client may take for a request.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+/// How long it may be silent between two.
 const IDLE: Duration = Duration::from_secs(60);
 
 /// What goes back.
@@ -132,16 +133,20 @@ fn head(bytes: &[u8]) -> Result<Option<(Request, usize, bool)>, Response> {
     Ok(Some((request, length, close)))
 }
 
-async fn read(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), mut bytes: Vec<u8>) -> Result<Option<Read>, Response> {
+async fn read(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    mut bytes: Vec<u8>,
+) -> Result<Option<Read>, Response> {
     let mut chunk = vec![0; 16 << 10];
     let mut checked = 0;
     let (mut request, length, close) = loop {
         // Only a new end of a line can make it whole.
         let from = checked.max(3) - 3;
-        if bytes[from.min(bytes.len())..].windows(4).any(|w| w == b"\r\n\r\n") || bytes.len() > MAX_HEAD || checked == 0 {
-            if let Some(whole) = head(&bytes)? {
-                break whole;
-            }
+        let ends = bytes[from.min(bytes.len())..].windows(4).any(|w| w == b"\r\n\r\n");
+        if (ends || bytes.len() > MAX_HEAD || checked == 0)
+            && let Some(whole) = head(&bytes)?
+        {
+            break whole;
         }
         checked = bytes.len();
         if bytes.len() > MAX_HEAD {

@@ -39,7 +39,10 @@ pub fn page<T>(
     let token = p.get("NextToken");
     let mut items = items;
     items.sort_by(|a, b| if descending { b.0.cmp(&a.0) } else { a.0.cmp(&b.0) });
-    if size.is_none() && token.is_none() && (p.get("PageNumber").is_some() || p.get("PageSize").is_some() || sizes.least < 10) {
+    if size.is_none()
+        && token.is_none()
+        && (p.get("PageNumber").is_some() || p.get("PageSize").is_some() || sizes.least < 10)
+    {
         let size = number("PageSize", error::PAGE)?.unwrap_or(10);
         if size > sizes.most {
             return Err(error::PAGE.into());
@@ -74,7 +77,11 @@ mod tests {
 
     const SIZES: Sizes = Sizes { default: 10, least: 1, most: 50 };
 
-    fn ask(pairs: &[(&str, &str)], count: usize, descending: bool) -> Result<(Vec<usize>, Map<String, Value>), ApiError> {
+    fn ask(
+        pairs: &[(&str, &str)],
+        count: usize,
+        descending: bool,
+    ) -> Result<(Vec<usize>, Map<String, Value>), ApiError> {
         let mut answer = Map::new();
         let items = (0..count).map(|i| (format!("{i:03}"), i)).collect();
         let p: Params = pairs.iter().copied().collect();
@@ -108,7 +115,9 @@ mod tests {
         assert_eq!(items, [20, 21, 22]);
         assert_eq!((&answer["TotalCount"], &answer["PageNumber"]), (&Value::from(23), &Value::from(3)));
         assert!(ask(&[("PageNumber", "9999999999")], 23, false).unwrap().0.is_empty());
-        for bad in [("PageNumber", "0"), ("PageSize", "51"), ("PageSize", "x"), ("MaxResults", "-1"), ("NextToken", "?")] {
+        for bad in
+            [("PageNumber", "0"), ("PageSize", "51"), ("PageSize", "x"), ("MaxResults", "-1"), ("NextToken", "?")]
+        {
             assert!(ask(&[bad], 23, false).is_err(), "{bad:?}");
         }
     }

@@ -127,7 +127,13 @@ fn prefix(value: &str, v4: bool) -> Option<String> {
 ///
 /// # Errors
 /// The first field that is wrong.
-pub fn read(draft: &Draft<'_>, p: &Params, form: Form, direction: Direction, group: usize) -> Result<Permission, ApiError> {
+pub fn read(
+    draft: &Draft<'_>,
+    p: &Params,
+    form: Form,
+    direction: Direction,
+    group: usize,
+) -> Result<Permission, ApiError> {
     let mut rule = syntax(p, form, direction)?;
     existence(draft, &mut rule, direction, group)?;
     Ok(rule)
@@ -147,7 +153,9 @@ pub fn syntax(p: &Params, form: Form, direction: Direction) -> Result<Permission
     let priority = match p.get("Priority") {
         None => None,
         Some(value) if value.parse::<i64>().is_err() => return Err(error::PRIORITY.into()),
-        Some(value) => Some(parse::number(value, 1, 100).map_err(|_| error::PRIORITY_RANGE.of(&form.name("Priority")))?),
+        Some(value) => {
+            Some(parse::number(value, 1, 100).map_err(|_| error::PRIORITY_RANGE.of(&form.name("Priority")))?)
+        }
     };
     // A client that has none may send what its language calls nothing.
     let nic_type = word(&["intranet", "internet", "<nil>"], "NicType", error::NIC_TYPE)?;
@@ -245,7 +253,8 @@ fn prefixes(
         Direction::Inbound => source.is_some() || source6.is_some(),
         Direction::Outbound => dest.is_some() || dest6.is_some(),
     };
-    (rule.source_cidr_ip, rule.ipv6_source_cidr_ip) = (source.as_deref().and_then(text), source6.as_deref().and_then(text));
+    (rule.source_cidr_ip, rule.ipv6_source_cidr_ip) =
+        (source.as_deref().and_then(text), source6.as_deref().and_then(text));
     (rule.dest_cidr_ip, rule.ipv6_dest_cidr_ip) = (dest.as_deref().and_then(text), dest6.as_deref().and_then(text));
     // Of several remote sides the first counts: prefix, group, list.
     let (group, list) = (p.get(remote.group), p.get(remote.list));
@@ -371,13 +380,7 @@ pub fn key(draft: &Draft<'_>, rule: &Permission) -> String {
     add("port_list", id(&rule.port_range_list_id, &ports));
     add("source_ports", range(&rule.source_port_range).map(|(a, b)| format!("{a}/{b}")));
     for (name, four, six, groups, lists) in [
-        (
-            "source",
-            &rule.source_cidr_ip,
-            &rule.ipv6_source_cidr_ip,
-            &rule.source_group_id,
-            &rule.source_prefix_list_id,
-        ),
+        ("source", &rule.source_cidr_ip, &rule.ipv6_source_cidr_ip, &rule.source_group_id, &rule.source_prefix_list_id),
         ("dest", &rule.dest_cidr_ip, &rule.ipv6_dest_cidr_ip, &rule.dest_group_id, &rule.dest_prefix_list_id),
     ] {
         add(name, net(four, true));
@@ -416,9 +419,7 @@ pub fn show(draft: &Draft<'_>, rule: &Permission, id: &str, created: &str) -> Ma
     let group = |t: &Option<Text>| match t.as_deref().map(|t| (t, draft.any_group(t))) {
         None => [String::new(), String::new(), String::new()],
         Some((text, None)) => [text.to_owned(), String::new(), String::new()],
-        Some((_, Some(i))) => {
-            [draft.names.groups.ids[i].clone(), draft.group_name(i), draft.account_of(i)]
-        }
+        Some((_, Some(i))) => [draft.names.groups.ids[i].clone(), draft.group_name(i), draft.account_of(i)],
     };
     let list = |t: &Option<Text>, kind: &crate::validate::names::Kind, find: Option<usize>| match (t, find) {
         (Some(_), Some(i)) => [kind.ids[i].clone(), kind.names[i].clone()],

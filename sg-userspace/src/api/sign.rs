@@ -161,10 +161,8 @@ mod tests {
     /// Vector C.
     #[test]
     fn v3_agrees_with_the_published_vector() {
-        let parameters = map(&[
-            ("ImageId", "win2019_1809_x64_dtc_zh-cn_40G_alibase_20230811.vhd"),
-            ("RegionId", "cn-shanghai"),
-        ]);
+        let parameters =
+            map(&[("ImageId", "win2019_1809_x64_dtc_zh-cn_40G_alibase_20230811.vhd"), ("RegionId", "cn-shanghai")]);
         let empty = sha256(b"");
         let headers = map(&[
             ("host", "ecs.cn-shanghai.aliyuncs.com"),
@@ -186,7 +184,8 @@ mod tests {
     fn a_header_that_is_none_is_none() {
         let read = Authorization::read("ACS3-HMAC-SHA256 Credential=a,SignedHeaders=host;x,Signature=00").unwrap();
         assert_eq!((read.key, read.headers, read.signature), ("a", "host;x", "00"));
-        for bad in ["", "Basic x", "ACS3-HMAC-SHA256 Credential=a", "ACS3-HMAC-SHA256", "ACS3-RSA-SHA256 Credential=a"] {
+        for bad in ["", "Basic x", "ACS3-HMAC-SHA256 Credential=a", "ACS3-HMAC-SHA256", "ACS3-RSA-SHA256 Credential=a"]
+        {
             assert!(Authorization::read(bad).is_none(), "{bad}");
         }
     }

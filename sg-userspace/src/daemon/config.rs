@@ -71,6 +71,10 @@ pub enum Level {
 pub struct ApiConfig {
     /// Where it listens; nowhere when empty.
     pub listen: String,
+    /// PEM file of a certificate chain; TLS when it is set.
+    pub certificate: Option<PathBuf>,
+    /// PEM file of its key.
+    pub private_key: Option<PathBuf>,
     /// The region it is.
     pub region: String,
     /// Whether calls for other regions are refused.
@@ -90,6 +94,8 @@ impl Default for ApiConfig {
         let here = Here::default();
         Self {
             listen: String::new(),
+            certificate: None,
+            private_key: None,
             region: here.region,
             strict_region: here.strict_region,
             vpcs: here.vpcs,
@@ -113,10 +119,13 @@ impl ApiConfig {
             .listen
             .parse()
             .map_err(|_| format!("api.listen = {:?} is no address such as \"127.0.0.1:8080\"", self.listen))?;
-        if !address.ip().is_loopback() {
+        if self.certificate.is_some() != self.private_key.is_some() {
+            return Err("api.certificate and api.private_key go together".into());
+        }
+        if !address.ip().is_loopback() && self.certificate.is_none() {
             return Err(format!(
-                "api.listen = {:?} is not on the loopback device; other addresses need TLS, which is not there yet: \
-                 put a proxy with TLS before it",
+                "api.listen = {:?} is not on the loopback device: other addresses need TLS, so set api.certificate and \
+                 api.private_key",
                 self.listen
             ));
         }
@@ -260,6 +269,11 @@ impl Config {
         }
         config.conntrack.settings()?;
         config.api.address()?;
+        for path in config.api.certificate.iter().chain(&config.api.private_key) {
+            if !path.is_absolute() {
+                return Err(format!("{path:?} is not an absolute path"));
+            }
+        }
         if config.api.rate == 0 {
             return Err("api.rate must be at least 1".into());
         }

@@ -27,11 +27,11 @@ use super::{
     network::Network,
     notify::notify,
     protocol::{Action, Reply},
-    store::FileStore,
+    store::embedded::Embedded,
     wait::Waiters,
 };
 use crate::{
-    api::{auth::Fresh, endpoint::Endpoint, keys::Keys},
+    api::{auth::Fresh, endpoint::Endpoint, keys::Keys, tls::Tls},
     dataplane::{attach, pins::Root},
     document::MAX_DOCUMENT,
 };
@@ -224,7 +224,7 @@ async fn serve(config: Config) -> Result<()> {
     more_files();
     let listener = listen(&config).await?;
     let socket = config.socket.clone();
-    let store = FileStore::open(&config.state_dir)?;
+    let store = Embedded::open(&config.state_dir)?;
     let mut network = Network::watch().context("cannot watch the network")?;
     let machine = network.machine().await.context("cannot list devices")?;
     let keys = config.keys_file();
@@ -237,6 +237,10 @@ async fn serve(config: Config) -> Result<()> {
             Some(listener.with_context(|| format!("cannot listen on {address} (api.listen)"))?)
         }
     };
+    let tls = match (&config.api.certificate, &config.api.private_key) {
+        (Some(certificate), Some(key)) if api.is_some() => Some(Arc::new(Tls::open(certificate, key)?)),
+        _ => None,
+    };
     let rate = config.api.rate;
     let mut control = Control::start(config, Box::new(store), machine, keys.clone())?;
     // Whoever asks for lines gets the logger of that moment.
@@ -248,10 +252,11 @@ async fn serve(config: Config) -> Result<()> {
     if let Some(listener) = api {
         log::info!("the control API listens on {}", listener.local_addr()?);
         let fresh = Arc::new(Mutex::new(Fresh::restored(&control.state().replay)));
-        tokio::spawn(Endpoint { keys, fresh, rate, jobs: sender.clone() }.serve(listener));
+        tokio::spawn(Endpoint { keys, fresh, rate, jobs: sender.clone() }.serve(listener, tls.clone()));
     }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let mut timer = tokio::time::interval(PERIOD);
     timer.tick().await;
     // A flood of new flows fills the filter of flows within seconds.
@@ -277,6 +282,11 @@ async fn serve(config: Config) -> Result<()> {
             biased;
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            _ = hangup.recv() => match tls.as_ref().map(|tls| tls.reload()) {
+                None => log::info!("nothing to read anew: the API has no certificate"),
+                Some(Ok(())) => log::info!("the certificate of the API was read anew"),
+                Some(Err(e)) => log::error!("{e}; the old certificate stays in use"),
+            },
             Some(heard) = network.changes.recv() => match network.machine().await {
                 Ok(machine) => {
                     if control.look(machine, Look::Changes) {

@@ -1,5 +1,7 @@
 //! The last good state, durable before it is applied.
 
+pub mod embedded;
+
 use std::{
     collections::HashMap,
     fs, io,
@@ -75,6 +77,16 @@ pub enum StoreError {
         /// What is wrong.
         error: String,
     },
+    /// Written by a newer daemon.
+    #[error("{path} is of schema {schema}, this daemon reads up to {ours}: start the newer daemon, or move it away")]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        schema: u64,
+        /// What we know.
+        ours: u64,
+    },
 }
 
 /// Where the state is kept.
@@ -143,18 +155,44 @@ impl Store for FileStore {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        api::facts::{Fact, RuleFact},
+        document::Group,
+    };
 
-    /// What every store must do.
-    fn contract(store: &mut dyn Store) {
-        assert_eq!(store.load().unwrap(), State::default());
+    /// What every store must do, also when it is opened again after each change.
+    pub(super) fn contract(open: &mut dyn FnMut() -> Box<dyn Store>) {
+        assert_eq!(open().load().unwrap(), State::default());
         let mut state = State { generation: 7, ..State::default() };
         state.counters.insert("a".into(), 3);
         state.documents.push(Document { document: Some("x".into()), ..Document::default() });
-        store.save(&state).unwrap();
-        assert_eq!(store.load().unwrap(), state);
+        state.documents.push(Document::default());
+        for i in 0..20 {
+            let group = Group { security_group_name: Some(format!("g{i}").as_str().into()), ..Group::default() };
+            state.documents[1].security_groups.push(group);
+        }
+        state.facts.objects.insert("sg-1".into(), Fact { created: 5, ..Fact::default() });
+        let fact = RuleFact { id: "sgr-1".into(), created: 6 };
+        state.facts.rules.entry("sg-1".into()).or_default().insert("ingress a/b".into(), fact);
+        state.replay.nonces.entry("k".into()).or_default().insert("n/1".into(), 9);
+        let same = |open: &mut dyn FnMut() -> Box<dyn Store>, state: &State| {
+            open().save(state).unwrap();
+            assert_eq!(open().load().unwrap(), *state);
+        };
+        same(open, &state);
+        // Changed, taken out of the middle, put in front, emptied.
         state.generation = 8;
-        store.save(&state).unwrap();
-        assert_eq!(store.load().unwrap().generation, 8);
+        state.documents[1].security_groups[3].description = Some("changed".into());
+        same(open, &state);
+        state.documents[1].security_groups.remove(5);
+        same(open, &state);
+        state.documents.remove(0);
+        state.counters.clear();
+        state.replay.nonces.clear();
+        same(open, &state);
+        state.facts.rules.clear();
+        state.documents.clear();
+        same(open, &state);
     }
 
     fn dir(name: &str) -> PathBuf {
@@ -164,7 +202,7 @@ mod tests {
     #[test]
     fn the_file_store_keeps_the_contract() {
         let dir = dir("contract");
-        contract(&mut FileStore::open(&dir).unwrap());
+        contract(&mut || Box::new(FileStore::open(&dir).unwrap()));
         fs::remove_dir_all(dir).unwrap();
     }
 

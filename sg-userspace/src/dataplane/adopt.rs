@@ -202,8 +202,7 @@ impl Living {
                     }
                     // A connection of this machine's own without a socket is over,
                     // if its sockets are known.
-                    Entry::Vacant(_)
-                        if t.protocol == TCP && self.sockets.complete && ours && !t.is_translated() => {}
+                    Entry::Vacant(_) if t.protocol == TCP && self.sockets.complete && ours && !t.is_translated() => {}
                     Entry::Vacant(free) => {
                         let seen = match (t.protocol, t.answered) {
                             (TCP, _) => ESTABLISHED,

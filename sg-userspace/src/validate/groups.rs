@@ -10,7 +10,7 @@ use super::{
     parse::{cidr, number, ports, protocol, read, word},
 };
 use crate::{
-    document::{problem::Limit, Document, Group as Written, Permission, Problems, Text},
+    document::{Document, Group as Written, Permission, Problems, Text, problem::Limit},
     model::{Direction, Group, GroupType, Object, Ports, Rule, Verdict},
 };
 

@@ -13,7 +13,7 @@ use super::{
     parse::{address, number, read, word},
 };
 use crate::{
-    document::{problem::Limit, At, ConnectionTracking, Document, NetworkInterface, Problems, Text},
+    document::{At, ConnectionTracking, Document, NetworkInterface, Problems, Text, problem::Limit},
     model::{Hook, Interface, Model, Object, Ports, Side},
 };
 

@@ -48,7 +48,11 @@ const MAKE: &[(&str, &str, &str)] = &[
     ("ent", "SecurityGroupId", "CreateSecurityGroup SecurityGroupName=ee SecurityGroupType=enterprise"),
     ("vpc", "SecurityGroupId", "CreateSecurityGroup SecurityGroupName=vv VpcId=vpc-other"),
     ("full", "SecurityGroupId", "CreateSecurityGroup SecurityGroupName=ff"),
-    ("p4", "PrefixListId", "CreatePrefixList PrefixListName=four AddressFamily=IPv4 MaxEntries=2 Entry.1.Cidr=10.0.0.0/8"),
+    (
+        "p4",
+        "PrefixListId",
+        "CreatePrefixList PrefixListName=four AddressFamily=IPv4 MaxEntries=2 Entry.1.Cidr=10.0.0.0/8",
+    ),
     ("p6", "PrefixListId", "CreatePrefixList PrefixListName=six AddressFamily=IPv6 MaxEntries=2"),
     ("prl", "PortRangeListId", "CreatePortRangeList PortRangeListName=ports MaxEntries=2 Entry.1.PortRange=80/80"),
     (
@@ -67,10 +71,14 @@ const MAKE: &[(&str, &str, &str)] = &[
         "NetworkInterfaceId",
         "CreateNetworkInterface VSwitchId=vsw-default SecurityGroupId=$ent PrimaryIpAddress=198.51.100.2",
     ),
-    ("", "", "AuthorizeSecurityGroup SecurityGroupId=$b Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/1 \
+    (
+        "",
+        "",
+        "AuthorizeSecurityGroup SecurityGroupId=$b Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/1 \
               Permissions.1.SourceGroupId=$a Permissions.2.IpProtocol=tcp Permissions.2.PortRange=2/2 \
               Permissions.2.SourcePrefixListId=$p4 Permissions.3.IpProtocol=tcp \
-              Permissions.3.PortRangeListId=$prl Permissions.3.SourceCidrIp=1.2.3.4"),
+              Permissions.3.PortRangeListId=$prl Permissions.3.SourceCidrIp=1.2.3.4",
+    ),
 ];
 
 /// Which error, and a request that has it.
@@ -106,57 +114,153 @@ const BAD: &[(&str, &str)] = &[
     ("REFERENCES_COUNT", "DescribeSecurityGroupReferences"),
     ("ATTRIBUTE", "DescribeSecurityGroupAttribute SecurityGroupId=$a Attribute=x"),
     ("DIRECTION", "DescribeSecurityGroupAttribute SecurityGroupId=$a Direction=up"),
-    ("PROTOCOL_PORTS", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=icmp Permissions.1.PortRange=1/2 Permissions.1.SourceCidrIp=1.2.3.4"),
+    (
+        "PROTOCOL_PORTS",
+        "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=icmp Permissions.1.PortRange=1/2 Permissions.1.SourceCidrIp=1.2.3.4",
+    ),
     ("PORTS_FLAT", "AuthorizeSecurityGroup SecurityGroupId=$a IpProtocol=tcp PortRange=80 SourceCidrIp=1.2.3.4"),
     ("PORTS_FLAT_REVOKE", "RevokeSecurityGroup SecurityGroupId=$a IpProtocol=tcp PortRange=80 SourceCidrIp=1.2.3.4"),
     ("PROTOCOL", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=sctp Permissions.1.PortRange=1/2"),
     ("PORTS", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=200/1"),
     ("PORTS_MISSING", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp"),
-    ("SOURCE_PORTS", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.SourcePortRange=x"),
-    ("PROTOCOL_PORT_LIST", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=icmp Permissions.1.PortRangeListId=$prl"),
-    ("PORT_LIST_NOT_FOUND", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRangeListId=prl-none Permissions.1.SourceCidrIp=1.2.3.4"),
+    (
+        "SOURCE_PORTS",
+        "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.SourcePortRange=x",
+    ),
+    (
+        "PROTOCOL_PORT_LIST",
+        "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=icmp Permissions.1.PortRangeListId=$prl",
+    ),
+    (
+        "PORT_LIST_NOT_FOUND",
+        "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRangeListId=prl-none Permissions.1.SourceCidrIp=1.2.3.4",
+    ),
     ("POLICY", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.Policy=deny"),
     ("PRIORITY", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.Priority=high"),
     ("PRIORITY_RANGE", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.Priority=101"),
     ("NIC_TYPE", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.NicType=extranet"),
-    ("RULE_DESCRIPTION", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.Description=http://x"),
-    ("MISSING_SOURCE", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2"),
-    ("MISSING_DEST", "AuthorizeSecurityGroupEgress SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2"),
+    (
+        "RULE_DESCRIPTION",
+        "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.Description=http://x",
+    ),
+    (
+        "MISSING_SOURCE",
+        "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2",
+    ),
+    (
+        "MISSING_DEST",
+        "AuthorizeSecurityGroupEgress SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2",
+    ),
     ("MISSING_SOURCE_FLAT", "AuthorizeSecurityGroup SecurityGroupId=$a IpProtocol=tcp PortRange=1/2"),
     ("MISSING_DEST_FLAT", "AuthorizeSecurityGroupEgress SecurityGroupId=$a IpProtocol=tcp PortRange=1/2"),
     ("SOURCE_CIDR_FLAT", "AuthorizeSecurityGroup SecurityGroupId=$a IpProtocol=tcp PortRange=1/2 SourceCidrIp=1.2.3"),
     ("DEST_CIDR_FLAT", "AuthorizeSecurityGroup SecurityGroupId=$a IpProtocol=tcp PortRange=1/2 DestCidrIp=1.2.3"),
-    ("IPV6_CIDR_FLAT", "AuthorizeSecurityGroup SecurityGroupId=$a IpProtocol=tcp PortRange=1/2 Ipv6SourceCidrIp=1.2.3.4"),
-    ("SOURCE_CIDR", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.SourceCidrIp=1.2.3.4/33"),
-    ("DEST_CIDR", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.DestCidrIp=x"),
-    ("IPV6_SOURCE_CIDR", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.Ipv6SourceCidrIp=x"),
-    ("IPV6_DEST_CIDR", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.Ipv6DestCidrIp=x"),
-    ("SOURCE_FAMILIES", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.SourceCidrIp=1.2.3.4 Permissions.1.Ipv6SourceCidrIp=::1"),
-    ("DEST_FAMILIES", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.DestCidrIp=1.2.3.4 Permissions.1.Ipv6DestCidrIp=::1"),
-    ("FAMILIES", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.SourceCidrIp=1.2.3.4 Permissions.1.Ipv6DestCidrIp=::1"),
-    ("SAME_CIDR", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.SourceCidrIp=1.2.3.4 Permissions.1.DestCidrIp=1.2.3.4"),
-    ("ICMP_V6_ADDRESS", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=icmp Permissions.1.PortRange=-1/-1 Permissions.1.Ipv6SourceCidrIp=::1"),
-    ("ICMPV6_V4_ADDRESS", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=icmpv6 Permissions.1.PortRange=-1/-1 Permissions.1.SourceCidrIp=1.2.3.4"),
-    ("LIST_FAMILY", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=icmp Permissions.1.PortRange=-1/-1 Permissions.1.SourcePrefixListId=$p6"),
-    ("SOURCE_GROUP_NOT_FOUND", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.SourceGroupId=sg-none"),
-    ("DEST_GROUP_NOT_FOUND", "AuthorizeSecurityGroupEgress SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.DestGroupId=sg-none"),
-    ("SOURCE_GROUP_VPC", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.SourceGroupId=$vpc"),
-    ("DEST_GROUP_VPC", "AuthorizeSecurityGroupEgress SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.DestGroupId=$vpc"),
-    ("SOURCE_GROUP_SELF", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.SourceGroupId=$a"),
-    ("DEST_GROUP_SELF", "AuthorizeSecurityGroupEgress SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.DestGroupId=$a"),
-    ("GROUP_ENTERPRISE", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.SourceGroupId=$ent"),
-    ("ENTERPRISE_GROUP_OBJECT", "AuthorizeSecurityGroup SecurityGroupId=$ent Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.SourceGroupId=$a"),
-    ("GROUP_RULES_QUOTA", "AuthorizeSecurityGroup SecurityGroupId=$b Permissions.1.IpProtocol=tcp Permissions.1.PortRange=3/3 Permissions.1.SourceGroupId=$a Permissions.2.IpProtocol=tcp Permissions.2.PortRange=4/4 Permissions.2.SourceGroupId=$a"),
+    (
+        "IPV6_CIDR_FLAT",
+        "AuthorizeSecurityGroup SecurityGroupId=$a IpProtocol=tcp PortRange=1/2 Ipv6SourceCidrIp=1.2.3.4",
+    ),
+    (
+        "SOURCE_CIDR",
+        "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.SourceCidrIp=1.2.3.4/33",
+    ),
+    (
+        "DEST_CIDR",
+        "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.DestCidrIp=x",
+    ),
+    (
+        "IPV6_SOURCE_CIDR",
+        "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.Ipv6SourceCidrIp=x",
+    ),
+    (
+        "IPV6_DEST_CIDR",
+        "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.Ipv6DestCidrIp=x",
+    ),
+    (
+        "SOURCE_FAMILIES",
+        "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.SourceCidrIp=1.2.3.4 Permissions.1.Ipv6SourceCidrIp=::1",
+    ),
+    (
+        "DEST_FAMILIES",
+        "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.DestCidrIp=1.2.3.4 Permissions.1.Ipv6DestCidrIp=::1",
+    ),
+    (
+        "FAMILIES",
+        "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.SourceCidrIp=1.2.3.4 Permissions.1.Ipv6DestCidrIp=::1",
+    ),
+    (
+        "SAME_CIDR",
+        "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.SourceCidrIp=1.2.3.4 Permissions.1.DestCidrIp=1.2.3.4",
+    ),
+    (
+        "ICMP_V6_ADDRESS",
+        "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=icmp Permissions.1.PortRange=-1/-1 Permissions.1.Ipv6SourceCidrIp=::1",
+    ),
+    (
+        "ICMPV6_V4_ADDRESS",
+        "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=icmpv6 Permissions.1.PortRange=-1/-1 Permissions.1.SourceCidrIp=1.2.3.4",
+    ),
+    (
+        "LIST_FAMILY",
+        "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=icmp Permissions.1.PortRange=-1/-1 Permissions.1.SourcePrefixListId=$p6",
+    ),
+    (
+        "SOURCE_GROUP_NOT_FOUND",
+        "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.SourceGroupId=sg-none",
+    ),
+    (
+        "DEST_GROUP_NOT_FOUND",
+        "AuthorizeSecurityGroupEgress SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.DestGroupId=sg-none",
+    ),
+    (
+        "SOURCE_GROUP_VPC",
+        "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.SourceGroupId=$vpc",
+    ),
+    (
+        "DEST_GROUP_VPC",
+        "AuthorizeSecurityGroupEgress SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.DestGroupId=$vpc",
+    ),
+    (
+        "SOURCE_GROUP_SELF",
+        "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.SourceGroupId=$a",
+    ),
+    (
+        "DEST_GROUP_SELF",
+        "AuthorizeSecurityGroupEgress SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.DestGroupId=$a",
+    ),
+    (
+        "GROUP_ENTERPRISE",
+        "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.SourceGroupId=$ent",
+    ),
+    (
+        "ENTERPRISE_GROUP_OBJECT",
+        "AuthorizeSecurityGroup SecurityGroupId=$ent Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.SourceGroupId=$a",
+    ),
+    (
+        "GROUP_RULES_QUOTA",
+        "AuthorizeSecurityGroup SecurityGroupId=$b Permissions.1.IpProtocol=tcp Permissions.1.PortRange=3/3 Permissions.1.SourceGroupId=$a Permissions.2.IpProtocol=tcp Permissions.2.PortRange=4/4 Permissions.2.SourceGroupId=$a",
+    ),
     ("RULES_QUOTA", "AuthorizeSecurityGroup SecurityGroupId=$a $permissions=6"),
-    ("RULES_QUOTA_MODIFY", "ModifySecurityGroupRule SecurityGroupId=$a SecurityGroupRuleId=$list_rule SourcePrefixListId=$wide"),
+    (
+        "RULES_QUOTA_MODIFY",
+        "ModifySecurityGroupRule SecurityGroupId=$a SecurityGroupRuleId=$list_rule SourcePrefixListId=$wide",
+    ),
     ("PERMISSIONS_AND_FLAT", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp IpProtocol=tcp"),
     ("PERMISSIONS_COUNT", "AuthorizeSecurityGroup SecurityGroupId=$a $permissions=101"),
-    ("PERMISSIONS_TWICE", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.SourceCidrIp=1.2.3.4 Permissions.2.IpProtocol=TCP Permissions.2.PortRange=1/2 Permissions.2.SourceCidrIp=1.2.3.4/32"),
-    ("PREFIX_LIST_NOT_FOUND", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.SourcePrefixListId=pl-none"),
+    (
+        "PERMISSIONS_TWICE",
+        "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.SourceCidrIp=1.2.3.4 Permissions.2.IpProtocol=TCP Permissions.2.PortRange=1/2 Permissions.2.SourceCidrIp=1.2.3.4/32",
+    ),
+    (
+        "PREFIX_LIST_NOT_FOUND",
+        "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.SourcePrefixListId=pl-none",
+    ),
     ("RULE_ID_NOT_FOUND", "RevokeSecurityGroup SecurityGroupId=$a SecurityGroupRuleId.1=sgr-none"),
     ("RULE_ID", "RevokeSecurityGroup SecurityGroupId=$a SecurityGroupRuleId.x=sgr-none"),
     ("RULE_ID_TWICE", "RevokeSecurityGroup SecurityGroupId=$a SecurityGroupRuleId.1=sgr-a SecurityGroupRuleId.2=sgr-a"),
-    ("RULE_NOT_FOUND", "ModifySecurityGroupRule SecurityGroupId=$a IpProtocol=tcp PortRange=7/7 SourceCidrIp=1.2.3.4 Description=xx"),
+    (
+        "RULE_NOT_FOUND",
+        "ModifySecurityGroupRule SecurityGroupId=$a IpProtocol=tcp PortRange=7/7 SourceCidrIp=1.2.3.4 Description=xx",
+    ),
     ("RULE_OBJECT_TYPE", "ModifySecurityGroupRule SecurityGroupId=$a SecurityGroupRuleId=$rule SourceGroupId=$b"),
     ("RULE_NIC_TYPE", "ModifySecurityGroupRule SecurityGroupId=$a SecurityGroupRuleId=$rule NicType=internet"),
     ("RULE_PORTS_TYPE", "ModifySecurityGroupRule SecurityGroupId=$a SecurityGroupRuleId=$rule PortRangeListId=$prl"),
@@ -182,12 +286,27 @@ const BAD: &[(&str, &str)] = &[
     ("INSTANCE_VPCS", "ModifyInstanceAttribute InstanceId=i-guest SecurityGroupIds.1=$a SecurityGroupIds.2=$vpc"),
     ("INSTANCE_TYPES", "ModifyInstanceAttribute InstanceId=i-guest SecurityGroupIds.1=$a SecurityGroupIds.2=$ent"),
     ("GROUPS_OF_INTERFACE", "ModifyNetworkInterfaceAttribute NetworkInterfaceId=$big $groups=11"),
-    ("INTERFACE_TYPES", "ModifyNetworkInterfaceAttribute NetworkInterfaceId=$big SecurityGroupId.1=$a SecurityGroupId.2=$ent"),
-    ("INTERFACE_ADDRESSES", "CreateNetworkInterface VSwitchId=vsw-default SecurityGroupId=$full PrimaryIpAddress=198.51.100.99"),
-    ("INTERFACE_COUNT", "CreateNetworkInterface VSwitchId=vsw-default SecurityGroupId=$ent PrimaryIpAddress=198.51.100.99"),
+    (
+        "INTERFACE_TYPES",
+        "ModifyNetworkInterfaceAttribute NetworkInterfaceId=$big SecurityGroupId.1=$a SecurityGroupId.2=$ent",
+    ),
+    (
+        "INTERFACE_ADDRESSES",
+        "CreateNetworkInterface VSwitchId=vsw-default SecurityGroupId=$full PrimaryIpAddress=198.51.100.99",
+    ),
+    (
+        "INTERFACE_COUNT",
+        "CreateNetworkInterface VSwitchId=vsw-default SecurityGroupId=$ent PrimaryIpAddress=198.51.100.99",
+    ),
     ("INTERFACE_PRIMARY", "ModifyNetworkInterfaceAttribute NetworkInterfaceId=eni-guest SecurityGroupId.1=$a"),
-    ("INTERFACE_TIMEOUTS", "ModifyNetworkInterfaceAttribute NetworkInterfaceId=$eni ConnectionTrackingConfiguration.UdpTimeout=31"),
-    ("INTERFACE_ADDRESS", "CreateNetworkInterface VSwitchId=vsw-default SecurityGroupId=$a PrimaryIpAddress=198.51.100.1"),
+    (
+        "INTERFACE_TIMEOUTS",
+        "ModifyNetworkInterfaceAttribute NetworkInterfaceId=$eni ConnectionTrackingConfiguration.UdpTimeout=31",
+    ),
+    (
+        "INTERFACE_ADDRESS",
+        "CreateNetworkInterface VSwitchId=vsw-default SecurityGroupId=$a PrimaryIpAddress=198.51.100.1",
+    ),
     ("INTERFACE_IN_USE", "DeleteNetworkInterface NetworkInterfaceId=eni-guest"),
     ("INTERFACE_GROUPS_BOTH", "CreateNetworkInterface VSwitchId=vsw-default SecurityGroupId=$a SecurityGroupIds.1=$a"),
     ("VSWITCH_NOT_FOUND", "CreateNetworkInterface VSwitchId=vsw-none SecurityGroupId=$a"),
@@ -224,7 +343,9 @@ fn expand(request: &mut Request<'_>, made: &BTreeMap<&str, String>) -> Vec<(Stri
                     field("SourceCidrIp", "1.2.3.4".into()),
                 ]
             })),
-            "$groups" => more.extend((1..=n).map(|i| (format!("SecurityGroupId.{i}"), made[format!("g{i}").as_str()].clone()))),
+            "$groups" => {
+                more.extend((1..=n).map(|i| (format!("SecurityGroupId.{i}"), made[format!("g{i}").as_str()].clone())))
+            }
             _ => return true,
         }
         false
@@ -270,8 +391,18 @@ fn every_error_is_provoked_or_cannot_be() {
     make(&mut made, "many", "SecurityGroupId", "CreateSecurityGroup SecurityGroupName=many");
     make(&mut made, "wide", "PrefixListId", "CreatePrefixList PrefixListName=wide AddressFamily=IPv4 MaxEntries=200");
     make(&mut made, "", "", "AuthorizeSecurityGroup SecurityGroupId=$many $permissions=9");
-    make(&mut made, "", "", "AuthorizeSecurityGroup SecurityGroupId=$many Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/1 Permissions.1.SourceGroupId=$alone");
-    make(&mut made, "", "", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=5/5 Permissions.1.SourceCidrIp=1.2.3.4 Permissions.2.IpProtocol=tcp Permissions.2.PortRange=6/6 Permissions.2.SourceCidrIp=1.2.3.4 Permissions.3.IpProtocol=tcp Permissions.3.PortRange=7/8 Permissions.3.SourcePrefixListId=$p4");
+    make(
+        &mut made,
+        "",
+        "",
+        "AuthorizeSecurityGroup SecurityGroupId=$many Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/1 Permissions.1.SourceGroupId=$alone",
+    );
+    make(
+        &mut made,
+        "",
+        "",
+        "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=5/5 Permissions.1.SourceCidrIp=1.2.3.4 Permissions.2.IpProtocol=tcp Permissions.2.PortRange=6/6 Permissions.2.SourceCidrIp=1.2.3.4 Permissions.3.IpProtocol=tcp Permissions.3.PortRange=7/8 Permissions.3.SourcePrefixListId=$p4",
+    );
     for name in ["g1", "g2", "g3", "g4", "g5", "g6", "g7", "g8", "g9", "g10", "g11"] {
         make(&mut made, name, "SecurityGroupId", &format!("CreateSecurityGroup SecurityGroupName=xx{name}"));
     }
@@ -279,7 +410,8 @@ fn every_error_is_provoked_or_cannot_be() {
         make(&mut made, "", "", &format!("JoinSecurityGroup SecurityGroupId=${name} NetworkInterfaceId=$eni"));
     }
     // Rules of $a by their ids; the guest's group; a guest's second interface.
-    let (_, body) = call(&daemon, &key, &[("Action", "DescribeSecurityGroupAttribute"), ("SecurityGroupId", &made["a"])]);
+    let (_, body) =
+        call(&daemon, &key, &[("Action", "DescribeSecurityGroupAttribute"), ("SecurityGroupId", &made["a"])]);
     for rule in body["Permissions"]["Permission"].as_array().unwrap() {
         let name = match rule["PortRange"].as_str() {
             Some("5/5") => "rule",
@@ -305,7 +437,9 @@ fn every_error_is_provoked_or_cannot_be() {
         }
         provoked.insert(name);
     };
-    for (name, text) in BAD.iter().filter(|(name, _)| *name != "GROUP_QUOTA" && *name != "LIST_QUOTA" && *name != "JOIN_INTERFACES") {
+    for (name, text) in
+        BAD.iter().filter(|(name, _)| *name != "GROUP_QUOTA" && *name != "LIST_QUOTA" && *name != "JOIN_INTERFACES")
+    {
         let mut request = request(text, &made);
         let more = expand(&mut request, &made);
         request.extend(more.iter().map(|(k, v)| (k.as_str(), v.clone())));
@@ -320,7 +454,8 @@ fn every_error_is_provoked_or_cannot_be() {
         }
         assert!(n < 20, "the quota of groups does not count");
     }
-    let list = [("Action", "CreatePrefixList"), ("PrefixListName", "xx"), ("AddressFamily", "IPv4"), ("MaxEntries", "1")];
+    let list =
+        [("Action", "CreatePrefixList"), ("PrefixListName", "xx"), ("AddressFamily", "IPv4"), ("MaxEntries", "1")];
     check("LIST_QUOTA", "lists", call(&daemon, &key, &list));
     let two = [
         ("Action", "ModifyInstanceAttribute"),

@@ -55,14 +55,12 @@ fn hostile_requests_are_refused_and_others_answered() {
     let many: Vec<(String, String)> = (0..10_000).map(|i| (format!("P{i}"), "x".to_owned())).collect();
     let pairs: Vec<(&str, &str)> = many.iter().map(|(k, v)| (k.as_str(), v.as_str())).chain(ask).collect();
     assert_eq!(call(&daemon, &key, &pairs).0, 400);
-    let made = call(&daemon, &key, &[("Action", "CreateSecurityGroup")]).1["SecurityGroupId"].as_str().unwrap().to_owned();
+    let made =
+        call(&daemon, &key, &[("Action", "CreateSecurityGroup")]).1["SecurityGroupId"].as_str().unwrap().to_owned();
     for index in ["4294967296", "1001", "0", "-1", "1.2.3.4.5.6.7.8", "99999999999999999999999999"] {
         let name = format!("Permissions.{index}.IpProtocol");
-        let (status, body) = call(
-            &daemon,
-            &key,
-            &[("Action", "AuthorizeSecurityGroup"), ("SecurityGroupId", &made), (&name, "tcp")],
-        );
+        let (status, body) =
+            call(&daemon, &key, &[("Action", "AuthorizeSecurityGroup"), ("SecurityGroupId", &made), (&name, "tcp")]);
         assert_eq!(status, 400, "{index}: {body}");
     }
     let long = "x".repeat(3 << 20);

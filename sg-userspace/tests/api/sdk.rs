@@ -33,7 +33,7 @@ struct Sdk {
 }
 
 impl Sdk {
-    fn start(daemon: &Daemon<'_>, dir: &std::path::Path, kind: &str, node: bool) -> Self {
+    fn start(daemon: &Daemon<'_>, dir: &std::path::Path, kind: &str, node: bool, ca: Option<&std::path::Path>) -> Self {
         let key = key(daemon, &[]);
         let scripts = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/sdk");
         let file = daemon.dir().join("key.json");
@@ -49,7 +49,7 @@ impl Sdk {
                     command.arg(scripts.join("client.py"));
                     command
                 };
-                command.args([kind, "127.0.0.1:8080"]).arg(&file);
+                command.args([kind, "127.0.0.1:8080"]).arg(&file).args(ca);
                 Ok(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?)
             })
             .unwrap();
@@ -96,7 +96,21 @@ fn by(kind: &str, node: bool) {
     let Some(dir) = sdks() else { return };
     let world = World::new(crate::world::Way::Guest);
     let daemon = super::client::daemon(&world);
-    let mut sdk = Sdk::start(&daemon, &dir, kind, node);
+    let mut sdk = Sdk::start(&daemon, &dir, kind, node, None);
+    tell(&world, &daemon, &mut sdk);
+}
+
+#[test]
+fn python_tea_over_tls() {
+    if !can_run() {
+        return;
+    }
+    let Some(dir) = sdks() else { return };
+    let world = World::new(crate::world::Way::Guest);
+    let mut daemon = sg_userspace::testbed::Daemon::new(&world.router, crate::world::bin()).unwrap();
+    let ca = super::tls::protect(&daemon);
+    daemon.start().unwrap();
+    let mut sdk = Sdk::start(&daemon, &dir, "tea", false, Some(&ca));
     tell(&world, &daemon, &mut sdk);
 }
 

@@ -205,7 +205,11 @@ fn upgrade(way: Way) {
         eprintln!("{way:?}: ready after {} ms", before.elapsed().as_millis());
         assert_eq!(sets(&daemon), [format!("v{ABI_VERSION}")]);
     });
-    assert_eq!(drops(&daemon, world.device()), [], "{way:?}");
+    // The old one had no policy at all: what a neighbour's kernel said of its multicast
+    // groups meanwhile, it dropped for that, and the count was carried.
+    let mut dropped = drops(&daemon, world.device());
+    dropped.retain(|(why, packets)| why != "ingress table_missing" || *packets > 2);
+    assert_eq!(dropped, [], "{way:?}");
     judged_by_the_policy(&world);
     let log = log(&daemon);
     let line = log.lines().find(|l| l.contains("carried ")).unwrap();

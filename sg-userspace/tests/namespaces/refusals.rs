@@ -91,10 +91,12 @@ fn the_daemon_says_what_it_lacks() {
     daemon.stop(libc::SIGTERM).unwrap();
     let (done, e) = daemon.sgctl(&["status"]).unwrap();
     assert!(!done && e.contains("no daemon listens on"), "{e}");
-    std::fs::write(daemon.dir().join("state/state.json"), "{").unwrap();
+    let state = daemon.dir().join("state/state.redb");
+    std::fs::rename(&state, daemon.dir().join("kept")).unwrap();
+    std::fs::write(&state, "{").unwrap();
     let (done, e) = daemon.sgd(&[]).unwrap();
     assert!(!done && e.contains("is damaged"), "{e}");
-    std::fs::remove_file(daemon.dir().join("state/state.json")).unwrap();
+    std::fs::rename(daemon.dir().join("kept"), &state).unwrap();
     let config = std::fs::read_to_string(daemon.dir().join("sgd.toml")).unwrap();
     let other = daemon.dir().join("bpf/sg/v99");
     daemon.command("mkdir".as_ref(), &["-p", &other.to_string_lossy()]).unwrap();

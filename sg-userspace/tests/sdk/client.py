@@ -24,7 +24,7 @@ def tea():
 
     config = open_api.Config(access_key_id=key_id, access_key_secret=secret, endpoint=endpoint)
     config.protocol = "HTTPS" if ca else "HTTP"
-    config.ca = open(ca).read() if ca else None
+    config.ca = ca
     if kind == "tea-v1":
         config.signature_algorithm = "v2"
     client = Client(config)

@@ -119,8 +119,7 @@ fn item(draft: &Draft<'_>, i: usize, p: &Params) -> Value {
         "GroupToGroupRuleCount": to_groups,
     });
     if p.get("IsQueryEcsCount").is_some_and(|v| v.eq_ignore_ascii_case("true")) {
-        let addresses: usize =
-            draft.members(i).iter().map(|&m| common::addresses(draft, m).len()).sum();
+        let addresses: usize = draft.members(i).iter().map(|&m| common::addresses(draft, m).len()).sum();
         let limit = if draft.is_enterprise(i) { 65_536 } else { 6000_usize };
         item["EcsCount"] = addresses.into();
         item["AvailableInstanceAmount"] = limit.saturating_sub(addresses).into();
@@ -194,7 +193,8 @@ pub fn attribute(draft: &mut Draft<'_>, p: &Params) -> Answer {
     let mut answer = Map::new();
     let sizes = Sizes { default: 500, least: 10, most: 1000 };
     let rules = page(sorted.collect(), false, sizes, p, &mut answer)?;
-    let shown: Vec<Value> = rules.into_iter().map(|r| Value::Object(rule::show(draft, r.rule, &r.id, &r.time()))).collect();
+    let shown: Vec<Value> =
+        rules.into_iter().map(|r| Value::Object(rule::show(draft, r.rule, &r.id, &r.time()))).collect();
     let group = draft.group_at(i);
     let inner = group.inner_access_policy.as_deref().unwrap_or("accept").eq_ignore_ascii_case("accept");
     answer.insert("RegionId".into(), draft.here.region.as_str().into());

@@ -26,13 +26,8 @@ enum Resource {
 }
 
 /// The kinds of resources, as clients name them.
-const TYPES: [(&str, &str); 5] = [
-    ("securitygroup", "sg"),
-    ("prefixlist", "pl"),
-    ("portrangelist", "prl"),
-    ("eni", "eni"),
-    ("instance", "i"),
-];
+const TYPES: [(&str, &str); 5] =
+    [("securitygroup", "sg"), ("prefixlist", "pl"), ("portrangelist", "prl"), ("eni", "eni"), ("instance", "i")];
 
 fn kind(p: &Params) -> Result<&'static str, ApiError> {
     let wanted = p.get("ResourceType").unwrap_or_default().to_ascii_lowercase().replace(['-', '_'], "");

@@ -22,7 +22,8 @@ use crate::{
 const SIZES: Sizes = Sizes { default: 10, least: 10, most: 100 };
 
 fn entry_description(record: &Params) -> Result<Option<Text>, ApiError> {
-    let good = |t: &&str| (2..=32).contains(&t.chars().count()) && !t.starts_with("http://") && !t.starts_with("https://");
+    let good =
+        |t: &&str| (2..=32).contains(&t.chars().count()) && !t.starts_with("http://") && !t.starts_with("https://");
     match record.get("Description") {
         None => Ok(None),
         Some(text) => Some(text).filter(good).map(|t| Some(Text::from(t))).ok_or(error::GROUP_DESCRIPTION.into()),
@@ -49,12 +50,17 @@ fn prefixes(p: &Params, field: &str, v4: bool) -> Result<Vec<PrefixEntry>, ApiEr
     let (mut entries, mut seen) = (Vec::new(), BTreeSet::new());
     for (n, record) in records {
         let field = format!("{field}.{n}.Cidr");
-        let cidr = record.get("Cidr").and_then(|t| parse::list_cidr(t, v4).ok()).ok_or_else(|| error::LIST_CIDR.of(&field))?;
+        let cidr =
+            record.get("Cidr").and_then(|t| parse::list_cidr(t, v4).ok()).ok_or_else(|| error::LIST_CIDR.of(&field))?;
         if !seen.insert(cidr) {
             return Err(error::LIST_CIDR_TWICE.of(&field));
         }
         let description = entry_description(&record)?;
-        entries.push(PrefixEntry { cidr: Some(Text::from(cidr.to_string().as_str())), description, ..PrefixEntry::default() });
+        entries.push(PrefixEntry {
+            cidr: Some(Text::from(cidr.to_string().as_str())),
+            description,
+            ..PrefixEntry::default()
+        });
     }
     Ok(entries)
 }

@@ -2,12 +2,7 @@
 
 use super::Control;
 use crate::{
-    api::{
-        audit::Line,
-        auth::now,
-        draft::time,
-        params::Params,
-    },
+    api::{audit::Line, auth::now, draft::time, params::Params},
     daemon::{
         log,
         protocol::{Action, KeyCommand, Reply},
@@ -90,7 +85,9 @@ impl Control {
                 result: None,
                 generation: None,
             };
-            self.audit.write(&line).map_err(|e| format!("the audit log cannot be written ({e}); nothing was changed"))?;
+            self.audit
+                .write(&line)
+                .map_err(|e| format!("the audit log cannot be written ({e}); nothing was changed"))?;
         }
         Ok(())
     }

@@ -46,7 +46,7 @@ pub(super) struct Pending {
 
 /// A change that would be good.
 enum Judged {
-    Planned(Planned),
+    Planned(Box<Planned>),
     Called(u16, serde_json::Value),
 }
 
@@ -102,7 +102,7 @@ impl Control {
                         pending.generation = next(generation, &documents, &change.documents);
                         pending.documents = change.documents;
                         pending.model = Some(change.model);
-                        Judged::Planned(planned)
+                        Judged::Planned(Box::new(planned))
                     })
                 }
                 _ => Err(Reply::Refused { message: "not a change".into() }),
@@ -126,7 +126,7 @@ impl Control {
                 let report = report.and_then(Result::ok);
                 let answer = |judged: Judged| match judged {
                     Judged::Planned(planned) => {
-                        Reply::Planned(Box::new(Planned { report: report.clone(), ..planned }))
+                        Reply::Planned(Box::new(Planned { report: report.clone(), ..*planned }))
                     }
                     Judged::Called(status, body) => Reply::Called { status, body },
                 };

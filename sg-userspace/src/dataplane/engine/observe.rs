@@ -167,7 +167,9 @@ impl Engine {
             if let Some(Some(policy)) = policies.get(&key)
                 && let Err(e) = self.recheck(&generation, policy)
             {
-                report.warnings.push(format!("{}: its last observed flows could not be looked through ({e})", device.name));
+                report
+                    .warnings
+                    .push(format!("{}: its last observed flows could not be looked through ({e})", device.name));
             }
             report.adopted += observed.adopted;
             report.denied.extend(&device.name, &observed.denied);

@@ -1,0 +1,352 @@
+//! The state in an embedded database, one object a record: a change writes what it
+//! changes, in one transaction that survives a power cut.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{FileStore, State, Store, StoreError};
+use crate::document::Document;
+
+/// Version of the tables below. 1 was a file, see [`FileStore`].
+pub const SCHEMA: u64 = 2;
+/// Bytes of the database that are kept in memory.
+const CACHE: usize = 8 << 20;
+
+/// `schema` and `generation`.
+const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
+/// Everything else, as JSON, by its path: `document/0000`, `document/0000/group/000000`,
+/// `counter/…`, `fact/…`, `rule/GROUP/…`, `token/…`, `nonce/KEY/…`.
+const OBJECTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("objects");
+
+/// See the module.
+#[derive(Debug)]
+pub struct Embedded {
+    path: PathBuf,
+    /// `None` after a failure: it is opened anew then.
+    db: Option<Database>,
+    /// As it is stored.
+    last: State,
+}
+
+type Objects<'txn> = Table<'txn, &'static str, &'static [u8]>;
+
+impl Embedded {
+    /// A store in a directory, which is made if need be. The state that an older
+    /// version kept in a file is taken over.
+    ///
+    /// # Errors
+    /// A directory that cannot be made, a store that is damaged, or of a newer daemon.
+    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        fs::create_dir_all(dir).map_err(|error| StoreError::Io { what: "make", path: dir.into(), error })?;
+        let path = dir.join("state.redb");
+        let io = |what, path: &Path| {
+            let path = path.to_owned();
+            move |error| StoreError::Io { what, path, error }
+        };
+        if !path.exists() {
+            let old = dir.join("state.json");
+            let state = FileStore::open(dir)?.load()?;
+            // Whole under another name first: half a store is none.
+            let new = dir.join("state.redb.new");
+            match fs::remove_file(&new) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(io("replace", &new)(e)),
+                _ => {}
+            }
+            let mut store = Self { path: new.clone(), db: None, last: State::default() };
+            store.write(&state, true)?;
+            drop(store);
+            fs::rename(&new, &path).map_err(io("replace", &path))?;
+            let synced = fs::File::open(dir).and_then(|d| d.sync_all());
+            synced.map_err(io("sync", dir))?;
+            if old.exists() {
+                fs::rename(&old, dir.join("state.json.imported")).map_err(io("put aside", &old))?;
+            }
+        }
+        let mut store = Self { path, db: None, last: State::default() };
+        store.last = store.read()?;
+        Ok(store)
+    }
+
+    fn failed(&self, what: &'static str, error: impl Into<redb::Error>) -> StoreError {
+        let path = self.path.clone();
+        match error.into() {
+            redb::Error::Io(error) => StoreError::Io { what, path, error },
+            redb::Error::Corrupted(error) => StoreError::Damaged { path, error },
+            redb::Error::DatabaseAlreadyOpen => {
+                StoreError::Io { what, path, error: io::Error::other("another daemon has it open") }
+            }
+            other => StoreError::Io { what, path, error: io::Error::other(other.to_string()) },
+        }
+    }
+
+    fn open_db(&self, create: bool) -> Result<Database, StoreError> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let mut options = fs::OpenOptions::new();
+        let file = options.read(true).write(true).create(create).truncate(false).mode(0o600).open(&self.path);
+        let file = file.map_err(|error| StoreError::Io { what: "open", path: self.path.clone(), error })?;
+        let empty = file.metadata().is_ok_and(|m| m.len() == 0);
+        let backend = redb::backends::FileBackend::new(file).map_err(|e| self.failed("open", e))?;
+        let made = redb::Builder::new().set_cache_size(CACHE).create_with_backend(backend);
+        made.map_err(|e| match redb::Error::from(e) {
+            // What is no database at all says so in other words.
+            redb::Error::Io(error) if !empty && error.kind() == io::ErrorKind::InvalidData => {
+                StoreError::Damaged { path: self.path.clone(), error: error.to_string() }
+            }
+            other => self.failed("open", other),
+        })
+    }
+
+    fn read(&mut self) -> Result<State, StoreError> {
+        let db = match self.db.take() {
+            Some(db) => db,
+            None => self.open_db(false)?,
+        };
+        let state = self.read_from(&db)?;
+        self.db = Some(db);
+        Ok(state)
+    }
+
+    fn read_from(&self, db: &Database) -> Result<State, StoreError> {
+        let fail = |e: redb::Error| self.failed("read", e);
+        let transaction = db.begin_read().map_err(|e| fail(e.into()))?;
+        let meta = transaction.open_table(META).map_err(|e| fail(e.into()))?;
+        let number = |key: &str| meta.get(key).map(|v| v.map(|v| v.value())).map_err(|e| fail(e.into()));
+        let schema = number("schema")?.unwrap_or(0);
+        if schema > SCHEMA {
+            return Err(StoreError::Newer { path: self.path.clone(), schema, ours: SCHEMA });
+        }
+        let mut state = State { generation: number("generation")?.unwrap_or(0), ..State::default() };
+        let objects = transaction.open_table(OBJECTS).map_err(|e| fail(e.into()))?;
+        for record in objects.iter().map_err(|e| fail(e.into()))? {
+            let (key, value) = record.map_err(|e| fail(e.into()))?;
+            place(&mut state, key.value(), value.value())
+                .map_err(|error| StoreError::Damaged { path: self.path.clone(), error })?;
+        }
+        Ok(state)
+    }
+
+    /// Writes what is different from what is stored; with `first`, everything.
+    fn write(&mut self, state: &State, first: bool) -> Result<(), StoreError> {
+        let db = match self.db.take() {
+            Some(db) => db,
+            None => {
+                let db = self.open_db(first)?;
+                if !first {
+                    // A write that failed may be stored all the same.
+                    self.last = self.read_from(&db)?;
+                }
+                db
+            }
+        };
+        let fail = |e: redb::Error| self.failed("write", e);
+        let transaction = db.begin_write().map_err(|e| fail(e.into()))?;
+        {
+            let mut meta = transaction.open_table(META).map_err(|e| fail(e.into()))?;
+            if first {
+                meta.insert("schema", SCHEMA).map_err(|e| fail(e.into()))?;
+            }
+            if first || state.generation != self.last.generation {
+                meta.insert("generation", state.generation).map_err(|e| fail(e.into()))?;
+            }
+            let mut objects = transaction.open_table(OBJECTS).map_err(|e| fail(e.into()))?;
+            difference(&mut objects, &self.last, state).map_err(fail)?;
+        }
+        transaction.commit().map_err(|e| fail(e.into()))?;
+        self.db = Some(db);
+        Ok(())
+    }
+}
+
+impl Store for Embedded {
+    fn load(&self) -> Result<State, StoreError> {
+        Ok(self.last.clone())
+    }
+
+    fn save(&mut self, state: &State) -> Result<(), StoreError> {
+        self.write(state, false)?;
+        self.last = state.clone();
+        Ok(())
+    }
+}
+
+/// Puts a record where it belongs.
+fn place(state: &mut State, key: &str, value: &[u8]) -> Result<(), String> {
+    fn json<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, String> {
+        serde_json::from_slice(value).map_err(|e| format!("{key}: {e}"))
+    }
+    let unknown = || format!("{key}: unknown kind of record");
+    let (kind, rest) = key.split_once('/').ok_or_else(unknown)?;
+    match kind {
+        "document" => match rest.split_once('/') {
+            None => state.documents.push(Document { document: json(key, value)?, ..Document::default() }),
+            Some((_, rest)) => {
+                // Records come in the order of their keys, so the document is the last one.
+                let document = state.documents.last_mut().ok_or_else(unknown)?;
+                match rest.split_once('/').map(|(kind, _)| kind) {
+                    Some("group") => document.security_groups.push(json(key, value)?),
+                    Some("prefix_list") => document.prefix_lists.push(json(key, value)?),
+                    Some("port_list") => document.port_range_lists.push(json(key, value)?),
+                    Some("interface") => document.network_interfaces.push(json(key, value)?),
+                    Some("instance") => document.instances.push(json(key, value)?),
+                    _ => return Err(unknown()),
+                }
+            }
+        },
+        "counter" => drop(state.counters.insert(rest.into(), json(key, value)?)),
+        "fact" => drop(state.facts.objects.insert(rest.into(), json(key, value)?)),
+        "rule" => {
+            let (group, rule) = rest.split_once('/').ok_or_else(unknown)?;
+            state.facts.rules.entry(group.into()).or_default().insert(rule.into(), json(key, value)?);
+        }
+        "token" => drop(state.replay.tokens.insert(rest.into(), json(key, value)?)),
+        "nonce" => {
+            let (who, nonce) = rest.split_once('/').ok_or_else(unknown)?;
+            state.replay.nonces.entry(who.into()).or_default().insert(nonce.into(), json(key, value)?);
+        }
+        _ => return Err(unknown()),
+    }
+    Ok(())
+}
+
+fn put(table: &mut Objects<'_>, key: &str, value: Option<&impl Serialize>) -> Result<(), redb::Error> {
+    match value {
+        Some(value) => {
+            let bytes = serde_json::to_vec(value).map_err(|e| redb::Error::Io(io::Error::other(e)))?;
+            table.insert(key, bytes.as_slice())?;
+        }
+        None => drop(table.remove(key)?),
+    }
+    Ok(())
+}
+
+fn list<T: Serialize + PartialEq>(
+    table: &mut Objects<'_>,
+    path: &str,
+    old: &[T],
+    new: &[T],
+) -> Result<(), redb::Error> {
+    for i in (0..old.len().max(new.len())).filter(|&i| old.get(i) != new.get(i)) {
+        put(table, &format!("{path}/{i:06}"), new.get(i))?;
+    }
+    Ok(())
+}
+
+fn map<T: Serialize + PartialEq>(
+    table: &mut Objects<'_>,
+    path: &str,
+    old: &BTreeMap<String, T>,
+    new: &BTreeMap<String, T>,
+) -> Result<(), redb::Error> {
+    for (key, value) in new.iter().filter(|(key, value)| old.get(*key) != Some(value)) {
+        put(table, &format!("{path}/{key}"), Some(value))?;
+    }
+    for key in old.keys().filter(|key| !new.contains_key(*key)) {
+        put(table, &format!("{path}/{key}"), None::<&T>)?;
+    }
+    Ok(())
+}
+
+fn maps<T: Serialize + PartialEq>(
+    table: &mut Objects<'_>,
+    path: &str,
+    old: &BTreeMap<String, BTreeMap<String, T>>,
+    new: &BTreeMap<String, BTreeMap<String, T>>,
+) -> Result<(), redb::Error> {
+    let none = BTreeMap::new();
+    for key in new.keys().chain(old.keys().filter(|key| !new.contains_key(*key))) {
+        let (old, new) = (old.get(key).unwrap_or(&none), new.get(key).unwrap_or(&none));
+        map(table, &format!("{path}/{key}"), old, new)?;
+    }
+    Ok(())
+}
+
+fn sorted(map: &HashMap<String, u32>) -> BTreeMap<String, u32> {
+    map.iter().map(|(k, v)| (k.clone(), *v)).collect()
+}
+
+fn difference(table: &mut Objects<'_>, old: &State, new: &State) -> Result<(), redb::Error> {
+    let none = Document::default();
+    for d in 0..old.documents.len().max(new.documents.len()) {
+        let path = format!("document/{d:04}");
+        let (was, is) = (old.documents.get(d), new.documents.get(d));
+        if was.map(|w| &w.document) != is.map(|i| &i.document) {
+            put(table, &path, is.map(|i| &i.document))?;
+        }
+        let (was, is) = (was.unwrap_or(&none), is.unwrap_or(&none));
+        list(table, &format!("{path}/group"), &was.security_groups, &is.security_groups)?;
+        list(table, &format!("{path}/prefix_list"), &was.prefix_lists, &is.prefix_lists)?;
+        list(table, &format!("{path}/port_list"), &was.port_range_lists, &is.port_range_lists)?;
+        list(table, &format!("{path}/interface"), &was.network_interfaces, &is.network_interfaces)?;
+        list(table, &format!("{path}/instance"), &was.instances, &is.instances)?;
+    }
+    if old.counters != new.counters {
+        map(table, "counter", &sorted(&old.counters), &sorted(&new.counters))?;
+    }
+    map(table, "fact", &old.facts.objects, &new.facts.objects)?;
+    maps(table, "rule", &old.facts.rules, &new.facts.rules)?;
+    map(table, "token", &old.replay.tokens, &new.replay.tokens)?;
+    maps(table, "nonce", &old.replay.nonces, &new.replay.nonces)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::tests::contract, *};
+
+    fn dir(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("sg-redb-{}-{name}", std::process::id()))
+    }
+
+    #[test]
+    fn the_embedded_store_keeps_the_contract() {
+        let dir = dir("contract");
+        contract(&mut || Box::new(Embedded::open(&dir).unwrap()));
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn the_state_of_an_older_version_is_taken_over() {
+        let dir = dir("import");
+        let mut old = FileStore::open(&dir).unwrap();
+        let text = include_bytes!("../../../../examples/demo.yaml").to_vec();
+        let source = crate::document::Source { name: "demo".into(), bytes: text };
+        let document = crate::document::parse(&[source]).unwrap();
+        let state = State { generation: 3, documents: vec![document], ..State::default() };
+        old.save(&state).unwrap();
+        assert_eq!(Embedded::open(&dir).unwrap().load().unwrap(), state);
+        assert!(!dir.join("state.json").exists() && dir.join("state.json.imported").exists());
+        assert_eq!(Embedded::open(&dir).unwrap().load().unwrap(), state);
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused_with_both_versions() {
+        let dir = dir("newer");
+        let store = Embedded::open(&dir).unwrap();
+        let db = store.db.as_ref().unwrap();
+        let transaction = db.begin_write().unwrap();
+        transaction.open_table(META).unwrap().insert("schema", SCHEMA + 1).unwrap();
+        transaction.commit().unwrap();
+        drop(store);
+        let e = Embedded::open(&dir).unwrap_err().to_string();
+        assert!(e.contains(&format!("{}", SCHEMA + 1)) && e.contains(&format!("{SCHEMA}")), "{e}");
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn a_damaged_file_is_no_empty_state() {
+        let dir = dir("damaged");
+        fs::create_dir_all(&dir).unwrap();
+        for text in [&b"{"[..], &[7; 100_000]] {
+            fs::write(dir.join("state.redb"), text).unwrap();
+            let e = Embedded::open(&dir).unwrap_err().to_string();
+            assert!(e.contains("is damaged"), "{e}");
+        }
+        fs::remove_dir_all(dir).unwrap();
+    }
+}
