@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use sg_userspace::testbed::Daemon;
 use tokio_rustls::rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
@@ -24,7 +24,9 @@ use crate::world::{Way, World, bin, can_run, eventually};
 /// A certificate of a CA for 127.0.0.1, where the daemon looks for it.
 fn issue(dir: &Path, ca: &CertifiedIssuer<'_, KeyPair>) {
     let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().signed_by(&key, ca).unwrap();
+    let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    params.distinguished_name.push(DnType::CommonName, "sgd");
+    let certificate = params.signed_by(&key, ca).unwrap();
     std::fs::write(dir.join("api.crt"), certificate.pem()).unwrap();
     std::fs::write(dir.join("api.key"), key.serialize_pem()).unwrap();
     std::fs::set_permissions(dir.join("api.key"), std::fs::Permissions::from_mode(0o600)).unwrap();
@@ -32,6 +34,7 @@ fn issue(dir: &Path, ca: &CertifiedIssuer<'_, KeyPair>) {
 
 fn authority() -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name.push(DnType::CommonName, "an authority of our own");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
