@@ -3,7 +3,7 @@
 //! # Layout
 //! - [`args`]: what can be said
 //! - [`output`]: tables, JSON, YAML
-//! - `api`: calls and keys of the control API
+//! - `api`: calls and keys of the control API; `group`: groups and rules; `rules_file`: their files
 //! - `apply`: documents; `show`: what is in force; `wait`: until it is
 //! - `explain`: which rule decides a flow
 //! - `client`: the daemon's socket; `session`: the caller's own connection
@@ -13,7 +13,9 @@ mod apply;
 pub mod args;
 pub mod client;
 mod explain;
+mod group;
 pub mod output;
+mod rules_file;
 mod session;
 mod show;
 mod wait;
@@ -73,6 +75,8 @@ fn run(arguments: &Arguments) -> Result<Ended> {
         Command::Status => show::status(arguments),
         Command::Interface { command } => show::interface(arguments, command),
         Command::Wait(a) => wait::wait(arguments, a),
+        Command::Group { command } => group::group(arguments, command),
+        Command::Rule { command } => group::rule(arguments, command),
         Command::Key { command } => api::key(arguments, command),
         Command::Api { action, parameters } => api::call(arguments, action, parameters),
         Command::Export { document } => show::export(arguments, document.as_deref()),

@@ -6,11 +6,13 @@
 //! - [`flows`]: conntrack tables in memory, small enough to overflow
 //! - [`pipeline`]: packets in any order, against the reference and a plain set of flows
 //! - [`related`]: ICMP errors that quote what they like
+//! - [`request`]: requests of the control API
 //! - here: the parser of packets, the reader of documents
 
 pub mod flows;
 pub mod pipeline;
 pub mod related;
+pub mod request;
 pub mod world;
 
 use sg_ebpf::{
@@ -35,8 +37,13 @@ use crate::{
 pub type Target = fn(&[u8]);
 
 /// Every target by name.
-pub const TARGETS: &[(&str, Target)] =
-    &[("parse", parse), ("related", related::run), ("document", document), ("pipeline", pipeline::run)];
+pub const TARGETS: &[(&str, Target)] = &[
+    ("parse", parse),
+    ("related", related::run),
+    ("document", document),
+    ("pipeline", pipeline::run),
+    ("request", request::run),
+];
 
 /// Takes values off the front; zero once nothing is left.
 pub struct Input<'a>(pub &'a [u8]);
@@ -145,11 +152,12 @@ pub fn unpack(text: &str) -> Vec<Vec<u8>> {
 mod tests {
     use super::*;
 
-    const KEPT: [&str; 4] = [
+    const KEPT: [&str; 5] = [
         include_str!("../fuzz/corpora/parse.hex"),
         include_str!("../fuzz/corpora/related.hex"),
         include_str!("../fuzz/corpora/document.hex"),
         include_str!("../fuzz/corpora/pipeline.hex"),
+        include_str!("../fuzz/corpora/request.hex"),
     ];
 
     #[test]

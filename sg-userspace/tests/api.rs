@@ -3,11 +3,14 @@
 
 mod api {
     pub mod client;
+    pub mod console;
     pub mod durable;
     pub mod errors;
+    pub mod examples;
     pub mod hostile;
     pub mod sdk;
     pub mod story;
+    pub mod terraform;
     pub mod tls;
 }
 mod support;

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Every target; the library's list has the same order.
-pub const TARGETS: [&str; 4] = ["parse", "related", "document", "pipeline"];
+pub const TARGETS: [&str; 5] = ["parse", "related", "document", "pipeline", "request"];
 
 const FLAGS: [&str; 8] = [
     "-Cpasses=sancov-module",
@@ -139,7 +139,7 @@ fn one(program: &Path, name: &str, wish: &Wish) -> Result<Outcome> {
         .arg(format!("-max_total_time={}", wish.seconds))
         .arg(format!("-artifact_prefix={}/", crashes.display()))
         .args(["-timeout=20", "-rss_limit_mb=2048", "-print_final_stats=1"])
-        .arg(if name == "document" { "-max_len=2048" } else { "-max_len=400" })
+        .arg(if matches!(name, "document" | "request") { "-max_len=2048" } else { "-max_len=400" })
         .stderr(Stdio::piped());
     if wish.runs > 0 {
         command.arg(format!("-runs={}", wish.runs));

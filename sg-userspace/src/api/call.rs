@@ -20,9 +20,12 @@ use crate::document::problem::{Limit, Problems};
 #[serde(default)]
 pub struct Call {
     /// Its name.
+    #[serde(rename = "name")]
     pub action: String,
     /// Its own parameters.
     pub parameters: Params,
+    /// Only says whether it would be good, and changes nothing.
+    pub dry: bool,
     /// Whose it is; the administrator's when absent.
     #[serde(skip)]
     pub account: Option<String>,
@@ -34,7 +37,14 @@ pub struct Call {
 impl Call {
     /// Whether it may change anything.
     pub fn writes(&self) -> bool {
-        actions::find(&self.action).is_some_and(|a| a.writes)
+        !self.dry && self.find().is_some_and(|a| a.writes)
+    }
+
+    fn find(&self) -> Option<&'static actions::Action> {
+        match self.account {
+            Some(_) => actions::find(&self.action),
+            None => actions::find_as_administrator(&self.action),
+        }
     }
 
     /// What its answer is remembered by, if it asks for that.
@@ -69,7 +79,7 @@ fn check_region(draft: &Draft<'_>, p: &Params, needed: bool) -> Result<(), ApiEr
 /// # Errors
 /// The first thing that is wrong with it.
 pub fn perform(draft: &mut Draft<'_>, call: &Call) -> Result<Map<String, Value>, ApiError> {
-    let action = actions::find(&call.action).ok_or(error::NO_ACTION)?;
+    let action = call.find().ok_or(error::NO_ACTION)?;
     let p = &call.parameters;
     if p.get("ClientToken").is_some_and(|t| t.len() > 64 || !t.is_ascii()) {
         return Err(error::TOKEN.into());

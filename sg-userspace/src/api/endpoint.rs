@@ -55,6 +55,7 @@ impl Endpoint {
             parameters: request.parameters(),
             account: Some(caller.account),
             signed: Some((caller.key, caller.nonce)),
+            dry: false,
         })
     }
 

@@ -89,7 +89,8 @@ struct Read {
     rest: Vec<u8>,
 }
 
-fn decode(text: &[u8], into: &mut BTreeMap<String, String>) -> bool {
+/// Takes parameters out of a query or a form. False when there are too many.
+pub(crate) fn decode(text: &[u8], into: &mut BTreeMap<String, String>) -> bool {
     for (name, value) in form_urlencoded::parse(text) {
         if into.len() >= MAX_PARAMETERS {
             return false;
@@ -99,8 +100,8 @@ fn decode(text: &[u8], into: &mut BTreeMap<String, String>) -> bool {
     true
 }
 
-/// A head: what it says, and how long it is.
-fn head(bytes: &[u8]) -> Result<Option<(Request, usize, bool)>, Response> {
+/// A head: what it says, how long it is, and whether the connection ends with it.
+pub(crate) fn head(bytes: &[u8]) -> Result<Option<(Request, usize, bool)>, Response> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut parsed = httparse::Request::new(&mut headers);
     let length = match parsed.parse(bytes) {

@@ -94,7 +94,9 @@ fn target(draft: &Draft<'_>, p: &Params) -> Result<(usize, bool), ApiError> {
         (Some(_), Some(_)) => Err(error::JOIN_BOTH.into()),
         (None, None) => Err(error::JOIN_WHAT.into()),
         (None, Some(id)) => {
-            p.get("RegionId").ok_or(error::REGION_MISSING)?;
+            if draft.account.is_some() {
+                p.get("RegionId").ok_or(error::REGION_MISSING)?;
+            }
             Ok((draft.interface(id).ok_or(error::INTERFACE_NOT_FOUND)?, false))
         }
         (Some(id), None) => Ok((primary(draft, id)?, true)),

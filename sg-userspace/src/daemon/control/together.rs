@@ -178,7 +178,14 @@ impl Control {
         let here = self.machine.local(&self.model);
         let State { documents, facts, .. } = &self.state;
         let mut draft = Draft::new(documents, facts, &self.here, &here, call.account.as_deref(), now());
-        called(&call::perform(&mut draft, call))
+        let answer = call::perform(&mut draft, call);
+        // A change that is only considered: whether the whole would be good.
+        if let (Ok(_), Some(new)) = (&answer, owned(draft.documents))
+            && let Err(problems) = validate(&documents::merge(&new), &self.config.quotas())
+        {
+            return called(&Err(call::refusal(&call.action, &problems)));
+        }
+        called(&answer)
     }
 }
 

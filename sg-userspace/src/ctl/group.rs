@@ -1,0 +1,456 @@
+//! `sgctl group`, `sgctl rule`: calls of the control API, as tables.
+
+use std::{io::Write, path::Path};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use super::{
+    Ended,
+    args::{Arguments, Group, Output, Rule},
+    client, output,
+    rules_file::{self, Format},
+};
+use crate::{
+    api::{call::Call, params::Params},
+    daemon::protocol::{Action, Reply},
+};
+
+/// A refusal of the daemon: code and message.
+#[derive(Debug, thiserror::Error)]
+#[error("{message} ({code})")]
+pub struct Refusal {
+    code: String,
+    message: String,
+}
+
+/// Flattens nested parameters as calls have them.
+fn flatten(into: &mut Params, prefix: &str, value: &Value) {
+    match value {
+        Value::Object(fields) => fields.iter().for_each(|(name, value)| {
+            let name = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+            flatten(into, &name, value);
+        }),
+        Value::Array(items) => {
+            items.iter().enumerate().for_each(|(i, item)| flatten(into, &format!("{prefix}.{}", i + 1), item));
+        }
+        Value::String(text) => drop(into.0.insert(prefix.to_owned(), text.clone())),
+        Value::Null => {}
+        other => drop(into.0.insert(prefix.to_owned(), other.to_string())),
+    }
+}
+
+/// Calls an action; with `dry`, only says whether it would be good.
+fn call(arguments: &Arguments, action: &str, parameters: &Value, dry: bool) -> Result<Value> {
+    let mut flat = Params::default();
+    flatten(&mut flat, "", parameters);
+    let call = Call { action: action.to_owned(), parameters: flat, dry, ..Call::default() };
+    match client::ask(&arguments.socket, &Action::Call(Box::new(call)))? {
+        Reply::Called { status: 200, body } => Ok(body),
+        Reply::Called { body, .. } => {
+            let text = |name: &str| body[name].as_str().unwrap_or_default().trim().to_owned();
+            Err(Refusal { code: text("Code"), message: text("Message") }.into())
+        }
+        other => client::unexpected(other),
+    }
+}
+
+/// All pages of a listing.
+fn all(arguments: &Arguments, action: &str, mut ask: Value, list: &str, item: &str) -> Result<(Vec<Value>, Value)> {
+    let mut items = Vec::new();
+    loop {
+        let page = call(arguments, action, &ask, false)?;
+        items.extend(page[list][item].as_array().cloned().unwrap_or_default());
+        match page["NextToken"].as_str().filter(|t| !t.is_empty()) {
+            Some(token) => ask["NextToken"] = token.into(),
+            None => return Ok((items, page)),
+        }
+    }
+}
+
+/// A group by id or name, with all its rules.
+fn whole(arguments: &Arguments, group: &str) -> Result<(Vec<Value>, Value)> {
+    let ask = json!({"SecurityGroupId": group, "MaxResults": 1000});
+    all(arguments, "DescribeSecurityGroupAttribute", ask, "Permissions", "Permission")
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value[name].as_str().unwrap_or_default()
+}
+
+fn remote(rule: &Value) -> String {
+    let side = if text(rule, "Direction") == "ingress" { "Source" } else { "Dest" };
+    let field = |name: &str| text(rule, name).to_owned();
+    let named = |id: String, name: String| if name.is_empty() { id } else { format!("{name} ({id})") };
+    for cidr in [format!("{side}CidrIp"), format!("Ipv6{side}CidrIp")] {
+        if !field(&cidr).is_empty() {
+            return field(&cidr);
+        }
+    }
+    let group = field(&format!("{side}GroupId"));
+    if !group.is_empty() {
+        return named(group, field(&format!("{side}GroupName")));
+    }
+    named(field(&format!("{side}PrefixListId")), field(&format!("{side}PrefixListName")))
+}
+
+fn rules_table(rules: &[Value]) -> comfy_table::Table {
+    let mut table =
+        output::table(&["rule", "direction", "policy", "prio", "protocol", "ports", "remote", "description"]);
+    for r in rules {
+        let list = text(r, "PortRangeListId");
+        let ports = if list.is_empty() { text(r, "PortRange") } else { list };
+        table.add_row([
+            text(r, "SecurityGroupRuleId").to_owned(),
+            text(r, "Direction").to_owned(),
+            text(r, "Policy").to_owned(),
+            r["Priority"].to_string(),
+            text(r, "IpProtocol").to_owned(),
+            ports.to_owned(),
+            remote(r),
+            text(r, "Description").to_owned(),
+        ]);
+    }
+    table
+}
+
+fn groups_table(groups: &[Value]) -> comfy_table::Table {
+    let mut table = output::table(&["group", "name", "type", "vpc", "rules", "managed", "description"]);
+    for g in groups {
+        table.add_row([
+            text(g, "SecurityGroupId").to_owned(),
+            text(g, "SecurityGroupName").to_owned(),
+            text(g, "SecurityGroupType").to_owned(),
+            text(g, "VpcId").to_owned(),
+            g["RuleCount"].to_string(),
+            if g["ServiceManaged"] == true { "yes" } else { "" }.to_owned(),
+            text(g, "Description").to_owned(),
+        ]);
+    }
+    table
+}
+
+/// Asks before something is destroyed, where somebody can answer.
+fn sure(question: &str, yes: bool) -> Result<bool> {
+    use std::io::IsTerminal;
+    if yes {
+        return Ok(true);
+    }
+    if !std::io::stdin().is_terminal() {
+        bail!("{question} Say --yes");
+    }
+    let mut out = std::io::stderr().lock();
+    write!(out, "{question} [y/N] ")?;
+    out.flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// A rule as a permission of a call.
+fn permission(rule: &Value) -> Value {
+    let mut fields = serde_json::Map::new();
+    for field in crate::api::rule::FIELDS.iter().filter(|f| !f.ends_with("OwnerAccount") && !f.ends_with("OwnerId")) {
+        match &rule[*field] {
+            Value::String(text) if !text.is_empty() => fields.insert((*field).to_owned(), text.as_str().into()),
+            Value::Number(n) => fields.insert((*field).to_owned(), n.to_string().into()),
+            _ => None,
+        };
+    }
+    // A list of ports is shown with a range that stands for it.
+    if fields.contains_key("PortRangeListId") {
+        fields.remove("PortRange");
+    }
+    Value::Object(fields)
+}
+
+fn authorize(rule: &Value) -> &'static str {
+    if text(rule, "Direction") == "egress" { "AuthorizeSecurityGroupEgress" } else { "AuthorizeSecurityGroup" }
+}
+
+/// Puts rules into a group, a hundred a call.
+fn put(arguments: &Arguments, group: &str, rules: &[Value]) -> Result<()> {
+    for direction in ["ingress", "egress"] {
+        let of: Vec<&Value> = rules.iter().filter(|r| text(r, "Direction") == direction).collect();
+        for chunk in of.chunks(100) {
+            let permissions: Vec<Value> = chunk.iter().map(|r| permission(r)).collect();
+            let ask = json!({"SecurityGroupId": group, "Permissions": permissions});
+            call(arguments, authorize(chunk[0]), &ask, false)?;
+        }
+    }
+    Ok(())
+}
+
+/// Services that most hosts have; each inbound.
+const SERVICES: &[(&str, &str, &str)] = &[
+    ("ssh", "TCP", "22/22"),
+    ("http", "TCP", "80/80"),
+    ("https", "TCP", "443/443"),
+    ("rdp", "TCP", "3389/3389"),
+    ("mysql", "TCP", "3306/3306"),
+    ("postgresql", "TCP", "5432/5432"),
+    ("redis", "TCP", "6379/6379"),
+    ("icmp", "ICMP", "-1/-1"),
+];
+
+/// `SERVICE@PREFIX` as a rule.
+fn quick(wish: &str) -> Result<Value> {
+    let (service, from) = wish.split_once('@').context("a quick rule is SERVICE@PREFIX, such as ssh@203.0.113.0/24")?;
+    let Some((_, protocol, ports)) = SERVICES.iter().find(|(name, ..)| *name == service) else {
+        let names: Vec<&str> = SERVICES.iter().map(|(name, ..)| *name).collect();
+        bail!("{service:?} is no service; there are: {}", names.join(", "));
+    };
+    let v6 = from.contains(':');
+    let (protocol, field) = match (v6, *protocol) {
+        (true, "ICMP") => ("ICMPv6", "Ipv6SourceCidrIp"),
+        (true, other) => (other, "Ipv6SourceCidrIp"),
+        (false, other) => (other, "SourceCidrIp"),
+    };
+    Ok(json!({"Direction": "ingress", "IpProtocol": protocol, "PortRange": ports, field: from, "Description": service}))
+}
+
+fn created(arguments: &Arguments, ask: &Value, rules: &[Value]) -> Result<String> {
+    let made = call(arguments, "CreateSecurityGroup", ask, false)?;
+    let id = text(&made, "SecurityGroupId").to_owned();
+    if let Err(e) = put(arguments, &id, rules) {
+        // A group without its rules is not what was asked for.
+        call(arguments, "DeleteSecurityGroup", &json!({"SecurityGroupId": id}), false)?;
+        return Err(e.context("no group was made"));
+    }
+    Ok(id)
+}
+
+fn say(line: &str) -> Result<Ended> {
+    writeln!(std::io::stdout().lock(), "{line}")?;
+    Ok(Ended::Done)
+}
+
+fn clone(arguments: &Arguments, source: &str, name: &str, vpc: Option<&str>, rules: bool, tags: bool) -> Result<Ended> {
+    let mut ask = json!({"SecurityGroupName": name});
+    let (mut all_rules, mut kind) = (Vec::new(), Value::Null);
+    if Path::new(source).is_file() {
+        // Rules of an exported file; those of the system's had priorities that no rule has any more.
+        all_rules = rules_file::read(Path::new(source))?.into_iter().map(|r| r.rule).collect();
+    } else {
+        let (found, group) = whole(arguments, source)?;
+        let id = text(&group, "SecurityGroupId");
+        let (listed, _) = all(
+            arguments,
+            "DescribeSecurityGroups",
+            json!({"SecurityGroupId": id, "MaxResults": 1}),
+            "SecurityGroups",
+            "SecurityGroup",
+        )?;
+        let listed = listed.first().cloned().unwrap_or_default();
+        kind = listed["SecurityGroupType"].clone();
+        ask["VpcId"] = listed["VpcId"].clone();
+        if !text(&group, "Description").is_empty() {
+            ask["Description"] = group["Description"].clone();
+        }
+        if tags {
+            let of = listed["Tags"]["Tag"].as_array().cloned().unwrap_or_default();
+            ask["Tag"] = of.iter().map(|t| json!({"Key": t["TagKey"], "Value": t["TagValue"]})).collect();
+        }
+        if rules {
+            all_rules = found;
+        }
+    }
+    ask["SecurityGroupType"] = kind;
+    if let Some(vpc) = vpc {
+        ask["VpcId"] = vpc.into();
+    }
+    let mut lowered = 0;
+    for rule in &mut all_rules {
+        if rules_file::priority(rule).is_some_and(|p| p > 100) {
+            rule["Priority"] = 100.into();
+            lowered += 1;
+        }
+    }
+    let id = created(arguments, &ask, &all_rules)?;
+    let note = if lowered > 0 { format!("; {lowered} priorities above 100 became 100") } else { String::new() };
+    say(&format!("{id} made with {} rules{note}", all_rules.len()))
+}
+
+fn export(arguments: &Arguments, group: &str, format: Format, dir: Option<&Path>) -> Result<Ended> {
+    let (rules, whole) = whole(arguments, group)?;
+    let bytes = rules_file::write(&rules, format)?;
+    let Some(dir) = dir else {
+        std::io::stdout().lock().write_all(&bytes)?;
+        return Ok(Ended::Done);
+    };
+    let day = &crate::api::draft::time(crate::api::auth::now())[..10];
+    let name = rules_file::name(text(&whole, "RegionId"), text(&whole, "SecurityGroupId"), format, day);
+    let path = dir.join(name);
+    std::fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    say(&format!("{} rules written to {}", rules.len(), path.display()))
+}
+
+/// What becomes of each rule of a file: put in, or why not.
+fn import(arguments: &Arguments, group: &str, file: &Path, preview: bool) -> Result<Ended> {
+    let (standing, whole) = whole(arguments, group)?;
+    let (id, region) = (text(&whole, "SecurityGroupId"), text(&whole, "RegionId"));
+    let elsewhere = rules_file::region(file).filter(|r| r != region);
+    let mut table = output::table(&["line", "direction", "policy", "prio", "protocol", "ports", "remote", "result"]);
+    let (mut good, mut bad) = (0, 0);
+    for (n, item) in rules_file::read(file)?.into_iter().enumerate() {
+        let rule = &item.rule;
+        let objects = ["SourceGroupId", "DestGroupId", "SourcePrefixListId", "DestPrefixListId", "PortRangeListId"];
+        let refused = if let Some(why) = item.problem {
+            Some(why)
+        } else if n >= rules_file::MOST {
+            Some(format!("more than {} rules are not imported at once", rules_file::MOST))
+        } else if rules_file::priority(rule).is_none_or(|p| !(1..=100).contains(&p)) {
+            Some("skipped: its priority is not from 1 to 100".into())
+        } else if let (Some(from), true) = (&elsewhere, objects.iter().any(|o| !text(rule, o).is_empty())) {
+            Some(format!("it names an object of region {from}"))
+        } else if standing.iter().any(|s| permission(s) == permission(rule)) {
+            Some("it is there already".into())
+        } else {
+            let ask = json!({"SecurityGroupId": id, "Permissions": [permission(rule)]});
+            match call(arguments, authorize(rule), &ask, preview) {
+                Ok(_) => None,
+                Err(e) if e.is::<Refusal>() => Some(e.to_string()),
+                Err(e) => return Err(e),
+            }
+        };
+        good += usize::from(refused.is_none());
+        bad += usize::from(refused.is_some());
+        let done = if preview { "would be put in" } else { "put in" };
+        table.add_row([
+            item.line.to_string(),
+            text(rule, "Direction").to_owned(),
+            text(rule, "Policy").to_owned(),
+            rules_file::priority(rule).map(|p| p.to_string()).unwrap_or_default(),
+            text(rule, "IpProtocol").to_owned(),
+            text(rule, "PortRange").to_owned(),
+            remote(rule),
+            refused.unwrap_or_else(|| done.into()),
+        ]);
+    }
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{table}")?;
+    let verb = if preview { "would be put in" } else { "put in" };
+    writeln!(out, "{good} {verb}, {bad} not; rules that stood there are as they were")?;
+    Ok(if bad == 0 { Ended::Done } else { Ended::Refused })
+}
+
+/// `sgctl group`.
+pub fn group(arguments: &Arguments, command: &Group) -> Result<Ended> {
+    match command {
+        Group::List => {
+            let ask = json!({"MaxResults": 100});
+            let (groups, _) = all(arguments, "DescribeSecurityGroups", ask, "SecurityGroups", "SecurityGroup")?;
+            output::print(arguments.output, &groups, |g| groups_table(g))?;
+            Ok(Ended::Done)
+        }
+        Group::Show { group } => {
+            let (rules, mut whole) = whole(arguments, group)?;
+            if arguments.output == Output::Table {
+                let mut out = std::io::stdout().lock();
+                let field = |name: &str| text(&whole, name).to_owned();
+                writeln!(
+                    out,
+                    "{} {}, members of it: {}",
+                    field("SecurityGroupId"),
+                    field("SecurityGroupName"),
+                    field("InnerAccessPolicy")
+                )?;
+                writeln!(out, "\n{}", rules_table(&rules))?;
+            } else {
+                whole["Permissions"]["Permission"] = rules.into();
+                output::print(arguments.output, &whole, |_| output::table(&[]))?;
+            }
+            Ok(Ended::Done)
+        }
+        Group::Create { name, kind, description, vpc, open } => {
+            let rules = open.iter().map(|w| quick(w)).collect::<Result<Vec<_>>>()?;
+            let ask =
+                json!({"SecurityGroupName": name, "SecurityGroupType": kind, "Description": description, "VpcId": vpc});
+            let id = created(arguments, &ask, &rules)?;
+            say(&format!("{id} made with {} rules", rules.len()))
+        }
+        Group::Delete { group, force, move_to, yes } => {
+            if !sure(&format!("Delete the group {group} and its rules?"), *yes)? {
+                return Ok(Ended::Refused);
+            }
+            if !force {
+                call(arguments, "DeleteSecurityGroup", &json!({"SecurityGroupId": group}), false)?;
+                return say(&format!("{group} deleted"));
+            }
+            let done = call(
+                arguments,
+                "sg:DeleteSecurityGroup",
+                &json!({"SecurityGroupId": group, "MoveTo": move_to}),
+                false,
+            )?;
+            let mut out = std::io::stdout().lock();
+            writeln!(out, "{group} deleted")?;
+            for name in done["Moved"].as_array().into_iter().flatten() {
+                writeln!(out, "  {} left it", name.as_str().unwrap_or_default())?;
+            }
+            for user in done["RemovedRules"].as_array().into_iter().flatten() {
+                writeln!(out, "  {} of {} named it, and are gone", user["Rules"], text(user, "SecurityGroupId"))?;
+            }
+            Ok(Ended::Done)
+        }
+        Group::Clone { group, name, vpc, without_rules, tags } => {
+            clone(arguments, group, name, vpc.as_deref(), !without_rules, *tags)
+        }
+        Group::Export { group, format, dir } => export(arguments, group, *format, dir.as_deref()),
+        Group::Import { group, file, preview } => import(arguments, group, file, *preview),
+        Group::Protect { group, off } => {
+            call(arguments, "sg:MarkSecurityGroup", &json!({"SecurityGroupId": group, "Protected": !off}), false)?;
+            say(&format!("{group} {}", if *off { "can be deleted again" } else { "is not deleted" }))
+        }
+        Group::Manage { group, off } => {
+            call(arguments, "sg:MarkSecurityGroup", &json!({"SecurityGroupId": group, "Managed": !off}), false)?;
+            say(&format!(
+                "{group} {}",
+                if *off { "is its account's again" } else { "is changed by the administrator only" }
+            ))
+        }
+    }
+}
+
+/// `sgctl rule`.
+pub fn rule(arguments: &Arguments, command: &Rule) -> Result<Ended> {
+    match command {
+        Rule::Add { group, direction, protocol, ports, remote, policy, priority, description } => {
+            let side = if direction == "ingress" { "Source" } else { "Dest" };
+            let field = if remote.starts_with("pl-") {
+                format!("{side}PrefixListId")
+            } else if remote.parse::<std::net::Ipv6Addr>().is_ok() || remote.contains(':') {
+                format!("Ipv6{side}CidrIp")
+            } else if remote.starts_with(|c: char| c.is_ascii_digit()) {
+                format!("{side}CidrIp")
+            } else {
+                format!("{side}GroupId")
+            };
+            let rule = json!({
+                "Direction": direction, "IpProtocol": protocol, "PortRange": ports, field: remote, "Policy": policy,
+                "Priority": priority.to_string(), "Description": description,
+            });
+            put(arguments, group, &[rule])?;
+            say("done; in force")
+        }
+        Rule::Remove { group, rules } => {
+            let (standing, _) = whole(arguments, group)?;
+            for direction in ["ingress", "egress"] {
+                let of = |id: &&String| {
+                    standing.iter().any(|s| text(s, "SecurityGroupRuleId") == **id && text(s, "Direction") == direction)
+                };
+                let ids: Vec<&String> = rules.iter().filter(of).collect();
+                if !ids.is_empty() {
+                    let action =
+                        if direction == "egress" { "RevokeSecurityGroupEgress" } else { "RevokeSecurityGroup" };
+                    call(arguments, action, &json!({"SecurityGroupId": group, "SecurityGroupRuleId": ids}), false)?;
+                }
+            }
+            let known = |id: &&String| !standing.iter().any(|s| text(s, "SecurityGroupRuleId") == id.as_str());
+            match rules.iter().find(known) {
+                Some(id) => bail!("the group {group} has no rule {id}; `sgctl group show {group}` lists them"),
+                None => say("done; in force"),
+            }
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What only `sgctl` does: clone, export, import, force delete, protection.
+
+use serde_json::{Value, json};
+use sg_userspace::testbed::Daemon;
+
+use super::client::{call, daemon, key};
+use crate::world::{Way, World, can_run, to};
+
+#[track_caller]
+fn done(daemon: &Daemon<'_>, arguments: &[&str]) -> String {
+    let (done, said) = daemon.sgctl(arguments).unwrap();
+    assert!(done, "sgctl {arguments:?}: {said}");
+    said
+}
+
+#[track_caller]
+fn refused(daemon: &Daemon<'_>, arguments: &[&str]) -> String {
+    let (done, said) = daemon.sgctl(arguments).unwrap();
+    assert!(!done, "sgctl {arguments:?} was not refused: {said}");
+    said
+}
+
+/// The rules of a group, without what is each one's own.
+fn rules(daemon: &Daemon<'_>, group: &str) -> Vec<Value> {
+    let shown: Value = serde_json::from_str(&done(daemon, &["group", "show", group, "-o", "json"])).unwrap();
+    let mut rules = shown["Permissions"]["Permission"].as_array().unwrap().clone();
+    for rule in &mut rules {
+        let fields = rule.as_object_mut().unwrap();
+        fields.remove("SecurityGroupRuleId");
+        fields.remove("CreateTime");
+    }
+    rules.sort_by_key(ToString::to_string);
+    rules
+}
+
+#[test]
+fn rules_travel_by_files_and_clones() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::Guest);
+    let daemon = daemon(&world);
+    daemon.apply(super::story::document(), &[]).unwrap();
+    world.instance.tcp_server(7000).unwrap();
+    done(&daemon, &["group", "create", "web", "--open", "https@0.0.0.0/0", "--open", "ssh@2001:db8::/32"]);
+    done(&daemon, &["group", "create", "app"]);
+    done(&daemon, &["rule", "add", "web", "ingress", "tcp", "7000/7000", "192.0.2.10", "--priority", "7"]);
+    done(&daemon, &["rule", "add", "web", "ingress", "tcp", "5432/5432", "app"]);
+    done(&daemon, &["rule", "add", "web", "egress", "all", "-1/-1", "198.51.100.0/24", "--policy", "drop"]);
+    assert_eq!(rules(&daemon, "web").len(), 5);
+
+    // Export, and import into an empty group: the same rules, in both kinds of file.
+    for format in ["json", "csv"] {
+        let dir = daemon.dir().to_str().unwrap();
+        let said = done(&daemon, &["group", "export", "web", "--format", format, "--dir", dir]);
+        let file = said.trim().rsplit_once(" to ").unwrap().1.to_owned();
+        let name = file.rsplit_once('/').unwrap().1;
+        assert!(name.starts_with(if format == "json" { "ecs_local_sg-" } else { "ecs_sgRule_sg-" }), "{name}");
+        let empty = format!("empty-{format}");
+        done(&daemon, &["group", "create", &empty]);
+        let preview = done(&daemon, &["group", "import", &empty, &file, "--preview"]);
+        assert!(preview.contains("5 would be put in, 0 not") && rules(&daemon, &empty).is_empty(), "{preview}");
+        done(&daemon, &["group", "import", &empty, &file]);
+        assert_eq!(rules(&daemon, &empty), rules(&daemon, "web"), "{format}");
+        let again = refused(&daemon, &["group", "import", &empty, &file]);
+        assert!(again.contains("0 put in, 5 not") && again.contains("it is there already"), "{again}");
+        // From another region no objects come along.
+        let other = file.replace("local", "cn-beijing");
+        std::fs::copy(&file, &other).unwrap();
+        done(&daemon, &["group", "create", &format!("far-{format}")]);
+        let far = refused(&daemon, &["group", "import", &format!("far-{format}"), &other]);
+        assert!(far.contains("4 put in, 1 not") && far.contains("names an object of region cn-beijing"), "{far}");
+    }
+
+    // A file of 2020: fewer fields, and a rule of the system's with priority 110.
+    let one = |port: u16, priority: u16| {
+        json!({"SourceGroupId": "", "Policy": "Accept", "Description": "System created rule.", "SourcePortRange": "",
+            "Priority": priority, "CreateTime": "2019-09-16T08:20:59Z", "Ipv6SourceCidrIp": "", "NicType": "intranet",
+            "DestGroupId": "", "Direction": "ingress", "SourceGroupName": "", "PortRange": format!("{port}/{port}"),
+            "DestGroupOwnerAccount": "", "SourceCidrIp": "0.0.0.0/0", "IpProtocol": "TCP", "DestCidrIp": "",
+            "DestGroupName": "", "SourceGroupOwnerAccount": "", "Ipv6DestCidrIp": ""})
+    };
+    let old = daemon.dir().join("old.json");
+    let old_name = old.to_str().unwrap();
+    std::fs::write(&old, json!([one(27017, 1), one(22, 110)]).to_string()).unwrap();
+    done(&daemon, &["group", "create", "old"]);
+    let said = refused(&daemon, &["group", "import", "old", old_name]);
+    assert!(said.contains("1 put in, 1 not") && said.contains("skipped: its priority"), "{said}");
+    let said = done(&daemon, &["group", "clone", old_name, "cloned-file"]);
+    assert!(said.contains("2 rules") && said.contains("1 priorities above 100 became 100"), "{said}");
+
+    // 201 rules: the last is too much. Broken lines and encodings have their place.
+    let many: Vec<Value> = (0..201).map(|i| one(1000 + i, 1)).collect();
+    std::fs::write(&old, Value::from(many).to_string()).unwrap();
+    done(&daemon, &["group", "create", "many"]);
+    let said = refused(&daemon, &["group", "import", "many", old_name]);
+    assert!(said.contains("200 put in, 1 not") && said.contains("more than 200 rules"), "{said}");
+    let csv = daemon.dir().join("broken.csv");
+    let csv_name = csv.to_str().unwrap();
+    std::fs::write(&csv, "Direction,IpProtocol,PortRange,SourceCidrIp\ningress,tcp,1/1,1.2.3.4\ningress,tcp\n")
+        .unwrap();
+    let said = refused(&daemon, &["group", "import", "app", csv_name]);
+    assert!(said.contains("1 put in, 1 not") && said.contains("2 fields, the first line has 4"), "{said}");
+    std::fs::write(&csv, b"Direction,IpProtocol,PortRange,SourceCidrIp\ningress,tcp,2/2,\xe9\n").unwrap();
+    let said = refused(&daemon, &["group", "import", "app", csv_name]);
+    assert!(said.contains("broken.csv:2: not UTF-8"), "{said}");
+
+    // A clone has the rules, and what is done to it is not done to the first.
+    done(&daemon, &["group", "clone", "web", "twin"]);
+    assert_eq!(rules(&daemon, "twin"), rules(&daemon, "web"));
+    done(&daemon, &["group", "clone", "web", "bare", "--without-rules"]);
+    assert!(rules(&daemon, "bare").is_empty());
+
+    // In force at once.
+    done(&daemon, &["api", "JoinSecurityGroup", "SecurityGroupId=twin", "NetworkInterfaceId=eni-guest"]);
+    let reaches = || world.client.tcp(to("10.0.0.10:7000")).unwrap();
+    assert!(reaches());
+    let shown: Value = serde_json::from_str(&done(&daemon, &["group", "show", "twin", "-o", "json"])).unwrap();
+    let rule =
+        shown["Permissions"]["Permission"].as_array().unwrap().iter().find(|r| r["PortRange"] == "7000/7000").unwrap();
+    done(&daemon, &["rule", "remove", "twin", rule["SecurityGroupRuleId"].as_str().unwrap()]);
+    assert!(!reaches());
+}
+
+#[test]
+fn a_group_goes_with_all_that_holds_it_and_only_then() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::Guest);
+    let daemon = daemon(&world);
+    daemon.apply(super::story::document(), &[]).unwrap();
+    for name in ["web", "app"] {
+        done(&daemon, &["group", "create", name]);
+    }
+    done(&daemon, &["rule", "add", "web", "ingress", "tcp", "80/80", "app"]);
+    done(&daemon, &["api", "ModifyInstanceAttribute", "InstanceId=i-guest", "SecurityGroupIds.1=app"]);
+    let e = refused(&daemon, &["group", "delete", "app", "--yes"]);
+    assert!(e.contains("DependencyViolation") && e.contains("tap0"), "{e}");
+    let e = refused(&daemon, &["group", "delete", "app", "--force", "--yes"]);
+    assert!(e.contains("would be in no group") && e.contains("--move-to"), "{e}");
+    assert_eq!(rules(&daemon, "web").len(), 1, "nothing was done");
+    let said = done(&daemon, &["group", "delete", "app", "--force", "--move-to", "web", "--yes"]);
+    assert!(said.contains("tap0 left it") && said.contains("1 of sg-"), "{said}");
+    assert!(rules(&daemon, "web").is_empty());
+    assert_eq!(daemon.interface("tap0").unwrap().status.groups, ["web"]);
+
+    // Protected, managed: by the administrator only, and no signed call can undo it.
+    let key = key(&daemon, &[]);
+    done(&daemon, &["group", "create", "held"]);
+    let listed = call(&daemon, &key, &[("Action", "DescribeSecurityGroups"), ("SecurityGroupName", "held")]).1;
+    let id = listed["SecurityGroups"]["SecurityGroup"][0]["SecurityGroupId"].as_str().unwrap().to_owned();
+    let delete = [("Action", "DeleteSecurityGroup"), ("SecurityGroupId", id.as_str())];
+    done(&daemon, &["group", "protect", "held"]);
+    let (status, body) = call(&daemon, &key, &delete);
+    assert_eq!((status, &body["Code"]), (403, &"InvalidOperation.DeletionProtection".into()), "{body}");
+    done(&daemon, &["group", "protect", "held", "--off"]);
+    done(&daemon, &["group", "manage", "held"]);
+    let (status, body) = call(&daemon, &key, &delete);
+    assert_eq!((status, &body["Code"]), (403, &"InvalidOperation.ResourceManagedByCloudProduct".into()), "{body}");
+    for action in ["sg:MarkSecurityGroup", "sg:DeleteSecurityGroup"] {
+        let (status, body) = call(&daemon, &key, &[("Action", action), ("SecurityGroupId", id.as_str())]);
+        assert_eq!((status, &body["Code"]), (404, &"InvalidAction.NotFound".into()), "{body}");
+    }
+    done(&daemon, &["group", "manage", "held", "--off"]);
+    assert_eq!(call(&daemon, &key, &delete).0, 200);
+}
