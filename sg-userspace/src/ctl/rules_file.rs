@@ -89,7 +89,7 @@ pub fn write(rules: &[Value], format: Format) -> Result<Vec<u8>> {
         };
         csv.write_record(COLUMNS.iter().map(field))?;
     }
-    Ok(csv.into_inner().map_err(|e| anyhow::anyhow!("{e}"))?)
+    csv.into_inner().map_err(|e| anyhow::anyhow!("{e}"))
 }
 
 fn texts(bytes: &[u8], path: &Path) -> Result<String> {
@@ -192,7 +192,10 @@ mod tests {
         let rule = json!({"Direction": "ingress", "Policy": "Accept", "Priority": 1, "IpProtocol": "TCP",
             "PortRange": "22/22", "SourceCidrIp": "10.0.0.0/8", "Description": "a, \"b\"\nc"});
         for format in [Format::Json, Format::Csv] {
-            let path = file(&name("local", "sg-1", format, "2026-01-02"), &write(&[rule.clone()], format).unwrap());
+            let path = file(
+                &name("local", "sg-1", format, "2026-01-02"),
+                &write(std::slice::from_ref(&rule), format).unwrap(),
+            );
             let items = read(&path).unwrap();
             assert_eq!(items.len(), 1);
             assert_eq!((items[0].problem.clone(), priority(&items[0].rule)), (None, Some(1)));

@@ -120,7 +120,7 @@ fn the_exchanges_of_terraforms_provider() {
                 && r["PortRange"] == ports
                 && r[field] == read
                 && r["Policy"].as_str().unwrap().to_lowercase() == "accept"
-                && r["Priority"].to_string() == "1"
+                && r["Priority"] == 1
         };
         let rule = || p.rule(id, direction, &same);
         assert!(rule().is_some(), "{protocol} {ports} {said} is not read as {read}");
