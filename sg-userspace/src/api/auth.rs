@@ -215,8 +215,9 @@ fn v1<'a>(r: &'a Request, keys: &'a Keys, now: u64) -> Result<(&'a Key, &'a str)
     if !sign::v1_verify(&key.secret, &text, signature) {
         return Err(error::SIGNATURE.of(&text));
     }
-    // Older clients name the action in a header, too, which V1 does not sign.
-    let same = |header: &str, name: &str| r.header(header).is_none_or(|h| r.get(name).is_none_or(|p| p == h));
+    // Older clients name the action in a header, too, which V1 does not sign: what
+    // counts is the parameter, and the header may say nothing else.
+    let same = |header: &str, name: &str| r.header(header).is_none_or(|h| r.get(name) == Some(h));
     if !same("x-acs-action", "Action") || !same("x-acs-version", "Version") {
         return Err(error::SIGNATURE.of(&text));
     }

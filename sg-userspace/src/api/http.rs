@@ -200,11 +200,12 @@ where
     A: Future<Output = Response>,
 {
     let mut rest = Vec::new();
+    // Between two calls a client may be silent for longer than before its first.
+    let mut silence = PATIENCE;
     loop {
         if rest.is_empty() {
-            // Between two calls a client may be silent for longer.
             let mut first = [0; 4096];
-            match timeout(IDLE, stream.read(&mut first)).await {
+            match timeout(silence, stream.read(&mut first)).await {
                 Ok(Ok(n @ 1..)) => rest.extend_from_slice(&first[..n]),
                 _ => return Ok(()),
             }
@@ -218,6 +219,7 @@ where
             }
             Ok(Some(Read { request, close, rest: behind })) => {
                 let response = handle(request).await;
+                silence = if response.status == 200 { IDLE } else { PATIENCE };
                 send(&mut stream, &response, close).await?;
                 if close {
                     return stream.shutdown().await;

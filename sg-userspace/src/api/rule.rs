@@ -300,7 +300,8 @@ impl ApiError {
 fn existence(draft: &Draft<'_>, rule: &mut Permission, direction: Direction, group: usize) -> Result<(), ApiError> {
     let inbound = direction == Direction::Inbound;
     if let Some(list) = &rule.port_range_list_id {
-        let i = draft.port_list(list).ok_or(error::PORT_LIST_NOT_FOUND)?;
+        let own = |i: &usize| draft.sees(&draft.names.port_lists.ids[*i]);
+        let i = draft.port_list(list).filter(own).ok_or(error::PORT_LIST_NOT_FOUND)?;
         rule.port_range_list_id = text(draft.names.port_lists.ids[i].as_str());
     }
     let (object, list) = if inbound {
@@ -309,7 +310,8 @@ fn existence(draft: &Draft<'_>, rule: &mut Permission, direction: Direction, gro
         (&mut rule.dest_group_id, &mut rule.dest_prefix_list_id)
     };
     if let Some(list) = list {
-        let i = draft.prefix_list(list).ok_or(error::PREFIX_LIST_NOT_FOUND)?;
+        let own = |i: &usize| draft.sees(&draft.names.prefix_lists.ids[*i]);
+        let i = draft.prefix_list(list).filter(own).ok_or(error::PREFIX_LIST_NOT_FOUND)?;
         let v4 = draft.prefix_list_at(i).address_family.as_deref().is_none_or(|f| f.eq_ignore_ascii_case("ipv4"));
         let protocol = rule.ip_protocol.as_deref().and_then(|t| parse::protocol(t).ok()).flatten();
         let local_v4 = rule.source_cidr_ip.is_some() || rule.dest_cidr_ip.is_some();
