@@ -2,6 +2,7 @@
 //! and packets follow each step.
 
 mod api {
+    pub mod access;
     pub mod client;
     pub mod console;
     pub mod durable;

@@ -190,7 +190,6 @@ pub fn touch(flow: &Flow, side: usize, clock: Clock) {
 mod tests {
     use super::*;
     use proto::{ACK, FIN, RST, SYN};
-    use sg_common::flow::Cell;
 
     #[test]
     fn a_repeated_syn_is_no_answer() {
@@ -211,25 +210,6 @@ mod tests {
         assert_eq!(age(3, clock), 3);
         assert_eq!(age(u32::MAX, clock), 0);
         assert_eq!(age(1 << 31, clock), 1 << 31);
-    }
-
-    #[test]
-    fn a_reset_of_an_adopted_connection_needs_a_number() {
-        let clock = Clock { now: 0, hz: 1000 };
-        let flow = |bits: u8| Flow {
-            last: [Cell::new(0), Cell::new(0)],
-            ack: [Cell::new(0), Cell::new(0)],
-            epoch: Cell::new(1),
-            rule: Cell::new(0),
-            timeout: 910,
-            seen: [Cell::new(bits), Cell::new(bits)],
-            origin: Cell::new(0),
-            verdict: Cell::new(1),
-            timeout_closed: 3,
-            place: 0,
-        };
-        assert!(believes_reset(&flow(seen::ANY | seen::SYN), 0, 7, clock), "it answers a SYN");
-        assert!(!believes_reset(&flow(seen::ANY | seen::SYN | seen::ANSWERED), 0, 7, clock), "nobody has acknowledged");
     }
 
     #[test]

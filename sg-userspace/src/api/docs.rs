@@ -14,8 +14,8 @@ changed but the endpoint. This file is written from the daemon's own tables (`SG
   `x-acs-action` and `x-acs-version` or from `Action` and `Version`.
 - Signatures: V1 (HMAC-SHA1) and V3 (ACS3-HMAC-SHA256). No call is answered without one. A call's time may differ by
   15 minutes from the daemon's; a nonce counts once.
-- A call is checked in this order: signature, time, nonce and rate; version and action; region; syntax of every
-  parameter; what it refers to and whose that is; state; quota. The first thing that is wrong is the answer, and
+- A call is checked in this order: signature, time, nonce and rate; version and action; region; syntax,
+  as far as it does not depend on what is referred to; what it refers to and whose that is; state; quota. The first thing that is wrong is the answer, and
   nothing is changed. A call of a hundred permissions is made whole or not at all.
 - An answer to a change comes when the change is stored and in force in the kernel.
 - `ClientToken` (64 characters) is remembered for 24 hours: the same call with it is answered the same, and changes

@@ -4,10 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use super::{
-    common::{self, Answer},
-    rules,
-};
+use super::common::{self, Answer};
 use crate::{
     api::{
         draft::{Draft, new_id},
@@ -15,7 +12,7 @@ use crate::{
         page::{Sizes, page},
         params::Params,
     },
-    document::{List, PortEntry, PortRangeList, PrefixEntry, PrefixList, Text},
+    document::{List, Permission, PortEntry, PortRangeList, PrefixEntry, PrefixList, Text},
     validate::parse,
 };
 
@@ -145,14 +142,20 @@ pub fn modify_prefix_list(draft: &mut Draft<'_>, p: &Params) -> Answer {
     Ok(Map::new())
 }
 
-/// Groups whose rules name a prefix list.
-fn users(draft: &Draft<'_>, id: &str) -> Vec<usize> {
-    let lists = |r: &crate::document::Permission| vec![r.source_prefix_list_id.clone(), r.dest_prefix_list_id.clone()];
-    draft.all_groups().filter(|&g| rules::uses(draft, g, lists, id)).collect()
+/// Groups of which some rule is like this.
+fn groups_with(draft: &Draft<'_>, like: impl Fn(&Permission) -> bool) -> Vec<usize> {
+    draft.all_groups().filter(|&g| draft.group_at(g).permissions.iter().any(&like)).collect()
 }
 
-fn port_users(draft: &Draft<'_>, id: &str) -> Vec<usize> {
-    draft.all_groups().filter(|&g| rules::uses(draft, g, |r| vec![r.port_range_list_id.clone()], id)).collect()
+/// Groups whose rules name a prefix list.
+fn users(draft: &Draft<'_>, list: usize) -> Vec<usize> {
+    let names = |t: &Option<Text>| t.as_deref().and_then(|t| draft.prefix_list(t)) == Some(list);
+    groups_with(draft, |r| names(&r.source_prefix_list_id) || names(&r.dest_prefix_list_id))
+}
+
+/// Groups whose rules name a port range list.
+fn port_users(draft: &Draft<'_>, list: usize) -> Vec<usize> {
+    groups_with(draft, |r| r.port_range_list_id.as_deref().and_then(|t| draft.port_list(t)) == Some(list))
 }
 
 fn in_use(draft: &Draft<'_>, kind: error::Kind, users: &[usize]) -> ApiError {
@@ -163,7 +166,7 @@ fn in_use(draft: &Draft<'_>, kind: error::Kind, users: &[usize]) -> ApiError {
 pub fn delete_prefix_list(draft: &mut Draft<'_>, p: &Params) -> Answer {
     let i = prefix_list(draft, p)?;
     let id = draft.names.prefix_lists.ids[i].clone();
-    let users = users(draft, &id);
+    let users = users(draft, i);
     if !users.is_empty() {
         return Err(in_use(draft, error::LIST_IN_USE, &users));
     }
@@ -206,7 +209,7 @@ pub fn prefix_lists(draft: &mut Draft<'_>, p: &Params) -> Answer {
     let items = found.into_iter().map(|i| {
         let (mut item, id) = (show_prefix_list(draft, i), &draft.names.prefix_lists.ids[i]);
         let resource_group = draft.facts.objects.get(id).and_then(|f| f.resource_group.clone()).unwrap_or_default();
-        item.insert("AssociationCount".into(), users(draft, id).len().into());
+        item.insert("AssociationCount".into(), users(draft, i).len().into());
         item.insert("ResourceGroupId".into(), resource_group.into());
         item.insert("Tags".into(), json!({"Tag": common::show_tags(&draft.prefix_list_at(i).tags)}));
         Value::Object(item)
@@ -230,7 +233,7 @@ pub fn prefix_list_attributes(draft: &mut Draft<'_>, p: &Params) -> Answer {
 
 pub fn prefix_list_associations(draft: &mut Draft<'_>, p: &Params) -> Answer {
     let i = prefix_list(draft, p)?;
-    let found = users(draft, &draft.names.prefix_lists.ids[i]);
+    let found = users(draft, i);
     let found = found.into_iter().map(|g| draft.names.groups.ids[g].clone()).map(|id| (id.clone(), id)).collect();
     let mut answer = Map::new();
     let found = page(found, true, SIZES, p, &mut answer)?;
@@ -333,7 +336,7 @@ pub fn modify_port_list(draft: &mut Draft<'_>, p: &Params) -> Answer {
 pub fn delete_port_list(draft: &mut Draft<'_>, p: &Params) -> Answer {
     let i = port_list(draft, p)?;
     let id = draft.names.port_lists.ids[i].clone();
-    let users = port_users(draft, &id);
+    let users = port_users(draft, i);
     if !users.is_empty() {
         return Err(in_use(draft, error::PORT_LIST_IN_USE, &users));
     }
@@ -364,7 +367,7 @@ pub fn port_lists(draft: &mut Draft<'_>, p: &Params) -> Answer {
             "Description": list.description.as_deref().unwrap_or_default(),
             "MaxEntries": most,
             "CreationTime": draft.created(id),
-            "AssociationCount": port_users(draft, id).len(),
+            "AssociationCount": port_users(draft, i).len(),
             "ResourceGroupId": draft.facts.objects.get(id).and_then(|f| f.resource_group.clone()).unwrap_or_default(),
             "Tags": common::texts(&list.tags).into_iter().map(|(k, v)| json!({"Key": k, "Value": v})).collect::<Vec<_>>(),
         })
@@ -386,7 +389,7 @@ pub fn port_list_entries(draft: &mut Draft<'_>, p: &Params) -> Answer {
 
 pub fn port_list_associations(draft: &mut Draft<'_>, p: &Params) -> Answer {
     let i = port_list(draft, p)?;
-    let found = port_users(draft, &draft.names.port_lists.ids[i]);
+    let found = port_users(draft, i);
     let found = found.into_iter().map(|g| draft.names.groups.ids[g].clone()).map(|id| (id.clone(), id)).collect();
     let mut answer = Map::new();
     let found = page(found, true, SIZES, p, &mut answer)?;

@@ -13,7 +13,7 @@ use crate::{
         params::Params,
         rule::{self, FIELDS, Form, key, sides},
     },
-    document::{Permission, Text},
+    document::Permission,
     model::Direction,
     validate::names::derived_id,
 };
@@ -296,14 +296,4 @@ fn modify_in(draft: &mut Draft<'_>, p: &Params, direction: Direction) -> Answer 
     known.insert(new, fact);
     draft.group_mut(group).permissions[index] = rule;
     Ok(Map::new())
-}
-
-/// Rules of a group whose object, port list or prefix list has an id.
-pub fn uses(draft: &Draft<'_>, group: usize, what: impl Fn(&Permission) -> Vec<Option<Text>>, id: &str) -> bool {
-    let find = |t: &str| {
-        let lists = draft.prefix_list(t).map(|i| &draft.names.prefix_lists.ids[i]);
-        lists.or_else(|| draft.port_list(t).map(|i| &draft.names.port_lists.ids[i])).cloned()
-    };
-    let names = |t: Text| find(&t).as_deref() == Some(id);
-    draft.group_at(group).permissions.iter().any(|r| what(r).into_iter().flatten().any(names))
 }

@@ -18,6 +18,23 @@ struct Said {
     writes: bool,
 }
 
+impl Said {
+    /// A line of a kind, without what only some lines have.
+    fn line<'a>(&'a self, kind: &'static str, source: &'a str) -> Line<'a> {
+        Line {
+            time: time(now()),
+            kind,
+            caller: &self.caller,
+            account: self.account.as_deref(),
+            source,
+            action: &self.name,
+            parameters: None,
+            result: None,
+            generation: None,
+        }
+    }
+}
+
 fn said(action: &Action) -> Said {
     let admin = |name: &str, writes: bool, parameters: Vec<(String, String)>| Said {
         caller: "administrator".into(),
@@ -74,17 +91,7 @@ impl Control {
             if !said.writes {
                 continue;
             }
-            let line = Line {
-                time: time(now()),
-                kind: "intent",
-                caller: &said.caller,
-                account: said.account.as_deref(),
-                source,
-                action: &said.name,
-                parameters: said.parameters.as_ref(),
-                result: None,
-                generation: None,
-            };
+            let line = Line { parameters: said.parameters.as_ref(), ..said.line("intent", source) };
             self.audit
                 .write(&line)
                 .map_err(|e| format!("the audit log cannot be written ({e}); nothing was changed"))?;
@@ -98,16 +105,11 @@ impl Control {
             let said = said(action);
             let result = result(reply);
             let line = Line {
-                time: time(now()),
-                kind: "call",
-                caller: &said.caller,
-                account: said.account.as_deref(),
-                source,
-                action: &said.name,
                 // They stand in the line before a change.
                 parameters: said.parameters.as_ref().filter(|_| !said.writes),
                 result: Some(&result),
                 generation: Some(self.state.generation),
+                ..said.line("call", source)
             };
             if let Err(e) = self.audit.write(&line) {
                 log::error!("the audit log cannot be written: {e}; changes are refused until it can");

@@ -4,7 +4,7 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use super::{Control, Wanted};
+use super::{Control, State, Wanted};
 use crate::{
     api::{
         auth::now,
@@ -35,7 +35,7 @@ fn mode(action: &Action) -> Option<OnChange> {
 
 /// The state as it will be.
 #[derive(Clone, Debug)]
-pub(super) struct Pending {
+struct Pending {
     documents: Vec<Document>,
     generation: u64,
     facts: Facts,
@@ -51,7 +51,7 @@ enum Judged {
 }
 
 /// An answer of the control API.
-pub(super) fn called(result: &Result<serde_json::Map<String, serde_json::Value>, ApiError>) -> Reply {
+fn called(result: &Result<serde_json::Map<String, serde_json::Value>, ApiError>) -> Reply {
     let (status, body) = call::answer(result, "");
     Reply::Called { status, body }
 }
@@ -188,8 +188,6 @@ impl Control {
         called(&answer)
     }
 }
-
-use super::State;
 
 fn owned(documents: Cow<'_, [Document]>) -> Option<Vec<Document>> {
     match documents {

@@ -1,0 +1,38 @@
+//! Access keys, as the administrator asks for them.
+
+use super::Control;
+use crate::{
+    api::auth::now,
+    daemon::protocol::{KeyCommand, Reply},
+};
+
+impl Control {
+    pub(super) fn key(&self, command: &KeyCommand) -> Reply {
+        let Ok(mut keys) = self.keys.lock() else { return Reply::Refused { message: "the keys are lost".into() } };
+        let unknown =
+            |id: &str| Reply::Refused { message: format!("there is no key {id}; `sgctl key list` shows them") };
+        let failed = |e: std::io::Error| Reply::Refused { message: format!("cannot keep the keys: {e}") };
+        let done = match command {
+            KeyCommand::Create { account, writes, comment } => {
+                let account = account.as_deref().unwrap_or(&self.here.account);
+                if account.len() != 16 || !account.bytes().all(|b| b.is_ascii_digit()) {
+                    return Reply::Refused {
+                        message: format!("an account is 16 digits, such as {}", self.here.account),
+                    };
+                }
+                return match keys.create(account, *writes, comment, now()) {
+                    Ok(key) => Reply::NewKey { id: key.id, secret: key.secret },
+                    Err(e) => failed(e),
+                };
+            }
+            KeyCommand::List => Ok(true),
+            KeyCommand::Disable { id, disabled } => keys.disable(id, *disabled),
+            KeyCommand::Delete { id } => keys.delete(id),
+        };
+        match (done, command) {
+            (Err(e), _) => failed(e),
+            (Ok(false), KeyCommand::Disable { id, .. } | KeyCommand::Delete { id }) => unknown(id),
+            _ => Reply::Keys { keys: keys.list() },
+        }
+    }
+}

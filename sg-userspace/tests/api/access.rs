@@ -1,0 +1,156 @@
+//! Who calls, and what that lets them do: repeated calls, keys, accounts, headers.
+
+use sg_userspace::testbed::Daemon;
+
+use super::client::{call, key, parsed, post, raw, signed};
+use crate::world::{Way, World, can_run};
+
+type Key = (String, String);
+
+/// A daemon whose API and keys are ready.
+fn ready(world: &World) -> (Daemon<'_>, Key) {
+    let daemon = super::client::daemon(world);
+    let key = key(&daemon, &[]);
+    (daemon, key)
+}
+
+#[test]
+fn a_repeated_call_changes_nothing_also_after_a_kill() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::Guest);
+    let (mut daemon, key) = ready(&world);
+    let make = [("Action", "CreateSecurityGroup"), ("SecurityGroupName", "once"), ("ClientToken", "t-1")];
+    let replayed = post(&signed(&key, &[("Action", "CreateSecurityGroup"), ("SecurityGroupName", "replayed")]));
+    let (_, first) = call(&daemon, &key, &make);
+    assert_eq!(parsed(&raw(&daemon, &replayed)).0, 200);
+    for killed in [false, true] {
+        if killed {
+            daemon.stop(libc::SIGKILL).unwrap();
+            daemon.start().unwrap();
+        }
+        assert_eq!(call(&daemon, &key, &make).1["SecurityGroupId"], first["SecurityGroupId"], "the same answer");
+        let mut other = make.to_vec();
+        other[1].1 = "twice";
+        let (status, body) = call(&daemon, &key, &other);
+        assert_eq!((status, &body["Code"]), (400, &"IdempotentParameterMismatch".into()), "{body}");
+        let (status, body) = parsed(&raw(&daemon, &replayed));
+        assert_eq!((status, &body["Code"]), (400, &"SignatureNonceUsed".into()), "{body}");
+        let (_, all) = call(&daemon, &key, &[("Action", "DescribeSecurityGroups"), ("PageNumber", "1")]);
+        assert_eq!(all["TotalCount"], 2, "{all}");
+    }
+}
+
+#[test]
+fn keys_are_disabled_and_slowed_down() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::Guest);
+    let (mut daemon, key) = ready(&world);
+    let ask = [("Action", "DescribeRegions")];
+    assert_eq!(call(&daemon, &key, &ask).0, 200);
+    assert!(daemon.sgctl(&["key", "disable", &key.0]).unwrap().0);
+    let (status, body) = call(&daemon, &key, &ask);
+    assert_eq!((status, &body["Code"]), (400, &"InvalidAccessKeyId.Inactive".into()));
+    assert!(daemon.sgctl(&["key", "enable", &key.0]).unwrap().0);
+    daemon.stop(libc::SIGTERM).unwrap();
+    daemon.configure("api.rate = 3").unwrap();
+    daemon.start().unwrap();
+    let answers: Vec<(u16, serde_json::Value)> = (0..50).map(|_| call(&daemon, &key, &ask)).collect();
+    assert!(answers.iter().any(|(s, b)| *s == 400 && b["Code"] == "Throttling.User"), "{answers:?}");
+    // Others are not slowed down by it.
+    let other = super::client::key(&daemon, &[]);
+    assert_eq!(call(&daemon, &other, &ask).0, 200);
+    assert!(daemon.sgctl(&["key", "delete", &key.0]).unwrap().0);
+    assert_eq!(call(&daemon, &key, &ask).0, 404);
+    // What was called is written down, without a secret.
+    let audit = std::fs::read_to_string(daemon.dir().join("state/audit.jsonl")).unwrap();
+    assert!(audit.contains("\"action\":\"DescribeRegions\"") && audit.contains("\"key disable\""), "{audit}");
+    assert!(!audit.contains(&key.1) && !audit.contains(&other.1));
+}
+
+#[test]
+fn accounts_neither_see_nor_use_what_is_not_theirs() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::Guest);
+    let (daemon, key) = ready(&world);
+    daemon.apply(super::story::document(), &[]).unwrap();
+    let other = super::client::key(&daemon, &["--account", "2000000000000002"]);
+    let made = |key: &Key, ask: &[(&str, &str)], field: &str| {
+        let (status, body) = call(&daemon, key, ask);
+        assert_eq!(status, 200, "{ask:?}: {body}");
+        body[field].as_str().unwrap().to_owned()
+    };
+    let group =
+        |key: &Key| made(key, &[("Action", "CreateSecurityGroup"), ("SecurityGroupName", "same")], "SecurityGroupId");
+    let (ours, theirs) = (group(&key), group(&other));
+    let list =
+        [("Action", "CreatePrefixList"), ("PrefixListName", "list"), ("AddressFamily", "IPv4"), ("MaxEntries", "1")];
+    let pl = made(&key, &list, "PrefixListId");
+    let seen = |key: &Key, id: &str| {
+        let body = call(&daemon, key, &[("Action", "DescribeSecurityGroups"), ("SecurityGroupId", id)]).1;
+        body["SecurityGroups"]["SecurityGroup"].as_array().unwrap().len()
+    };
+    assert_eq!((seen(&key, &ours), seen(&key, &theirs), seen(&other, &ours), seen(&other, &theirs)), (1, 0, 0, 1));
+    let refused = |ask: &[(&str, &str)], code: &str| {
+        let (_, body) = call(&daemon, &other, ask);
+        assert_eq!(body["Code"], code, "{ask:?}: {body}");
+    };
+    let id = ("SecurityGroupId", ours.as_str());
+    refused(&[("Action", "DescribeSecurityGroupAttribute"), id], "InvalidSecurityGroupId.NotFound");
+    refused(&[("Action", "DeleteSecurityGroup"), id], "InvalidSecurityGroup.NotFound");
+    refused(
+        &[("Action", "ModifySecurityGroupAttribute"), id, ("SecurityGroupName", "taken")],
+        "InvalidSecurityGroupId.NotFound",
+    );
+    refused(&[("Action", "DescribePrefixListAttributes"), ("PrefixListId", &pl)], "InvalidPrefixListId.NotFound");
+    refused(
+        &[("Action", "JoinSecurityGroup"), ("SecurityGroupId", &theirs), ("InstanceId", "i-guest")],
+        "InvalidInstanceId.NotFound",
+    );
+    let eni = ("NetworkInterfaceId", "eni-guest");
+    refused(&[("Action", "JoinSecurityGroup"), ("SecurityGroupId", &theirs), eni], "InvalidEniId.NotFound");
+    let rule = |object: (&'static str, &str)| {
+        vec![
+            ("Action".to_owned(), "AuthorizeSecurityGroup".to_owned()),
+            ("SecurityGroupId".to_owned(), theirs.clone()),
+            ("Permissions.1.IpProtocol".to_owned(), "tcp".to_owned()),
+            ("Permissions.1.PortRange".to_owned(), "80/80".to_owned()),
+            (object.0.to_owned(), object.1.to_owned()),
+        ]
+    };
+    let said = |pairs: &[(String, String)]| {
+        let pairs: Vec<(&str, &str)> = pairs.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        call(&daemon, &other, &pairs)
+    };
+    assert_eq!(said(&rule(("Permissions.1.SourcePrefixListId", &pl))).1["Code"], "InvalidPrefixListId.NotFound");
+    assert_eq!(said(&rule(("Permissions.1.SourceGroupId", &ours))).1["Code"], "InvalidSourceGroupId.NotFound");
+    // By its owner and id a rule may name it.
+    let mut named = rule(("Permissions.1.SourceGroupId", &ours));
+    named.push(("Permissions.1.SourceGroupOwnerAccount".into(), "1000000000000001".into()));
+    let (status, body) = said(&named);
+    assert_eq!(status, 200, "{body}");
+    let shown = call(&daemon, &other, &[("Action", "DescribeSecurityGroupAttribute"), ("SecurityGroupId", &theirs)]).1;
+    assert_eq!(shown["Permissions"]["Permission"][0]["SourceGroupOwnerAccount"], "1000000000000001", "{shown}");
+}
+
+/// V1 signs no header, so what a header says of the action must not count.
+#[test]
+fn a_header_that_is_not_signed_decides_nothing() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::Guest);
+    let (daemon, key) = ready(&world);
+    for (named, header) in [(true, "CreateSecurityGroup"), (false, "CreateSecurityGroup")] {
+        let ask = [("Action", if named { "DescribeRegions" } else { "<absent>" })];
+        let text = String::from_utf8(post(&signed(&key, &ask))).unwrap();
+        let text = text.replacen("Host: h\r\n", &format!("Host: h\r\nx-acs-action: {header}\r\n"), 1);
+        let (status, body) = parsed(&raw(&daemon, text.as_bytes()));
+        assert_eq!((status, &body["Code"]), (400, &"SignatureDoesNotMatch".into()), "{body}");
+    }
+}
