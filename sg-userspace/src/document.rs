@@ -237,6 +237,19 @@ mapping! {
 }
 
 impl Document {
+    /// All documents as one.
+    pub fn merge(documents: &[Self]) -> Self {
+        let mut whole = Self::default();
+        for d in documents {
+            whole.security_groups.append(&d.security_groups);
+            whole.prefix_lists.append(&d.prefix_lists);
+            whole.port_range_lists.append(&d.port_range_lists);
+            whole.network_interfaces.append(&d.network_interfaces);
+            whole.instances.append(&d.instances);
+        }
+        whole
+    }
+
     /// The name, or the default one.
     pub fn name(&self) -> &str {
         self.document.as_deref().unwrap_or(DEFAULT_NAME)
@@ -305,11 +318,11 @@ pub fn parse(sources: &[Source]) -> Result<Document, Problems> {
             );
         }
         whole.document = whole.document.or(part.document);
-        whole.security_groups.0.extend(part.security_groups.0);
-        whole.prefix_lists.0.extend(part.prefix_lists.0);
-        whole.port_range_lists.0.extend(part.port_range_lists.0);
-        whole.network_interfaces.0.extend(part.network_interfaces.0);
-        whole.instances.0.extend(part.instances.0);
+        whole.security_groups.append(&part.security_groups);
+        whole.prefix_lists.append(&part.prefix_lists);
+        whole.port_range_lists.append(&part.port_range_lists);
+        whole.network_interfaces.append(&part.network_interfaces);
+        whole.instances.append(&part.instances);
     }
     problems.or(whole)
 }

@@ -4,22 +4,23 @@
 //! consistent: indices are in range, groups of one interface agree, prefixes
 //! parse. Nothing under this module does I/O.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 pub use sg_common::{flow::Direction, reason::Verdict};
 
-/// A whole validated policy, in document order.
+/// A whole validated policy, in document order. A model that differs little from
+/// another shares what is the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Model {
     /// Security groups.
-    pub groups: Vec<Group>,
+    pub groups: Vec<Arc<Group>>,
     /// Prefix lists.
-    pub prefix_lists: Vec<PrefixList>,
+    pub prefix_lists: Vec<Arc<PrefixList>>,
     /// Port range lists.
-    pub port_lists: Vec<PortList>,
+    pub port_lists: Vec<Arc<PortList>>,
     /// Interfaces, bound or remote.
-    pub interfaces: Vec<Interface>,
+    pub interfaces: Vec<Arc<Interface>>,
 }
 
 /// Basic or enterprise.

@@ -5,12 +5,16 @@
 //! - [`parse`]: texts to values
 //! - [`names`]: references to objects
 //! - `groups`, `lists`, `interfaces`: one kind of object each
+//! - [`Valid`]: documents that are good, and what a change leaves of the work on them
 
 mod groups;
 mod interfaces;
 mod lists;
 pub mod names;
 pub mod parse;
+mod valid;
+
+pub use valid::Valid;
 
 use crate::{
     document::{Document, Problems},
@@ -68,6 +72,11 @@ impl Default for Quotas {
 /// # Errors
 /// Every problem of it.
 pub fn validate(document: &Document, quotas: &Quotas) -> Result<Model, Problems> {
+    validate_named(document, quotas).map(|(_, model)| model)
+}
+
+/// The same; also returns what everything is called.
+fn validate_named(document: &Document, quotas: &Quotas) -> Result<(names::Names, Model), Problems> {
     let mut problems = Problems::default();
     let names = names::Names::of(document, &mut problems);
     let model = Model {
@@ -80,7 +89,7 @@ pub fn validate(document: &Document, quotas: &Quotas) -> Result<Model, Problems>
     if problems.0.is_empty() {
         interfaces::quotas(document, &model, quotas, &mut problems);
     }
-    problems.or(model)
+    problems.or((names, model))
 }
 
 #[cfg(test)]

@@ -123,7 +123,7 @@ pub fn now() -> u64 {
 impl Fresh {
     /// As it was when the last daemon ended.
     pub fn restored(replay: &Replay) -> Self {
-        let recent = |nonces: &BTreeMap<String, u64>| Recent {
+        let recent = |nonces: &imbl::OrdMap<String, u64>| Recent {
             nonces: nonces.iter().map(|(n, at)| (n.clone(), *at)).collect(),
             ..Recent::default()
         };

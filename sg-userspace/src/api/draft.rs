@@ -12,8 +12,11 @@ use super::{
 };
 use crate::{
     dataplane::machine::Resolved,
-    document::{Document, Group, Instance, NetworkInterface, PortRangeList, PrefixList, Problems},
-    validate::names::{DEFAULT_VPC, Kind, Names},
+    document::{Document, Group, Instance, NetworkInterface, PortRangeList, PrefixList},
+    validate::{
+        Valid,
+        names::{DEFAULT_VPC, Kind, Names},
+    },
 };
 
 /// Name of the document that holds what came by the API; no file can have it.
@@ -51,9 +54,6 @@ impl Default for Here {
     }
 }
 
-/// Where an object stands: document, index within its kind.
-type Place = (usize, usize);
-
 /// See the module.
 pub struct Draft<'a> {
     /// All documents.
@@ -64,20 +64,12 @@ pub struct Draft<'a> {
     pub here: &'a Here,
     /// What the documents mean on this machine.
     pub resolved: &'a Resolved,
-    /// Names and ids of everything, all documents in their order.
-    pub names: Names,
+    /// Names, ids and places of everything before the change, all documents in their order.
+    pub names: &'a Names,
     /// Whose call it is; the administrator's when absent.
     pub account: Option<&'a str>,
     /// Seconds since 1970, UTC.
     pub now: u64,
-    groups: Vec<Place>,
-    prefix_lists: Vec<Place>,
-    port_lists: Vec<Place>,
-    interfaces: Vec<Place>,
-}
-
-fn places<T>(documents: &[Document], list: impl Fn(&Document) -> &Vec<T>) -> Vec<Place> {
-    documents.iter().enumerate().flat_map(|(d, doc)| (0..list(doc).len()).map(move |i| (d, i))).collect()
 }
 
 /// Seconds since 1970 as the API writes them.
@@ -98,27 +90,21 @@ pub fn new_id(prefix: &str) -> String {
 }
 
 impl<'a> Draft<'a> {
-    /// Over documents as they are.
+    /// Over a policy as it is.
     pub fn new(
-        documents: &'a [Document],
+        policy: &'a Valid,
         facts: &'a Facts,
         here: &'a Here,
         resolved: &'a Resolved,
         account: Option<&'a str>,
         now: u64,
     ) -> Self {
-        // What is stored is consistent; a name that two groups bear is found by id only.
-        let names = Names::of_all(documents, &mut Problems::default());
         Self {
-            groups: places(documents, |d| &d.security_groups.0),
-            prefix_lists: places(documents, |d| &d.prefix_lists.0),
-            port_lists: places(documents, |d| &d.port_range_lists.0),
-            interfaces: places(documents, |d| &d.network_interfaces.0),
-            documents: Cow::Borrowed(documents),
+            documents: Cow::Borrowed(policy.documents()),
             facts: Cow::Borrowed(facts),
             here,
             resolved,
-            names,
+            names: policy.names(),
             account,
             now,
         }
@@ -206,98 +192,98 @@ impl<'a> Draft<'a> {
 
     /// Interfaces in a group.
     pub fn members(&self, group: usize) -> Vec<usize> {
-        (0..self.interfaces.len()).filter(|&i| self.groups_of(i).contains(&group)).collect()
+        self.all_interfaces().filter(|&i| self.groups_of(i).contains(&group)).collect()
     }
 
     /// Every group's number.
     pub fn all_groups(&self) -> std::ops::Range<usize> {
-        0..self.groups.len()
+        0..self.names.groups.ids.len()
     }
 
     /// Every interface's number.
     pub fn all_interfaces(&self) -> std::ops::Range<usize> {
-        0..self.interfaces.len()
+        0..self.names.interfaces.ids.len()
     }
 
     /// Every prefix list's number.
     pub fn all_prefix_lists(&self) -> std::ops::Range<usize> {
-        0..self.prefix_lists.len()
+        0..self.names.prefix_lists.ids.len()
     }
 
     /// Every port range list's number.
     pub fn all_port_lists(&self) -> std::ops::Range<usize> {
-        0..self.port_lists.len()
+        0..self.names.port_lists.ids.len()
     }
 
     /// A group as written.
     pub fn group_at(&self, i: usize) -> &Group {
-        let (d, i) = self.groups[i];
+        let (d, i) = self.names.groups.places[i];
         &self.documents[d].security_groups[i]
     }
 
     /// The same, to be changed.
     pub fn group_mut(&mut self, i: usize) -> &mut Group {
-        let (d, i) = self.groups[i];
-        &mut self.documents.to_mut()[d].security_groups[i]
+        let (d, i) = self.names.groups.places[i];
+        self.documents.to_mut()[d].security_groups.edit(i)
     }
 
     /// Takes a group out. Numbers of groups are old after it.
     pub fn remove_group(&mut self, i: usize) {
-        let (d, i) = self.groups[i];
+        let (d, i) = self.names.groups.places[i];
         self.documents.to_mut()[d].security_groups.remove(i);
     }
 
     /// A prefix list as written.
     pub fn prefix_list_at(&self, i: usize) -> &PrefixList {
-        let (d, i) = self.prefix_lists[i];
+        let (d, i) = self.names.prefix_lists.places[i];
         &self.documents[d].prefix_lists[i]
     }
 
     /// The same, to be changed.
     pub fn prefix_list_mut(&mut self, i: usize) -> &mut PrefixList {
-        let (d, i) = self.prefix_lists[i];
-        &mut self.documents.to_mut()[d].prefix_lists[i]
+        let (d, i) = self.names.prefix_lists.places[i];
+        self.documents.to_mut()[d].prefix_lists.edit(i)
     }
 
     /// Takes a prefix list out.
     pub fn remove_prefix_list(&mut self, i: usize) {
-        let (d, i) = self.prefix_lists[i];
+        let (d, i) = self.names.prefix_lists.places[i];
         self.documents.to_mut()[d].prefix_lists.remove(i);
     }
 
     /// A port range list as written.
     pub fn port_list_at(&self, i: usize) -> &PortRangeList {
-        let (d, i) = self.port_lists[i];
+        let (d, i) = self.names.port_lists.places[i];
         &self.documents[d].port_range_lists[i]
     }
 
     /// The same, to be changed.
     pub fn port_list_mut(&mut self, i: usize) -> &mut PortRangeList {
-        let (d, i) = self.port_lists[i];
-        &mut self.documents.to_mut()[d].port_range_lists[i]
+        let (d, i) = self.names.port_lists.places[i];
+        self.documents.to_mut()[d].port_range_lists.edit(i)
     }
 
     /// Takes a port range list out.
     pub fn remove_port_list(&mut self, i: usize) {
-        let (d, i) = self.port_lists[i];
+        let (d, i) = self.names.port_lists.places[i];
         self.documents.to_mut()[d].port_range_lists.remove(i);
     }
 
     /// An interface as written.
     pub fn interface_at(&self, i: usize) -> &NetworkInterface {
-        let (d, i) = self.interfaces[i];
+        let (d, i) = self.names.interfaces.places[i];
         &self.documents[d].network_interfaces[i]
     }
 
     /// The same, to be changed.
     pub fn interface_mut(&mut self, i: usize) -> &mut NetworkInterface {
-        let (d, i) = self.interfaces[i];
-        &mut self.documents.to_mut()[d].network_interfaces[i]
+        let (d, i) = self.names.interfaces.places[i];
+        self.documents.to_mut()[d].network_interfaces.edit(i)
     }
 
     /// Takes an interface out.
     pub fn remove_interface(&mut self, i: usize) {
-        let (d, i) = self.interfaces[i];
+        let (d, i) = self.names.interfaces.places[i];
         self.documents.to_mut()[d].network_interfaces.remove(i);
     }
 

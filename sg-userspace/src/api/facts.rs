@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -54,14 +55,14 @@ pub struct Answered {
     pub at: u64,
 }
 
-/// All of it. Rules are found by the id of their group and what they match.
+/// All of it; a copy shares what is the same. Rules are found by the id of their group and what they match.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Facts {
     /// By object id.
-    pub objects: BTreeMap<String, Fact>,
+    pub objects: OrdMap<String, Fact>,
     /// By group id and [`super::rule::key`].
-    pub rules: BTreeMap<String, BTreeMap<String, RuleFact>>,
+    pub rules: OrdMap<String, OrdMap<String, RuleFact>>,
 }
 
 /// What a repeated call is answered by. Kept beside [`Facts`], as it changes with
@@ -70,9 +71,9 @@ pub struct Facts {
 #[serde(default)]
 pub struct Replay {
     /// Changing calls, by account, action and token.
-    pub tokens: BTreeMap<String, Answered>,
+    pub tokens: OrdMap<String, Answered>,
     /// Nonces of changing calls, by key; when they were used, seconds since 1970.
-    pub nonces: BTreeMap<String, BTreeMap<String, u64>>,
+    pub nonces: OrdMap<String, OrdMap<String, u64>>,
 }
 
 /// Seconds for which a ClientToken is remembered.
@@ -83,14 +84,32 @@ pub const MAX_TOKENS: usize = 10_000;
 impl Replay {
     /// Forgets what is too old to count.
     pub fn expire(&mut self, now: u64) {
-        self.tokens.retain(|_, t| t.at + TOKEN_LIFE > now);
-        while self.tokens.len() > MAX_TOKENS {
-            let oldest = self.tokens.iter().min_by_key(|(_, t)| t.at).map(|(key, _)| key.clone());
-            oldest.map(|key| self.tokens.remove(&key));
+        let mut left: Vec<(u64, String)> = Vec::new();
+        let mut old = Vec::new();
+        for (key, answered) in &self.tokens {
+            if answered.at + TOKEN_LIFE > now {
+                left.push((answered.at, key.clone()));
+            } else {
+                old.push(key.clone());
+            }
         }
-        for nonces in self.nonces.values_mut() {
-            nonces.retain(|_, at| *at + 2 * super::auth::WINDOW > now);
+        left.sort_unstable();
+        let more = left.len().saturating_sub(MAX_TOKENS);
+        old.extend(left.drain(..more).map(|(_, key)| key));
+        for key in &old {
+            self.tokens.remove(key);
         }
-        self.nonces.retain(|_, nonces| !nonces.is_empty());
+        let keys: Vec<String> = self.nonces.keys().cloned().collect();
+        for key in keys {
+            let Some(nonces) = self.nonces.get_mut(&key) else { continue };
+            let gone = |at: &u64| *at + 2 * super::auth::WINDOW <= now;
+            let old: Vec<String> = nonces.iter().filter(|(_, at)| gone(at)).map(|(nonce, _)| nonce.clone()).collect();
+            for nonce in &old {
+                nonces.remove(nonce);
+            }
+            if nonces.is_empty() {
+                self.nonces.remove(&key);
+            }
+        }
     }
 }

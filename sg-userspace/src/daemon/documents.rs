@@ -6,9 +6,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    document::{Document, Problems, Source, parse},
-    model::Model,
-    validate::{Quotas, names::Names, validate},
+    document::{Document, Instance, List, Problems, Source, parse},
+    validate::{Quotas, Valid, names::Names},
 };
 
 /// An object: its kind and id.
@@ -30,10 +29,8 @@ pub struct Step {
 /// A change that would be valid.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// Documents after it.
-    pub documents: Vec<Document>,
-    /// The model after it.
-    pub model: Arc<Model>,
+    /// The policy after it.
+    pub policy: Arc<Valid>,
     /// What it does.
     pub steps: Vec<Step>,
 }
@@ -51,7 +48,7 @@ fn objects(document: &Document) -> BTreeMap<ObjectId, Object> {
             all.insert((kind, id.clone()), Object { name: name.clone(), value });
         }
     };
-    fn values<T: Serialize>(list: &[T]) -> Vec<serde_json::Value> {
+    fn values<T: Serialize>(list: &List<T>) -> Vec<serde_json::Value> {
         list.iter().map(|v| serde_json::to_value(v).unwrap_or_default()).collect()
     }
     add("security group", &names.groups.ids, &names.groups.names, values(&document.security_groups));
@@ -73,29 +70,16 @@ fn remove(document: &mut Document, (kind, id): &ObjectId) {
     let names = Names::of(document, &mut Problems::default());
     let at = |ids: &[String]| ids.iter().position(|i| i == id);
     match *kind {
-        "security group" => at(&names.groups.ids).map(|i| drop(document.security_groups.remove(i))),
-        "prefix list" => at(&names.prefix_lists.ids).map(|i| drop(document.prefix_lists.remove(i))),
-        "port range list" => at(&names.port_lists.ids).map(|i| drop(document.port_range_lists.remove(i))),
-        "network interface" => at(&names.interfaces.ids).map(|i| drop(document.network_interfaces.remove(i))),
-        _ => document
-            .instances
-            .iter()
-            .position(|i| i.instance_id.as_ref().or(i.instance_name.as_ref()).is_some_and(|t| t.value == *id))
-            .map(|i| drop(document.instances.remove(i))),
+        "security group" => at(&names.groups.ids).map(|i| document.security_groups.remove(i)),
+        "prefix list" => at(&names.prefix_lists.ids).map(|i| document.prefix_lists.remove(i)),
+        "port range list" => at(&names.port_lists.ids).map(|i| document.port_range_lists.remove(i)),
+        "network interface" => at(&names.interfaces.ids).map(|i| document.network_interfaces.remove(i)),
+        _ => {
+            let id_of = |i: &Instance| i.instance_id.as_ref().or(i.instance_name.as_ref()).map(|t| t.value.clone());
+            let found = document.instances.iter().position(|i| id_of(i).as_ref() == Some(id));
+            found.map(|i| document.instances.remove(i))
+        }
     };
-}
-
-/// All documents as one.
-pub fn merge(documents: &[Document]) -> Document {
-    let mut whole = Document::default();
-    for d in documents {
-        whole.security_groups.extend(d.security_groups.iter().cloned());
-        whole.prefix_lists.extend(d.prefix_lists.iter().cloned());
-        whole.port_range_lists.extend(d.port_range_lists.iter().cloned());
-        whole.network_interfaces.extend(d.network_interfaces.iter().cloned());
-        whole.instances.extend(d.instances.iter().cloned());
-    }
-    whole
 }
 
 /// A stored document with places again, so that problems can point at it.
@@ -183,8 +167,7 @@ pub fn plan(documents: &[Document], new: Document, adopt: bool, quotas: &Quotas)
         None => documents.push(new),
     }
     steps.sort_by(|a, b| (&a.step, &a.kind, &a.name).cmp(&(&b.step, &b.kind, &b.name)));
-    let model = validate(&merge(&documents), quotas)?;
-    Ok(Change { documents, model: Arc::new(model), steps })
+    Ok(Change { policy: Arc::new(Valid::of(documents, quotas)?), steps })
 }
 
 #[cfg(test)]
@@ -197,7 +180,10 @@ mod tests {
 
     fn steps(documents: &[Document], text: &str, adopt: bool) -> Result<(Vec<Document>, Vec<String>), String> {
         let change = plan(documents, read(text), adopt, &Quotas::default()).map_err(|e| e.to_string())?;
-        Ok((change.documents, change.steps.iter().map(|s| format!("{} {} {}", s.step, s.kind, s.name)).collect()))
+        Ok((
+            change.policy.documents().to_vec(),
+            change.steps.iter().map(|s| format!("{} {} {}", s.step, s.kind, s.name)).collect(),
+        ))
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::{
     io::Write,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
@@ -31,7 +32,7 @@ pub struct State {
     /// Documents in the order in which they first came.
     pub documents: Vec<Document>,
     /// Rule counters by identity.
-    pub counters: HashMap<String, u32>,
+    pub counters: Arc<HashMap<String, u32>>,
     /// What is known of objects beside the documents.
     #[serde(default)]
     pub facts: Facts,
@@ -46,7 +47,7 @@ impl Default for State {
             version: VERSION,
             generation: 0,
             documents: Vec::new(),
-            counters: HashMap::new(),
+            counters: Arc::default(),
             facts: Facts::default(),
             replay: Replay::default(),
         }
@@ -164,7 +165,7 @@ mod tests {
     pub(super) fn contract(open: &mut dyn FnMut() -> Box<dyn Store>) {
         assert_eq!(open().load().unwrap(), State::default());
         let mut state = State { generation: 7, ..State::default() };
-        state.counters.insert("a".into(), 3);
+        Arc::make_mut(&mut state.counters).insert("a".into(), 3);
         state.documents.push(Document { document: Some("x".into()), ..Document::default() });
         state.documents.push(Document::default());
         for i in 0..20 {
@@ -182,12 +183,12 @@ mod tests {
         same(open, &state);
         // Changed, taken out of the middle, put in front, emptied.
         state.generation = 8;
-        state.documents[1].security_groups[3].description = Some("changed".into());
+        state.documents[1].security_groups.edit(3).description = Some("changed".into());
         same(open, &state);
         state.documents[1].security_groups.remove(5);
         same(open, &state);
         state.documents.remove(0);
-        state.counters.clear();
+        state.counters = Arc::default();
         state.replay.nonces.clear();
         same(open, &state);
         state.facts.rules.clear();

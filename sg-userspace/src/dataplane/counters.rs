@@ -1,14 +1,17 @@
 //! Which rule counts where: a counter lives as long as its rule does, and its
 //! index is used again as late as possible.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use sg_common::limits::MAX_RULES;
 
 /// Counters by the identity of what they count; index 0 counts nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Counters {
-    ids: HashMap<String, u32>,
+    ids: Arc<HashMap<String, u32>>,
     taken: BTreeSet<u32>,
     /// The last index that was given.
     last: u32,
@@ -18,14 +21,14 @@ pub struct Counters {
 
 impl Counters {
     /// As they were saved.
-    pub fn new(ids: HashMap<String, u32>) -> Self {
+    pub fn new(ids: Arc<HashMap<String, u32>>) -> Self {
         let taken: BTreeSet<u32> = ids.values().copied().collect();
         let last = taken.last().copied().unwrap_or(0);
         Self { ids, taken, last, new: BTreeSet::new() }
     }
 
-    /// By identity.
-    pub fn ids(&self) -> &HashMap<String, u32> {
+    /// By identity; shared for as long as none comes or goes.
+    pub fn ids(&self) -> &Arc<HashMap<String, u32>> {
         &self.ids
     }
 
@@ -38,7 +41,7 @@ impl Counters {
         let id = self.free()?;
         self.last = id;
         self.taken.insert(id);
-        self.ids.insert(identity.to_owned(), id);
+        Arc::make_mut(&mut self.ids).insert(identity.to_owned(), id);
         self.new.insert(id);
         Some(id)
     }
@@ -51,7 +54,10 @@ impl Counters {
     /// What was given since [`Counters::keep`] is free again: nothing counted there.
     pub fn take_back(&mut self) {
         let new = std::mem::take(&mut self.new);
-        self.ids.retain(|_, id| !new.contains(id));
+        if new.is_empty() {
+            return;
+        }
+        Arc::make_mut(&mut self.ids).retain(|_, id| !new.contains(id));
         self.taken.retain(|id| !new.contains(id));
     }
 
@@ -82,7 +88,9 @@ impl Counters {
         let before = self.taken.len();
         let stays = |id: &u32| living.contains(id) || self.new.contains(id);
         self.taken.iter().filter(|id| !stays(id)).try_for_each(empty)?;
-        self.ids.retain(|_, id| stays(id));
+        if self.taken.iter().any(|id| !stays(id)) {
+            Arc::make_mut(&mut self.ids).retain(|_, id| stays(id));
+        }
         self.taken.retain(|id| stays(id));
         Ok(before - self.taken.len())
     }
@@ -99,13 +107,13 @@ mod tests {
 
     #[test]
     fn what_is_taken_back_never_was() {
-        let mut counters = Counters::new(HashMap::from([("a".into(), 2)]));
+        let mut counters = Counters::new(HashMap::from([("a".into(), 2)]).into());
         assert_eq!((counters.id("a"), counters.id("b")), (Some(2), Some(3)));
         counters.keep();
         assert_eq!((counters.id("b"), counters.id("c")), (Some(3), Some(4)));
         assert_eq!(retire(&mut counters, BTreeSet::from([2])), 1, "what is new stays");
         counters.take_back();
-        assert_eq!(counters.ids(), &HashMap::from([("a".into(), 2)]));
+        assert_eq!(**counters.ids(), HashMap::from([("a".into(), 2)]));
     }
 
     #[test]
@@ -124,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_counter_stays_with_its_rule_and_is_used_again_last_of_all() {
-        let mut counters = Counters::new(HashMap::from([("old".into(), 2)]));
+        let mut counters = Counters::new(HashMap::from([("old".into(), 2)]).into());
         assert_eq!(counters.id("old"), Some(2));
         assert_eq!(counters.id("a"), Some(3));
         assert_eq!(counters.id("b"), Some(4));

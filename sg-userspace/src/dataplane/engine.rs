@@ -222,7 +222,7 @@ impl Engine {
     }
 
     /// Rule counters by identity.
-    pub fn counters(&self) -> &HashMap<String, u32> {
+    pub fn counters(&self) -> &Arc<HashMap<String, u32>> {
         self.counters.ids()
     }
 

@@ -1,7 +1,7 @@
 //! Tree to typed document: unknown keys and wrong shapes are problems with a
 //! place; reading goes on behind each, so that all of them come out at once.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -156,10 +156,11 @@ impl<T: Mapping> Read for Option<Box<T>> {
     }
 }
 
-/// A list of mappings.
+/// A list of mappings, which copies of it share: a copy costs little, and whether two
+/// lists hold the same is seen without looking into what they share.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct List<T>(pub Vec<T>);
+pub struct List<T>(Vec<Arc<T>>);
 
 impl<T> Default for List<T> {
     fn default() -> Self {
@@ -167,16 +168,86 @@ impl<T> Default for List<T> {
     }
 }
 
-impl<T> std::ops::Deref for List<T> {
-    type Target = Vec<T>;
-    fn deref(&self) -> &Vec<T> {
-        &self.0
+impl<T> std::ops::Index<usize> for List<T> {
+    type Output = T;
+    fn index(&self, at: usize) -> &T {
+        &self.0[at]
     }
 }
 
-impl<T> std::ops::DerefMut for List<T> {
-    fn deref_mut(&mut self) -> &mut Vec<T> {
-        &mut self.0
+impl<T> FromIterator<T> for List<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
+        Self(items.into_iter().map(Arc::new).collect())
+    }
+}
+
+impl<T> List<T> {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The item at a place, if there is one.
+    pub fn get(&self, at: usize) -> Option<&T> {
+        self.0.get(at).map(Arc::as_ref)
+    }
+
+    /// All, in their order.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &T> + ExactSizeIterator + Clone {
+        self.0.iter().map(Arc::as_ref)
+    }
+
+    /// All, as they are shared.
+    pub fn shared(&self) -> &[Arc<T>] {
+        &self.0
+    }
+
+    /// Puts an item at the end.
+    pub fn push(&mut self, item: T) {
+        self.0.push(Arc::new(item));
+    }
+
+    /// Puts all of another list at the end, which goes on sharing them.
+    pub fn append(&mut self, other: &Self) {
+        self.0.extend_from_slice(&other.0);
+    }
+
+    /// Takes an item out.
+    ///
+    /// # Panics
+    /// There is none at this place.
+    pub fn remove(&mut self, at: usize) {
+        self.0.remove(at);
+    }
+
+    /// Keeps the items that are wanted.
+    pub fn retain(&mut self, mut wanted: impl FnMut(&T) -> bool) {
+        self.0.retain(|item| wanted(item));
+    }
+
+    /// Takes all items out.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+}
+
+impl<T: Clone> List<T> {
+    /// An item to be changed; others that share it keep it as it is.
+    ///
+    /// # Panics
+    /// There is none at this place.
+    pub fn edit(&mut self, at: usize) -> &mut T {
+        Arc::make_mut(&mut self.0[at])
+    }
+
+    /// Every item, to be changed. What is only looked at is shared no longer.
+    pub fn edit_all(&mut self) -> impl Iterator<Item = &mut T> {
+        self.0.iter_mut().map(Arc::make_mut)
     }
 }
 
@@ -184,13 +255,11 @@ impl<T: Mapping> Read for List<T> {
     fn read(node: &Node, path: &str, problems: &mut Problems) -> Self {
         match &node.value {
             Value::Absent => Self::default(),
-            Value::Sequence(items) => Self(
-                items
-                    .iter()
-                    .enumerate()
-                    .filter_map(|(i, n)| read_mapping(n, &format!("{path}[{i}]"), problems))
-                    .collect(),
-            ),
+            Value::Sequence(items) => items
+                .iter()
+                .enumerate()
+                .filter_map(|(i, n)| read_mapping(n, &format!("{path}[{i}]"), problems))
+                .collect(),
             _ => {
                 expected("a list", node, path, problems);
                 Self::default()

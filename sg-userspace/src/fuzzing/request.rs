@@ -9,15 +9,16 @@ use crate::{
         params::Params,
         rule::{self, Form},
     },
-    document::{Document, Group, List, Permission},
+    document::{Document, Group, Permission},
     model::Direction,
     validate::{Quotas, validate},
 };
 
 /// A policy of one rule.
 fn policy(rule: Permission) -> Document {
-    let group = Group { security_group_name: Some("g".into()), permissions: List(vec![rule]), ..Group::default() };
-    Document { security_groups: List(vec![group]), ..Document::default() }
+    let group =
+        Group { security_group_name: Some("g".into()), permissions: [rule].into_iter().collect(), ..Group::default() };
+    Document { security_groups: [group].into_iter().collect(), ..Document::default() }
 }
 
 fn one(record: &Params, form: Form) {

@@ -1,6 +1,6 @@
 //! Security groups and their rules.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use ipnet::IpNet;
 
@@ -15,32 +15,40 @@ use crate::{
 };
 
 /// All groups.
-pub fn groups(document: &Document, names: &Names, quotas: &Quotas, problems: &mut Problems) -> Vec<Group> {
-    let kinds: Vec<GroupType> = document
-        .security_groups
-        .iter()
-        .enumerate()
-        .map(|(i, g)| {
-            let path = format!("security_groups[{i}].security_group_type");
-            let words = [("normal", GroupType::Normal), ("enterprise", GroupType::Enterprise)];
-            let kind = g.security_group_type.as_ref().and_then(|t| read(t, &path, problems, |t| word(&words, t)));
-            kind.unwrap_or(GroupType::Normal)
-        })
-        .collect();
-    let mut groups = Vec::new();
-    for (i, written) in document.security_groups.iter().enumerate() {
-        let path = format!("security_groups[{i}]");
-        let reader = Reader { document, names, kinds: &kinds, group: i };
-        groups.push(Group {
-            id: names.groups.ids[i].clone(),
-            name: names.groups.names[i].clone(),
-            kind: kinds[i],
-            vpc: written.vpc_id.as_deref().unwrap_or(DEFAULT_VPC).to_owned(),
-            inner_accept: inner_accept(written, kinds[i], &path, problems),
-            rules: reader.rules(written, &path, quotas, problems),
-        });
+pub fn groups(document: &Document, names: &Names, quotas: &Quotas, problems: &mut Problems) -> Vec<Arc<Group>> {
+    let all = 0..document.security_groups.len();
+    let kinds: Vec<GroupType> = all.clone().map(|i| kind(document, i, problems)).collect();
+    all.map(|i| Arc::new(group(document, i, &kinds, names, quotas, problems))).collect()
+}
+
+/// The type of one of them.
+pub fn kind(document: &Document, i: usize, problems: &mut Problems) -> GroupType {
+    let path = format!("security_groups[{i}].security_group_type");
+    let words = [("normal", GroupType::Normal), ("enterprise", GroupType::Enterprise)];
+    let text = document.security_groups[i].security_group_type.as_ref();
+    text.and_then(|t| read(t, &path, problems, |t| word(&words, t))).unwrap_or(GroupType::Normal)
+}
+
+/// One of them; `kinds` are the types of all.
+pub fn group(
+    document: &Document,
+    i: usize,
+    kinds: &[GroupType],
+    names: &Names,
+    quotas: &Quotas,
+    problems: &mut Problems,
+) -> Group {
+    let written = &document.security_groups[i];
+    let path = format!("security_groups[{i}]");
+    let reader = Reader { document, names, kinds, group: i };
+    Group {
+        id: names.groups.ids[i].clone(),
+        name: names.groups.names[i].clone(),
+        kind: kinds[i],
+        vpc: written.vpc_id.as_deref().unwrap_or(DEFAULT_VPC).to_owned(),
+        inner_accept: inner_accept(written, kinds[i], &path, problems),
+        rules: reader.rules(written, &path, quotas, problems),
     }
-    groups
 }
 
 fn inner_accept(written: &Written, kind: GroupType, path: &str, problems: &mut Problems) -> bool {

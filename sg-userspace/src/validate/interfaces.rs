@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 use sg_common::limits;
@@ -14,60 +15,80 @@ use super::{
 };
 use crate::{
     document::{At, ConnectionTracking, Document, NetworkInterface, Problems, Text, problem::Limit},
-    model::{Hook, Interface, Model, Object, Ports, Side},
+    model::{GroupType, Hook, Interface, Model, Object, Ports, Side},
 };
 
 const TCP_TIMEOUTS: &[u32] = &[30, 60, 80, 100, 200, 300, 500, 700, 910];
 const UDP_TIMEOUTS: &[u32] = &[10, 20, 30, 60, 80, 100];
 
-/// All interfaces.
-pub fn interfaces(document: &Document, names: &Names, quotas: &Quotas, problems: &mut Problems) -> Vec<Interface> {
-    let mut devices: HashMap<&str, &At> = HashMap::new();
-    let mut addresses: HashMap<IpAddr, At> = HashMap::new();
-    let mut interfaces = Vec::new();
-    for (i, written) in document.network_interfaces.iter().enumerate() {
-        let path = format!("network_interfaces[{i}]");
-        if let Some(device) = &written.device {
-            device_name(device, &format!("{path}.device"), problems);
-            if let Some(first) = devices.insert(device, &device.at) {
-                let message = format!("the device {:?} is already bound at {first}", device.value);
-                problems.add(&device.at, &format!("{path}.device"), message, Some("merge the two entries".into()));
-            }
-        }
-        let side = choice(&written.side, &path, "side", &[("host", Side::Host), ("guest", Side::Guest)], problems);
-        let hook = choice(
-            &written.hook,
-            &path,
-            "hook",
-            &[("auto", Hook::Auto), ("xdp", Hook::Xdp), ("tc", Hook::Tc)],
-            problems,
-        );
-        let side = side.unwrap_or(Side::Host);
-        if let (Some(Hook::Xdp), Side::Guest, Some(t)) = (hook, side, &written.hook) {
-            let message = "xdp sees only what a guest sends; it is for the host side";
-            problems.add(&t.at, &format!("{path}.hook"), message, Some("leave hook out, or write tc".into()));
-        }
-        let own = own_addresses(written, &path, &mut addresses, problems);
-        let groups = groups(document, written, names, quotas, &path, problems);
-        let tracking = timeouts(written.connection_tracking_configuration.as_deref(), &path, problems);
-        let smtp = choice(&written.smtp_egress, &path, "smtp_egress", &[("blocked", false), ("open", true)], problems);
-        let check = choice(&written.source_check, &path, "source_check", &[("on", true), ("off", false)], problems);
-        interfaces.push(Interface {
-            device: written.device.as_ref().map(|t| t.value.clone()),
-            side,
-            id: names.interfaces.ids[i].clone(),
-            name: names.interfaces.names[i].clone(),
-            addresses: own,
-            groups,
-            tcp_established: tracking.0,
-            tcp_closed: tracking.1,
-            udp: tracking.2,
-            hook: hook.unwrap_or(Hook::Auto),
-            smtp_open: smtp.unwrap_or(false),
-            source_check: check.unwrap_or(true),
-        });
+/// What only one interface may have, and where it was first seen.
+#[derive(Debug, Default)]
+pub struct Taken {
+    devices: HashMap<String, At>,
+    addresses: HashMap<IpAddr, At>,
+}
+
+impl Taken {
+    /// Takes what a good interface has.
+    pub fn take(&mut self, written: &NetworkInterface, interface: &Interface) {
+        self.devices.extend(written.device.iter().map(|t| (t.value.clone(), t.at.clone())));
+        let places = written.private_ip_addresses.iter().map(|t| t.at.clone());
+        self.addresses.extend(interface.addresses.iter().copied().zip(places));
     }
-    interfaces
+}
+
+/// All interfaces.
+pub fn interfaces(document: &Document, names: &Names, quotas: &Quotas, problems: &mut Problems) -> Vec<Arc<Interface>> {
+    let mut taken = Taken::default();
+    let all = 0..document.network_interfaces.len();
+    all.map(|i| Arc::new(interface(document, i, &mut taken, names, quotas, problems))).collect()
+}
+
+/// One of them; `taken` is what others have.
+pub fn interface(
+    document: &Document,
+    i: usize,
+    taken: &mut Taken,
+    names: &Names,
+    quotas: &Quotas,
+    problems: &mut Problems,
+) -> Interface {
+    let written = &document.network_interfaces[i];
+    let path = format!("network_interfaces[{i}]");
+    if let Some(device) = &written.device {
+        device_name(device, &format!("{path}.device"), problems);
+        if let Some(first) = taken.devices.insert(device.value.clone(), device.at.clone()) {
+            let message = format!("the device {:?} is already bound at {first}", device.value);
+            problems.add(&device.at, &format!("{path}.device"), message, Some("merge the two entries".into()));
+        }
+    }
+    let side = choice(&written.side, &path, "side", &[("host", Side::Host), ("guest", Side::Guest)], problems);
+    let hook =
+        choice(&written.hook, &path, "hook", &[("auto", Hook::Auto), ("xdp", Hook::Xdp), ("tc", Hook::Tc)], problems);
+    let side = side.unwrap_or(Side::Host);
+    if let (Some(Hook::Xdp), Side::Guest, Some(t)) = (hook, side, &written.hook) {
+        let message = "xdp sees only what a guest sends; it is for the host side";
+        problems.add(&t.at, &format!("{path}.hook"), message, Some("leave hook out, or write tc".into()));
+    }
+    let own = own_addresses(written, &path, &mut taken.addresses, problems);
+    let groups = groups(document, written, names, quotas, &path, problems);
+    let tracking = timeouts(written.connection_tracking_configuration.as_deref(), &path, problems);
+    let smtp = choice(&written.smtp_egress, &path, "smtp_egress", &[("blocked", false), ("open", true)], problems);
+    let check = choice(&written.source_check, &path, "source_check", &[("on", true), ("off", false)], problems);
+    Interface {
+        device: written.device.as_ref().map(|t| t.value.clone()),
+        side,
+        id: names.interfaces.ids[i].clone(),
+        name: names.interfaces.names[i].clone(),
+        addresses: own,
+        groups,
+        tcp_established: tracking.0,
+        tcp_closed: tracking.1,
+        udp: tracking.2,
+        hook: hook.unwrap_or(Hook::Auto),
+        smtp_open: smtp.unwrap_or(false),
+        source_check: check.unwrap_or(true),
+    }
 }
 
 fn choice<T: Copy>(
@@ -239,15 +260,19 @@ pub fn quotas(document: &Document, model: &Model, quotas: &Quotas, problems: &mu
             problems.passes(Limit::RulesPerInterface);
         }
     }
+    // Addresses and interfaces of each group.
+    let mut members = vec![(0, 0); model.groups.len()];
+    for interface in &model.interfaces {
+        for &g in &interface.groups {
+            members[g].0 += interface.addresses.len();
+            members[g].1 += 1;
+        }
+    }
     for (g, group) in model.groups.iter().enumerate() {
-        let members = model.interfaces.iter().filter(|i| i.groups.contains(&g));
         let (count, limit, what, kind) = match group.kind {
-            crate::model::GroupType::Normal => {
-                let addresses = members.map(|i| i.addresses.len()).sum::<usize>();
-                (addresses, quotas.addresses_per_normal_group, "addresses", Limit::Addresses)
-            }
-            crate::model::GroupType::Enterprise => {
-                (members.count(), quotas.interfaces_per_enterprise_group, "interfaces", Limit::Interfaces)
+            GroupType::Normal => (members[g].0, quotas.addresses_per_normal_group, "addresses", Limit::Addresses),
+            GroupType::Enterprise => {
+                (members[g].1, quotas.interfaces_per_enterprise_group, "interfaces", Limit::Interfaces)
             }
         };
         if count > limit {

@@ -1,5 +1,7 @@
 //! Prefix lists and port range lists.
 
+use std::{collections::HashMap, sync::Arc};
+
 use super::{
     Quotas,
     names::Names,
@@ -35,56 +37,74 @@ fn missing(at: &At, path: &str, what: &str, problems: &mut Problems) {
 }
 
 /// All prefix lists.
-pub fn prefix_lists(document: &Document, names: &Names, quotas: &Quotas, problems: &mut Problems) -> Vec<PrefixList> {
-    let mut lists = Vec::new();
-    for (i, list) in document.prefix_lists.iter().enumerate() {
-        let path = format!("prefix_lists[{i}]");
-        let family = list.address_family.as_ref().map_or(Some(true), |t| {
-            read(t, &format!("{path}.address_family"), problems, |t| word(&[("IPv4", true), ("IPv6", false)], t))
-        });
-        let mut entries = Vec::new();
-        for (j, entry) in list.entries.iter().enumerate() {
-            let path = format!("{path}.entries[{j}].cidr");
-            let Some(text) = &entry.cidr else {
-                missing(&entry.at.0, &path, "cidr", problems);
-                continue;
-            };
-            let Some(v4) = family else { continue };
-            let Some(net) = read(text, &path, problems, |t| list_cidr(t, v4)) else { continue };
-            if let Some(first) = entries.iter().position(|e| *e == net) {
-                problems.add(&text.at, &path, format!("{net} is already entry {first}"), None);
-            }
-            entries.push(net);
+pub fn prefix_lists(
+    document: &Document,
+    names: &Names,
+    quotas: &Quotas,
+    problems: &mut Problems,
+) -> Vec<Arc<PrefixList>> {
+    let all = 0..document.prefix_lists.len();
+    all.map(|i| Arc::new(prefix_list(document, i, names, quotas, problems))).collect()
+}
+
+/// One of them.
+pub fn prefix_list(
+    document: &Document,
+    i: usize,
+    names: &Names,
+    quotas: &Quotas,
+    problems: &mut Problems,
+) -> PrefixList {
+    let list = &document.prefix_lists[i];
+    let path = format!("prefix_lists[{i}]");
+    let family = list.address_family.as_ref().map_or(Some(true), |t| {
+        read(t, &format!("{path}.address_family"), problems, |t| word(&[("IPv4", true), ("IPv6", false)], t))
+    });
+    let mut entries = Vec::new();
+    let mut seen = HashMap::new();
+    for (j, entry) in list.entries.iter().enumerate() {
+        let path = format!("{path}.entries[{j}].cidr");
+        let Some(text) = &entry.cidr else {
+            missing(&entry.at.0, &path, "cidr", problems);
+            continue;
+        };
+        let Some(v4) = family else { continue };
+        let Some(net) = read(text, &path, problems, |t| list_cidr(t, v4)) else { continue };
+        if let Some(first) = seen.insert(net, entries.len()) {
+            problems.add(&text.at, &path, format!("{net} is already entry {first}"), None);
         }
-        let limit = quotas.prefix_list_entries;
-        let max_entries = size(list.max_entries.as_ref(), list.entries.len(), limit, &list.at.0, &path, problems);
-        let (id, name) = (names.prefix_lists.ids[i].clone(), names.prefix_lists.names[i].clone());
-        lists.push(PrefixList { id, name, v4: family.unwrap_or(true), max_entries, entries });
+        entries.push(net);
     }
-    lists
+    let limit = quotas.prefix_list_entries;
+    let max_entries = size(list.max_entries.as_ref(), list.entries.len(), limit, &list.at.0, &path, problems);
+    let (id, name) = (names.prefix_lists.ids[i].clone(), names.prefix_lists.names[i].clone());
+    PrefixList { id, name, v4: family.unwrap_or(true), max_entries, entries }
 }
 
 /// All port range lists.
-pub fn port_lists(document: &Document, names: &Names, quotas: &Quotas, problems: &mut Problems) -> Vec<PortList> {
-    let mut lists = Vec::new();
-    for (i, list) in document.port_range_lists.iter().enumerate() {
-        let path = format!("port_range_lists[{i}]");
-        let mut entries = Vec::new();
-        for (j, entry) in list.entries.iter().enumerate() {
-            let path = format!("{path}.entries[{j}].port_range");
-            let Some(text) = &entry.port_range else {
-                missing(&entry.at.0, &path, "port_range", problems);
-                continue;
-            };
-            let range = read(text, &path, problems, |t| {
-                ports(t)?.ok_or_else(|| "-1/-1 is no range; write 1/65535 for every port".to_owned())
-            });
-            entries.extend(range);
-        }
-        let limit = quotas.port_list_entries;
-        let max_entries = size(list.max_entries.as_ref(), list.entries.len(), limit, &list.at.0, &path, problems);
-        let (id, name) = (names.port_lists.ids[i].clone(), names.port_lists.names[i].clone());
-        lists.push(PortList { id, name, max_entries, entries });
+pub fn port_lists(document: &Document, names: &Names, quotas: &Quotas, problems: &mut Problems) -> Vec<Arc<PortList>> {
+    let all = 0..document.port_range_lists.len();
+    all.map(|i| Arc::new(port_list(document, i, names, quotas, problems))).collect()
+}
+
+/// One of them.
+pub fn port_list(document: &Document, i: usize, names: &Names, quotas: &Quotas, problems: &mut Problems) -> PortList {
+    let list = &document.port_range_lists[i];
+    let path = format!("port_range_lists[{i}]");
+    let mut entries = Vec::new();
+    for (j, entry) in list.entries.iter().enumerate() {
+        let path = format!("{path}.entries[{j}].port_range");
+        let Some(text) = &entry.port_range else {
+            missing(&entry.at.0, &path, "port_range", problems);
+            continue;
+        };
+        let range = read(text, &path, problems, |t| {
+            ports(t)?.ok_or_else(|| "-1/-1 is no range; write 1/65535 for every port".to_owned())
+        });
+        entries.extend(range);
     }
-    lists
+    let limit = quotas.port_list_entries;
+    let max_entries = size(list.max_entries.as_ref(), list.entries.len(), limit, &list.at.0, &path, problems);
+    let (id, name) = (names.port_lists.ids[i].clone(), names.port_lists.names[i].clone());
+    PortList { id, name, max_entries, entries }
 }

@@ -1,9 +1,9 @@
 //! Ids, names, and what a reference means: first an exact id, then a name
 //! within account and VPC; a name borne by two objects means neither.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
-use crate::document::{At, Document, Problems, Text};
+use crate::document::{At, Document, Group, List, NetworkInterface, PortRangeList, PrefixList, Problems, Text};
 
 /// Name of the VPC that a document need not name.
 pub const DEFAULT_VPC: &str = "vpc-default";
@@ -16,21 +16,23 @@ pub struct Kind {
     pub ids: Vec<String>,
     /// Names; the id where there is none.
     pub names: Vec<String>,
+    /// Where each stands: document, and place in its list.
+    pub places: Vec<(usize, usize)>,
     by_id: HashMap<String, usize>,
     by_name: HashMap<String, Vec<usize>>,
 }
 
 /// All kinds.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Names {
     /// Security groups.
-    pub groups: Kind,
+    pub groups: Arc<Kind>,
     /// Prefix lists.
-    pub prefix_lists: Kind,
+    pub prefix_lists: Arc<Kind>,
     /// Port range lists.
-    pub port_lists: Kind,
+    pub port_lists: Arc<Kind>,
     /// Interfaces.
-    pub interfaces: Kind,
+    pub interfaces: Arc<Kind>,
 }
 
 /// An id that depends on nothing but what it is made of (FNV-1a, 64 bits).
@@ -44,42 +46,147 @@ pub fn derived_id(prefix: &str, parts: &[&str]) -> String {
     format!("{prefix}-{hash:016x}")
 }
 
-struct Entry<'a> {
-    id: Option<&'a Text>,
-    name: Option<&'a Text>,
-    scope: &'a str,
-    at: &'a At,
-    path: String,
+/// An object that has a name or an id.
+trait Named: Sized {
+    const WHAT: &'static str;
+    const PREFIX: &'static str;
+    /// Its list, as a document calls it.
+    const LIST: &'static str;
+    /// Whether it may have neither.
+    const NAMELESS: bool = false;
+    fn list(document: &Document) -> &List<Self>;
+    fn id(&self) -> Option<&Text>;
+    fn name(&self) -> Option<&Text>;
+    /// What its name is unique in.
+    fn scope(&self) -> &str {
+        ""
+    }
+    fn at(&self) -> &At;
+}
+
+impl Named for Group {
+    const WHAT: &'static str = "security group";
+    const PREFIX: &'static str = "sg";
+    const LIST: &'static str = "security_groups";
+    fn list(document: &Document) -> &List<Self> {
+        &document.security_groups
+    }
+    fn id(&self) -> Option<&Text> {
+        self.security_group_id.as_ref()
+    }
+    fn name(&self) -> Option<&Text> {
+        self.security_group_name.as_ref()
+    }
+    fn scope(&self) -> &str {
+        self.vpc_id.as_deref().unwrap_or(DEFAULT_VPC)
+    }
+    fn at(&self) -> &At {
+        &self.at.0
+    }
+}
+
+impl Named for PrefixList {
+    const WHAT: &'static str = "prefix list";
+    const PREFIX: &'static str = "pl";
+    const LIST: &'static str = "prefix_lists";
+    fn list(document: &Document) -> &List<Self> {
+        &document.prefix_lists
+    }
+    fn id(&self) -> Option<&Text> {
+        self.prefix_list_id.as_ref()
+    }
+    fn name(&self) -> Option<&Text> {
+        self.prefix_list_name.as_ref()
+    }
+    fn at(&self) -> &At {
+        &self.at.0
+    }
+}
+
+impl Named for PortRangeList {
+    const WHAT: &'static str = "port range list";
+    const PREFIX: &'static str = "prl";
+    const LIST: &'static str = "port_range_lists";
+    fn list(document: &Document) -> &List<Self> {
+        &document.port_range_lists
+    }
+    fn id(&self) -> Option<&Text> {
+        self.port_range_list_id.as_ref()
+    }
+    fn name(&self) -> Option<&Text> {
+        self.port_range_list_name.as_ref()
+    }
+    fn at(&self) -> &At {
+        &self.at.0
+    }
+}
+
+impl Named for NetworkInterface {
+    const WHAT: &'static str = "network interface";
+    const PREFIX: &'static str = "eni";
+    const LIST: &'static str = "network_interfaces";
+    const NAMELESS: bool = true;
+    fn list(document: &Document) -> &List<Self> {
+        &document.network_interfaces
+    }
+    fn id(&self) -> Option<&Text> {
+        self.network_interface_id.as_ref()
+    }
+    fn name(&self) -> Option<&Text> {
+        self.network_interface_name.as_ref().or(self.device.as_ref()).or(self.private_ip_addresses.first())
+    }
+    fn at(&self) -> &At {
+        &self.at.0
+    }
+}
+
+/// Whether ids and names of one kind are the same in both, place for place.
+fn is_named_alike<T: Named>(old: &[Document], new: &[Document]) -> bool {
+    let alike = |a: &Arc<T>, b: &Arc<T>| {
+        Arc::ptr_eq(a, b) || (a.id() == b.id() && a.name() == b.name() && a.scope() == b.scope())
+    };
+    let same = |old: &List<T>, new: &List<T>| {
+        old.len() == new.len() && old.shared().iter().zip(new.shared()).all(|(a, b)| alike(a, b))
+    };
+    old.len() == new.len() && old.iter().zip(new).all(|(a, b)| same(T::list(a), T::list(b)))
 }
 
 impl Kind {
-    fn of<'a>(
-        what: &'static str,
-        prefix: &str,
-        entries: impl Iterator<Item = Entry<'a>>,
-        nameless: bool,
-        problems: &mut Problems,
-    ) -> Self {
-        let mut kind =
-            Self { what, ids: Vec::new(), names: Vec::new(), by_id: HashMap::new(), by_name: HashMap::new() };
-        let mut places: Vec<&At> = Vec::new();
-        for (i, entry) in entries.enumerate() {
-            let Entry { id, name, scope, at, path } = entry;
+    fn of<T: Named>(documents: &[Document], problems: &mut Problems) -> Arc<Self> {
+        let what = T::WHAT;
+        let count = documents.iter().map(|d| T::list(d).len()).sum();
+        let mut kind = Self {
+            what,
+            ids: Vec::with_capacity(count),
+            names: Vec::with_capacity(count),
+            places: Vec::with_capacity(count),
+            by_id: HashMap::with_capacity(count),
+            by_name: HashMap::with_capacity(count),
+        };
+        let mut positions: Vec<&At> = Vec::with_capacity(count);
+        let all = documents.iter().enumerate().flat_map(|(d, document)| {
+            T::list(document).iter().enumerate().map(move |(place, object)| ((d, place), object))
+        });
+        for (i, (place, object)) in all.enumerate() {
+            let (id, name, at) = (object.id(), object.name(), object.at());
+            let path = || format!("{}[{i}]", T::LIST);
             for text in [id, name].into_iter().flatten() {
                 if text.chars().count() > 128 || text.chars().any(char::is_control) {
-                    problems.add(&text.at, &path, "ids and names have at most 128 printable characters", None);
+                    problems.add(&text.at, &path(), "ids and names have at most 128 printable characters", None);
                 }
             }
-            if id.is_none() && name.is_none() && !nameless {
-                problems.add(at, &path, format!("a {what} needs a name or an id"), None);
+            if id.is_none() && name.is_none() && !T::NAMELESS {
+                problems.add(at, &path(), format!("a {what} needs a name or an id"), None);
             }
-            let unique = format!("#{i}");
-            let key = name.map_or(unique.as_str(), |n| n.value.as_str());
-            let derived = id.map_or_else(|| derived_id(prefix, &[scope, key]), |t| t.value.clone());
+            let derived = match (id, name) {
+                (Some(id), _) => id.value.clone(),
+                (None, Some(name)) => derived_id(T::PREFIX, &[object.scope(), name]),
+                (None, None) => derived_id(T::PREFIX, &[object.scope(), &format!("#{i}")]),
+            };
             if let Some(&first) = kind.by_id.get(&derived) {
-                let message = format!("this {what} is defined twice, first at {}", places[first]);
+                let message = format!("this {what} is defined twice, first at {}", positions[first]);
                 let help = id.is_none().then(|| "give one of them another name, or ids of their own".to_owned());
-                problems.add(at, &path, message, help);
+                problems.add(at, &path(), message, help);
             } else {
                 kind.by_id.insert(derived.clone(), i);
             }
@@ -89,9 +196,15 @@ impl Kind {
             }
             kind.ids.push(derived);
             kind.names.push(shown);
-            places.push(at);
+            kind.places.push(place);
+            positions.push(at);
         }
-        kind
+        Arc::new(kind)
+    }
+
+    /// After a change of the documents: the same, where nothing is named otherwise.
+    fn follow<T: Named>(self: &Arc<Self>, old: &[Document], new: &[Document]) -> Arc<Self> {
+        if is_named_alike::<T>(old, new) { self.clone() } else { Self::of::<T>(new, &mut Problems::default()) }
     }
 
     /// The object of an id.
@@ -139,38 +252,23 @@ impl Names {
 
     /// Names of everything in several, in their order.
     pub fn of_all(documents: &[Document], problems: &mut Problems) -> Self {
-        let groups = documents.iter().flat_map(|d| d.security_groups.iter()).enumerate().map(|(i, g)| Entry {
-            id: g.security_group_id.as_ref(),
-            name: g.security_group_name.as_ref(),
-            scope: g.vpc_id.as_deref().unwrap_or(DEFAULT_VPC),
-            at: &g.at.0,
-            path: format!("security_groups[{i}]"),
-        });
-        let groups = Kind::of("security group", "sg", groups, false, problems);
-        let lists = documents.iter().flat_map(|d| d.prefix_lists.iter()).enumerate().map(|(i, l)| Entry {
-            id: l.prefix_list_id.as_ref(),
-            name: l.prefix_list_name.as_ref(),
-            scope: "",
-            at: &l.at.0,
-            path: format!("prefix_lists[{i}]"),
-        });
-        let prefix_lists = Kind::of("prefix list", "pl", lists, false, problems);
-        let lists = documents.iter().flat_map(|d| d.port_range_lists.iter()).enumerate().map(|(i, l)| Entry {
-            id: l.port_range_list_id.as_ref(),
-            name: l.port_range_list_name.as_ref(),
-            scope: "",
-            at: &l.at.0,
-            path: format!("port_range_lists[{i}]"),
-        });
-        let port_lists = Kind::of("port range list", "prl", lists, false, problems);
-        let interfaces = documents.iter().flat_map(|d| d.network_interfaces.iter()).enumerate().map(|(i, n)| Entry {
-            id: n.network_interface_id.as_ref(),
-            name: n.network_interface_name.as_ref().or(n.device.as_ref()).or(n.private_ip_addresses.first()),
-            scope: "",
-            at: &n.at.0,
-            path: format!("network_interfaces[{i}]"),
-        });
-        let interfaces = Kind::of("network interface", "eni", interfaces, true, problems);
-        Self { groups, prefix_lists, port_lists, interfaces }
+        Self {
+            groups: Kind::of::<Group>(documents, problems),
+            prefix_lists: Kind::of::<PrefixList>(documents, problems),
+            port_lists: Kind::of::<PortRangeList>(documents, problems),
+            interfaces: Kind::of::<NetworkInterface>(documents, problems),
+        }
+    }
+
+    /// The same after a change from `old` documents, which these are the names of, to
+    /// `new` ones. Kinds in which nothing is named otherwise are shared.
+    #[must_use]
+    pub fn follow(&self, old: &[Document], new: &[Document]) -> Self {
+        Self {
+            groups: self.groups.follow::<Group>(old, new),
+            prefix_lists: self.prefix_lists.follow::<PrefixList>(old, new),
+            port_lists: self.port_lists.follow::<PortRangeList>(old, new),
+            interfaces: self.interfaces.follow::<NetworkInterface>(old, new),
+        }
     }
 }

@@ -215,7 +215,7 @@ pub fn shuffle(r: &mut Random, model: &mut Model, instances: &mut [Instance], el
             }
         } else {
             let list = r.below(model.prefix_lists.len());
-            let list = &mut model.prefix_lists[list];
+            let list = std::sync::Arc::make_mut(&mut model.prefix_lists[list]);
             if r.chance(40) && !list.entries.is_empty() {
                 touched.push(list.entries.swap_remove(r.below(list.entries.len())));
             } else {

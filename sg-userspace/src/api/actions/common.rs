@@ -66,7 +66,7 @@ pub fn labels(tags: BTreeMap<String, String>) -> List<Tag> {
         value: Some(Text::from(value.as_str())),
         ..Tag::default()
     };
-    List(tags.into_iter().map(label).collect())
+    tags.into_iter().map(label).collect()
 }
 
 /// Tags of a document as texts.

@@ -12,7 +12,7 @@ use crate::{
         page::{Sizes, page},
         params::Params,
     },
-    document::{List, Permission, PortEntry, PortRangeList, PrefixEntry, PrefixList, Text},
+    document::{Permission, PortEntry, PortRangeList, PrefixEntry, PrefixList, Text},
     validate::parse,
 };
 
@@ -91,7 +91,7 @@ pub fn create_prefix_list(draft: &mut Draft<'_>, p: &Params) -> Answer {
         max_entries: Some(Text::from(most.to_string().as_str())),
         description,
         tags: common::labels(tags),
-        entries: List(entries),
+        entries: entries.into_iter().collect(),
         ..PrefixList::default()
     };
     draft.own().prefix_lists.push(list);
@@ -131,7 +131,7 @@ pub fn modify_prefix_list(draft: &mut Draft<'_>, p: &Params) -> Answer {
     }
     let id = draft.names.prefix_lists.ids[i].clone();
     let list = draft.prefix_list_mut(i);
-    list.entries = List(entries);
+    list.entries = entries.into_iter().collect();
     if let Some(name) = name {
         list.prefix_list_id.get_or_insert_with(|| Text::from(id.as_str()));
         list.prefix_list_name = Some(name);
@@ -284,7 +284,7 @@ pub fn create_port_list(draft: &mut Draft<'_>, p: &Params) -> Answer {
         max_entries: Some(Text::from(most.to_string().as_str())),
         description,
         tags: common::labels(tags),
-        entries: List(entries),
+        entries: entries.into_iter().collect(),
         ..PortRangeList::default()
     };
     draft.own().port_range_lists.push(list);
@@ -322,7 +322,7 @@ pub fn modify_port_list(draft: &mut Draft<'_>, p: &Params) -> Answer {
     }
     let id = draft.names.port_lists.ids[i].clone();
     let list = draft.port_list_mut(i);
-    list.entries = List(entries);
+    list.entries = entries.into_iter().collect();
     if let Some(name) = name {
         list.port_range_list_id.get_or_insert_with(|| Text::from(id.as_str()));
         list.port_range_list_name = Some(name);

@@ -214,7 +214,7 @@ fn describe(draft: &mut Draft<'_>, p: &Params, direction: Direction) -> Answer {
     };
     let (key, rule) = rules.pop().ok_or(error::RULE_NOT_FOUND)?;
     let index = of(draft, group).into_iter().find(|r| r.key == key).map(|r| r.index).ok_or(error::RULE_NOT_FOUND)?;
-    draft.group_mut(group).permissions[index].description = rule.description;
+    draft.group_mut(group).permissions.edit(index).description = rule.description;
     Ok(Map::new())
 }
 
@@ -294,6 +294,6 @@ fn modify_in(draft: &mut Draft<'_>, p: &Params, direction: Direction) -> Answer 
     // Whatever it matches now, it is the rule that it was.
     let fact = known.remove(&old).unwrap_or(RuleFact { id, created: now });
     known.insert(new, fact);
-    draft.group_mut(group).permissions[index] = rule;
+    *draft.group_mut(group).permissions.edit(index) = rule;
     Ok(Map::new())
 }

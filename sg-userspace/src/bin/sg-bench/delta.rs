@@ -149,7 +149,7 @@ pub fn freeing(_: &Peers, scale: &Scale, figures: &mut Vec<Figure>) -> Result<()
                 network_interfaces: [{device: eth0, private_ip_addresses: [10.0.0.5], security_group_ids: [g]}]\n";
     let mut model = model(text)?;
     let net = |i: u32| IpNet::new(std::net::Ipv4Addr::from((11 << 24) + i * 512).into(), 25);
-    model.prefix_lists[0].entries = (0..PREFIXES).map(net).collect::<Result<_, _>>()?;
+    std::sync::Arc::make_mut(&mut model.prefix_lists[0]).entries = (0..PREFIXES).map(net).collect::<Result<_, _>>()?;
     let key = PolicyKey::of(&model.interfaces[0]);
     let (skeleton, sources) = Skeleton::new(&model, &key, |_| 1)?;
     let sets = sets(&model, &Members::of_all(&model, &model.declared_instances()), &sources);

@@ -101,7 +101,7 @@ fn listed(entries: Vec<IpNet>) -> Result<Probe> {
          prefix_lists: [{{prefix_list_name: l, address_family: {family}, entries: []}}]\n\
          network_interfaces: [{{device: eth0, private_ip_addresses: [10.0.0.5, '2001:db8:1::5'], security_group_ids: [g]}}]\n"
     ))?;
-    model.prefix_lists[0].entries = entries;
+    std::sync::Arc::make_mut(&mut model.prefix_lists[0]).entries = entries;
     let probe = Probe::load()?;
     let (_, tables) = tables(&model)?;
     probe.install(0, &tables)?;

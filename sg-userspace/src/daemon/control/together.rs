@@ -4,7 +4,7 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use super::{Control, State, Wanted};
+use super::{Control, apply::Wanted};
 use crate::{
     api::{
         auth::now,
@@ -14,14 +14,12 @@ use crate::{
         facts::{Answered, Facts, Replay},
     },
     daemon::{
-        documents::{self, Change},
         log,
         protocol::{Action, Planned, Reply},
     },
     dataplane::{engine::OnChange, machine::Resolved},
     document::Document,
-    model::Model,
-    validate::validate,
+    validate::Valid,
 };
 
 /// How a change takes live flows; `None` for what changes nothing.
@@ -36,12 +34,10 @@ fn mode(action: &Action) -> Option<OnChange> {
 /// The state as it will be.
 #[derive(Clone, Debug)]
 struct Pending {
-    documents: Vec<Document>,
+    policy: Arc<Valid>,
     generation: u64,
     facts: Facts,
     replay: Replay,
-    /// Of the documents, once one of them has changed.
-    model: Option<Arc<Model>>,
 }
 
 /// A change that would be good.
@@ -83,25 +79,23 @@ impl Control {
 
     fn together(&mut self, actions: &[Action], mode: OnChange) -> Vec<Reply> {
         let mut pending = Pending {
-            documents: self.state.documents.clone(),
+            policy: self.policy.clone(),
             generation: self.state.generation,
             facts: self.state.facts.clone(),
             replay: self.state.replay.clone(),
-            model: None,
         };
         let mut judged: Vec<Result<Judged, Reply>> = Vec::new();
         let reads = |a: &Action| matches!(a, Action::Document { .. });
         let live = if actions.iter().any(reads) { self.live() } else { Vec::new() };
-        let here = self.machine.local(&self.model);
+        let here = self.machine.local(self.policy.model());
         for action in actions {
             judged.push(match (action, Wanted::of(action)) {
                 (Action::Call(call), _) => self.consider_call(&mut pending, call, &here),
                 (_, Some(wanted)) => {
-                    let (documents, generation) = (pending.documents.clone(), pending.generation);
-                    self.consider(&documents, generation, &wanted, &live).map(|(change, planned)| {
-                        pending.generation = next(generation, &documents, &change.documents);
-                        pending.documents = change.documents;
-                        pending.model = Some(change.model);
+                    let (policy, generation) = (pending.policy.clone(), pending.generation);
+                    self.consider(&policy, generation, &wanted, &live).map(|(change, planned)| {
+                        pending.generation = next(generation, &policy, &change.policy);
+                        pending.policy = change.policy;
                         Judged::Planned(Box::new(planned))
                     })
                 }
@@ -109,11 +103,8 @@ impl Control {
             });
         }
         let good = judged.iter().any(Result::is_ok);
-        let report = good.then(|| {
-            let model = pending.model.clone().unwrap_or_else(|| self.model.clone());
-            let change = Change { documents: pending.documents, model, steps: Vec::new() };
-            self.apply(change, Some((pending.facts, pending.replay)), pending.generation, mode)
-        });
+        let report =
+            good.then(|| self.apply(pending.policy, Some((pending.facts, pending.replay)), pending.generation, mode));
         match (report, actions) {
             (Some(Err(message)), [Action::Call(_)]) => vec![called(&Err(error::INTERNAL.because(&message)))],
             (Some(Err(message)), [_]) => vec![Reply::Refused { message }],
@@ -147,16 +138,15 @@ impl Control {
             };
         }
         let at = now();
-        let Pending { documents, facts, .. } = &*pending;
-        let mut draft = Draft::new(documents, facts, &self.here, here, call.account.as_deref(), at);
+        let Pending { policy, facts, .. } = &*pending;
+        let mut draft = Draft::new(policy, facts, &self.here, here, call.account.as_deref(), at);
         let answer = call::perform(&mut draft, call).map_err(refused)?;
         let Draft { documents: new, facts, .. } = draft;
         let (new, facts) = (owned(new), if let Cow::Owned(facts) = facts { Some(facts) } else { None });
-        let new = new.filter(|new| new != documents);
+        let new = new.filter(|new| new != policy.documents());
         if let Some(new) = new {
-            let model = validate(&documents::merge(&new), &self.config.quotas());
-            pending.model = Some(Arc::new(model.map_err(|p| refused(call::refusal(&call.action, &p)))?));
-            pending.documents = new;
+            let new = policy.follow(new, &self.config.quotas());
+            pending.policy = Arc::new(new.map_err(|p| refused(call::refusal(&call.action, &p)))?);
             pending.generation += 1;
         }
         if let Some(facts) = facts {
@@ -175,13 +165,12 @@ impl Control {
 
     /// Answers a call that changes nothing.
     pub(super) fn read(&self, call: &Call) -> Reply {
-        let here = self.machine.local(&self.model);
-        let State { documents, facts, .. } = &self.state;
-        let mut draft = Draft::new(documents, facts, &self.here, &here, call.account.as_deref(), now());
+        let here = self.machine.local(self.policy.model());
+        let mut draft = Draft::new(&self.policy, &self.state.facts, &self.here, &here, call.account.as_deref(), now());
         let answer = call::perform(&mut draft, call);
         // A change that is only considered: whether the whole would be good.
         if let (Ok(_), Some(new)) = (&answer, owned(draft.documents))
-            && let Err(problems) = validate(&documents::merge(&new), &self.config.quotas())
+            && let Err(problems) = self.policy.follow(new, &self.config.quotas())
         {
             return called(&Err(call::refusal(&call.action, &problems)));
         }
@@ -196,7 +185,7 @@ fn owned(documents: Cow<'_, [Document]>) -> Option<Vec<Document>> {
     }
 }
 
-/// Number of the state once it holds these documents.
-pub(super) fn next(generation: u64, before: &[Document], after: &[Document]) -> u64 {
-    generation + u64::from(before != after)
+/// Number of the state once it holds the documents of `after`.
+pub(super) fn next(generation: u64, before: &Valid, after: &Valid) -> u64 {
+    generation + u64::from(before.documents() != after.documents())
 }

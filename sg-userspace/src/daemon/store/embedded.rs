@@ -2,16 +2,18 @@
 //! changes, in one transaction that survives a power cut.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
+use imbl::{OrdMap, ordmap::DiffItem};
 use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{FileStore, State, Store, StoreError};
-use crate::document::Document;
+use crate::document::{Document, List};
 
 /// Version of the tables below. 1 was a file, see [`FileStore`].
 pub const SCHEMA: u64 = 2;
@@ -198,7 +200,7 @@ fn place(state: &mut State, key: &str, value: &[u8]) -> Result<(), String> {
                 }
             }
         },
-        "counter" => drop(state.counters.insert(rest.into(), json(key, value)?)),
+        "counter" => drop(Arc::make_mut(&mut state.counters).insert(rest.into(), json(key, value)?)),
         "fact" => drop(state.facts.objects.insert(rest.into(), json(key, value)?)),
         "rule" => {
             let (group, rule) = rest.split_once('/').ok_or_else(unknown)?;
@@ -225,48 +227,55 @@ fn put(table: &mut Objects<'_>, key: &str, value: Option<&impl Serialize>) -> Re
     Ok(())
 }
 
-fn list<T: Serialize + PartialEq>(
+fn list<T: Serialize + Eq>(
     table: &mut Objects<'_>,
     path: &str,
-    old: &[T],
-    new: &[T],
+    old: &List<T>,
+    new: &List<T>,
 ) -> Result<(), redb::Error> {
-    for i in (0..old.len().max(new.len())).filter(|&i| old.get(i) != new.get(i)) {
+    let (before, after) = (old.shared(), new.shared());
+    for i in (0..before.len().max(after.len())).filter(|&i| before.get(i) != after.get(i)) {
         put(table, &format!("{path}/{i:06}"), new.get(i))?;
     }
     Ok(())
 }
 
-fn map<T: Serialize + PartialEq>(
+fn map<T: Serialize + Clone + PartialEq>(
     table: &mut Objects<'_>,
     path: &str,
-    old: &BTreeMap<String, T>,
-    new: &BTreeMap<String, T>,
+    old: &OrdMap<String, T>,
+    new: &OrdMap<String, T>,
 ) -> Result<(), redb::Error> {
-    for (key, value) in new.iter().filter(|(key, value)| old.get(*key) != Some(value)) {
-        put(table, &format!("{path}/{key}"), Some(value))?;
-    }
-    for key in old.keys().filter(|key| !new.contains_key(*key)) {
-        put(table, &format!("{path}/{key}"), None::<&T>)?;
+    for change in old.diff(new) {
+        match change {
+            DiffItem::Add(key, value) | DiffItem::Update { new: (key, value), .. } => {
+                put(table, &format!("{path}/{key}"), Some(value))?;
+            }
+            DiffItem::Remove(key, _) => put(table, &format!("{path}/{key}"), None::<&T>)?,
+        }
     }
     Ok(())
 }
 
-fn maps<T: Serialize + PartialEq>(
+fn maps<T: Serialize + Clone + PartialEq>(
     table: &mut Objects<'_>,
     path: &str,
-    old: &BTreeMap<String, BTreeMap<String, T>>,
-    new: &BTreeMap<String, BTreeMap<String, T>>,
+    old: &OrdMap<String, OrdMap<String, T>>,
+    new: &OrdMap<String, OrdMap<String, T>>,
 ) -> Result<(), redb::Error> {
-    let none = BTreeMap::new();
-    for key in new.keys().chain(old.keys().filter(|key| !new.contains_key(*key))) {
-        let (old, new) = (old.get(key).unwrap_or(&none), new.get(key).unwrap_or(&none));
+    let none = OrdMap::new();
+    for change in old.diff(new) {
+        let (key, old, new) = match change {
+            DiffItem::Add(key, value) => (key, &none, value),
+            DiffItem::Update { old: (key, old), new: (_, new) } => (key, old, new),
+            DiffItem::Remove(key, value) => (key, value, &none),
+        };
         map(table, &format!("{path}/{key}"), old, new)?;
     }
     Ok(())
 }
 
-fn sorted(map: &HashMap<String, u32>) -> BTreeMap<String, u32> {
+fn sorted(map: &HashMap<String, u32>) -> OrdMap<String, u32> {
     map.iter().map(|(k, v)| (k.clone(), *v)).collect()
 }
 

@@ -76,8 +76,9 @@ impl Known {
             if !is_same_frame(&old, model) {
                 return None;
             }
-            let same = |a: &Interface, b: &Interface| {
-                a.device.is_none() == b.device.is_none() && a.addresses == b.addresses && a.groups == b.groups
+            let same = |a: &Arc<Interface>, b: &Arc<Interface>| {
+                Arc::ptr_eq(a, b)
+                    || a.device.is_none() == b.device.is_none() && a.addresses == b.addresses && a.groups == b.groups
             };
             let (gone, come) = middle(&old.interfaces, &model.interfaces, same);
             for (interfaces, by) in [(gone, -1), (come, 1)] {

@@ -55,7 +55,7 @@ impl Engine {
         setup: Setup<'_>,
         machine: &Machine,
         model: &Arc<Model>,
-        counters: HashMap<String, u32>,
+        counters: Arc<HashMap<String, u32>>,
     ) -> Result<Self, EngineError> {
         let mut root = Root::open(setup.pin_root)?;
         let bytes = object::bytes()?;
@@ -97,7 +97,7 @@ impl Engine {
         bytes: &[u8],
         pins: Pins,
         sizes: Sizes,
-        counters: HashMap<String, u32>,
+        counters: Arc<HashMap<String, u32>>,
     ) -> Result<Self, EngineError> {
         pins.make().map_err(kernel("make the pin directory"))?;
         attach::forget_moves(&pins.links);
@@ -140,7 +140,7 @@ impl Engine {
         root: &mut Root,
         old: &Old,
         (machine, model): (&Machine, &Arc<Model>),
-        counters: HashMap<String, u32>,
+        counters: Arc<HashMap<String, u32>>,
     ) -> Result<Self, EngineError> {
         let next = root.next();
         let made = Self::make(setup, bytes, &next, old, (machine, model), counters);
@@ -166,7 +166,7 @@ impl Engine {
         next: &Pins,
         old: &Old,
         (machine, model): (&Machine, &Arc<Model>),
-        counters: HashMap<String, u32>,
+        counters: Arc<HashMap<String, u32>>,
     ) -> Result<Self, EngineError> {
         let set = OldSet::open(old).map_err(kernel("read the maps of an earlier version"))?;
         let sizes = Sizes::of(setup.max_flows);

@@ -1,0 +1,251 @@
+//! A change: judged, made durable, put in force; what cannot be put in force is
+//! taken back.
+
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{Control, together};
+use crate::{
+    api::{
+        auth::now,
+        facts::{Fact, Facts, Replay},
+    },
+    daemon::{
+        documents::{self, Change},
+        log,
+        protocol::{Action, File, Planned, Reply, Session},
+    },
+    dataplane::{
+        engine::{EngineError, OnChange, Report},
+        flows::{self, Live},
+        machine::Resolved,
+    },
+    document::{Problems, Source, parse},
+    model::{Direction, Side, Verdict},
+    reference::{FlowQuery, Reference},
+    validate::{Valid, names::Names},
+};
+
+/// How often answers that are too old to count are forgotten.
+const EXPIRY: Duration = Duration::from_secs(30);
+
+/// What a document action asks for.
+pub(super) struct Wanted<'a> {
+    pub files: &'a [File],
+    adopt: bool,
+    apply: bool,
+    if_generation: Option<u64>,
+    on_change: OnChange,
+    session: Option<Session>,
+}
+
+impl<'a> Wanted<'a> {
+    pub(super) fn of(action: &'a Action) -> Option<Self> {
+        let Action::Document { files, adopt, apply, if_generation, on_change, session } = action else { return None };
+        Some(Self {
+            files,
+            adopt: *adopt,
+            apply: *apply,
+            if_generation: *if_generation,
+            on_change: *on_change,
+            session: *session,
+        })
+    }
+}
+
+impl Control {
+    /// Judges a change on top of a policy of a generation; nothing is changed.
+    pub(super) fn consider(
+        &mut self,
+        policy: &Valid,
+        generation: u64,
+        wanted: &Wanted<'_>,
+        live: &[Live],
+    ) -> Result<(Change, Planned), Reply> {
+        let problems = |p: Problems| Reply::Problems { problems: p.0.iter().map(ToString::to_string).collect() };
+        if let Some(expected) = wanted.if_generation.filter(|g| *g != generation) {
+            let message = format!("the policy has changed: it is generation {generation}, not {expected}");
+            return Err(Reply::Refused { message: format!("{message}; plan again") });
+        }
+        let sources: Vec<Source> =
+            wanted.files.iter().map(|f| Source { name: f.name.clone(), bytes: f.text.clone().into_bytes() }).collect();
+        let new = parse(&sources).map_err(problems)?;
+        self.engine.begin(self.beginning(true));
+        let change = documents::plan(policy.documents(), new, wanted.adopt, &self.config.quotas()).map_err(problems)?;
+        let mut planned = self.consequences(&change, wanted, live);
+        planned.generation = generation;
+        let preview = self.engine.preview(change.policy.model(), &self.machine);
+        planned.writes = preview.map_err(|e| Reply::Refused { message: format!("{e}; nothing was changed") })?;
+        Ok((change, planned))
+    }
+
+    pub(super) fn document(&mut self, wanted: &Wanted<'_>) -> Result<Reply, Reply> {
+        let (policy, live) = (self.policy.clone(), self.live());
+        let (change, mut planned) = self.consider(&policy, self.state.generation, wanted, &live)?;
+        if !wanted.apply {
+            return Ok(Reply::Planned(Box::new(planned)));
+        }
+        let generation = together::next(self.state.generation, &policy, &change.policy);
+        match self.apply(change.policy, None, generation, wanted.on_change) {
+            Ok(report) => planned.report = Some(report),
+            Err(message) => return Err(Reply::Refused { message }),
+        }
+        Ok(Reply::Planned(Box::new(planned)))
+    }
+
+    /// Durable first, then in force; what cannot be put in force is taken back.
+    pub(super) fn apply(
+        &mut self,
+        policy: Arc<Valid>,
+        beside: Option<(Facts, Replay)>,
+        generation: u64,
+        mode: OnChange,
+    ) -> Result<Report, String> {
+        let before = self.state.clone();
+        let (mut facts, mut replay) = beside.unwrap_or_else(|| (before.facts.clone(), before.replay.clone()));
+        note(&mut facts, &self.policy, &policy);
+        if generation != before.generation || facts != before.facts || replay != before.replay {
+            if self.expired.elapsed() >= EXPIRY {
+                replay.expire(now());
+                self.expired = Instant::now();
+            }
+            self.state.documents = policy.documents().to_vec();
+            self.state.generation = generation;
+            (self.state.facts, self.state.replay) = (facts, replay);
+            if let Err(e) = self.store.save(&self.state) {
+                self.state = before;
+                return Err(e.to_string());
+            }
+        }
+        let old = std::mem::replace(&mut self.policy, policy);
+        self.keep_pinned();
+        let result = self.engine.enforce(self.policy.model(), &self.machine, mode);
+        self.share_out();
+        match result {
+            Ok(report) => {
+                self.tell(&report);
+                self.last = report.clone();
+                self.trouble = None;
+                self.keep_counters().map_err(|e| e.to_string())?;
+                Ok(report)
+            }
+            Err(e) => {
+                self.policy = old;
+                self.state = before;
+                let mut message = format!("{e}; the policy before it stays in force");
+                let back: Result<(), EngineError> =
+                    self.engine.enforce(self.policy.model(), &self.machine, OnChange::Keep).map(drop);
+                for failure in
+                    [back.err().map(|e| e.to_string()), self.store.save(&self.state).err().map(|e| e.to_string())]
+                        .into_iter()
+                        .flatten()
+                {
+                    message = format!("{message}; and going back: {failure}");
+                }
+                log::error!("{message}");
+                Err(message)
+            }
+        }
+    }
+
+    /// Live flows, as far as they can be read.
+    pub(super) fn live(&self) -> Vec<Live> {
+        flows::all(self.engine.maps()).unwrap_or_default()
+    }
+
+    /// Which live flows the change would cut, and whether the caller's is one.
+    pub(super) fn consequences(&self, change: &Change, wanted: &Wanted<'_>, live: &[Live]) -> Planned {
+        let resolved = self.machine.resolve(change.policy.model());
+        let reference = Reference::new(change.policy.model(), &resolved.instances);
+        let mut planned = Planned { steps: change.steps.clone(), ..Planned::default() };
+        let forecast = self.engine.forecast(change.policy.model(), &self.machine);
+        (planned.adopted, planned.observing) = (forecast.adopted, forecast.observing);
+        planned.warnings = forecast.warnings;
+        let mut denied = forecast.denied;
+        for flow in live.iter().filter(|f| f.verdict == Verdict::Accept) {
+            let Some(device) = self.engine.bound().values().find(|b| b.generation.zone == flow.key.zone) else {
+                continue;
+            };
+            let Some(instance) = position(&resolved, &device.device) else { continue };
+            let outcome = reference.judge(instance, &query_of(flow));
+            if outcome.verdict == Verdict::Drop {
+                denied.add(|| format!("{} {}", device.device, flows::text(&flow.key, flow.origin)));
+            }
+        }
+        (planned.cut_count, planned.cut) = (denied.count, denied.shown);
+        planned.session = wanted.session.and_then(|s| {
+            let instance = resolved.bindings.iter().map(|b| b.instance).find(|i| {
+                let interface = &change.policy.model().interfaces[resolved.instances[*i].interface];
+                let index = resolved.bindings.iter().find(|b| b.instance == *i);
+                interface.side == Side::Host && index.is_some_and(|b| b.device.addresses.contains(&s.local))
+            })?;
+            let query = FlowQuery {
+                direction: Direction::Inbound,
+                protocol: 6,
+                local: s.local,
+                remote: s.remote,
+                local_port: s.local_port,
+                remote_port: s.remote_port,
+                icmp_type: 0,
+                icmp_code: 0,
+            };
+            let outcome = reference.judge(instance, &query);
+            (outcome.verdict == Verdict::Drop).then(|| outcome.reason.name().to_owned())
+        });
+        planned
+    }
+}
+
+/// Notes objects that came, and forgets those that are gone.
+fn note(facts: &mut Facts, old: &Valid, new: &Valid) {
+    let (old, new) = ((old.names(), instances(old)), (new.names(), instances(new)));
+    let kinds = |n: &Names| [n.groups.clone(), n.prefix_lists.clone(), n.port_lists.clone(), n.interfaces.clone()];
+    let (before, after) = (kinds(old.0), kinds(new.0));
+    let created = now();
+    for kind in before.iter().zip(&after).filter(|(old, new)| !Arc::ptr_eq(old, new)).map(|(_, new)| new) {
+        for id in kind.ids.iter().filter(|id| !facts.objects.contains_key(*id)).collect::<Vec<_>>() {
+            facts.objects.insert(id.clone(), Fact { created, ..Fact::default() });
+        }
+    }
+    let known = |id: &str| after.iter().any(|k| k.with_id(id).is_some()) || new.1.contains(id);
+    let gone = before.iter().flat_map(|k| k.ids.iter().map(String::as_str)).chain(old.1.iter().copied());
+    let gone = if before.iter().zip(&after).all(|(old, new)| Arc::ptr_eq(old, new)) && old.1 == new.1 {
+        Vec::new()
+    } else {
+        gone.filter(|id| !known(id)).collect()
+    };
+    for id in gone {
+        facts.objects.remove(id);
+        facts.rules.remove(id);
+    }
+}
+
+/// Ids of all instances that have one.
+fn instances(policy: &Valid) -> BTreeSet<&str> {
+    policy.documents().iter().flat_map(|d| d.instances.iter()).filter_map(|i| i.instance_id.as_deref()).collect()
+}
+
+fn position(resolved: &Resolved, device: &str) -> Option<usize> {
+    resolved.bindings.iter().find(|b| b.device.name == device).map(|b| b.instance)
+}
+
+/// The first packet of a live flow.
+fn query_of(flow: &Live) -> FlowQuery {
+    let protocol = flow.key.protocol();
+    let icmp = matches!(protocol, 1 | 58);
+    let port = |port: u16| if icmp { 0 } else { port };
+    FlowQuery {
+        direction: flow.origin,
+        protocol,
+        local: IpAddr::from(flow.key.local),
+        remote: IpAddr::from(flow.key.remote),
+        local_port: port(flow.key.local_port),
+        remote_port: port(flow.key.remote_port),
+        icmp_type: if protocol == 1 { 8 } else { 128 },
+        icmp_code: 0,
+    }
+}

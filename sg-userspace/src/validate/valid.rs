@@ -1,0 +1,142 @@
+//! Documents that are good together. A change of a few objects leaves most of the
+//! work on them as it is: what was read stays read, and only what is different is
+//! read anew, as long as it means what it meant to everything else.
+
+use std::sync::Arc;
+
+use super::{
+    Quotas, groups,
+    interfaces::{self, Taken},
+    lists,
+    names::Names,
+    validate_named,
+};
+use crate::{
+    document::{Document, Problems},
+    model::{GroupType, Model},
+};
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Valid {
+    documents: Vec<Document>,
+    /// All of them as one.
+    whole: Document,
+    quotas: Quotas,
+    names: Names,
+    model: Arc<Model>,
+}
+
+/// Where two lists begin to differ, and how many of each are from there to where they
+/// are the same again.
+fn middle<T>(old: &[Arc<T>], new: &[Arc<T>]) -> (usize, usize, usize) {
+    let from = old.iter().zip(new).take_while(|(a, b)| Arc::ptr_eq(a, b)).count();
+    let (old, new) = (&old[from..], &new[from..]);
+    let to = old.iter().rev().zip(new.iter().rev()).take_while(|(a, b)| Arc::ptr_eq(a, b)).count();
+    (from, old.len() - to, new.len() - to)
+}
+
+impl Valid {
+    /// Validates documents together.
+    ///
+    /// # Errors
+    /// Every problem of the whole.
+    pub fn of(documents: Vec<Document>, quotas: &Quotas) -> Result<Self, Problems> {
+        let whole = Document::merge(&documents);
+        let (_, model) = validate_named(&whole, quotas)?;
+        // The same names, but with their places in these documents.
+        let names = Names::of_all(&documents, &mut Problems::default());
+        Ok(Self { documents, whole, quotas: *quotas, names, model: Arc::new(model) })
+    }
+
+    /// Validates documents that differ from these; gives what [`Valid::of`] gives, sooner
+    /// where they differ little.
+    ///
+    /// # Errors
+    /// Every problem of the whole.
+    pub fn follow(&self, documents: Vec<Document>, quotas: &Quotas) -> Result<Self, Problems> {
+        let whole = Document::merge(&documents);
+        let names = self.names.follow(&self.documents, &documents);
+        match self.reread(&whole, &names, quotas) {
+            Some(model) => Ok(Self { documents, whole, quotas: *quotas, names, model: Arc::new(model) }),
+            // Also when something is wrong: then all that is wrong is said.
+            None => Self::of(documents, quotas),
+        }
+    }
+
+    /// The documents.
+    pub fn documents(&self) -> &[Document] {
+        &self.documents
+    }
+
+    /// What everything in them is called.
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// What they mean.
+    pub fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// The model of a whole that has these names; `None` if it is not good, or so
+    /// different that it has to be read from the beginning.
+    fn reread(&self, whole: &Document, names: &Names, quotas: &Quotas) -> Option<Model> {
+        let alike = Arc::ptr_eq(&self.names.groups, &names.groups)
+            && Arc::ptr_eq(&self.names.prefix_lists, &names.prefix_lists)
+            && Arc::ptr_eq(&self.names.port_lists, &names.port_lists);
+        if !alike || *quotas != self.quotas {
+            return None;
+        }
+        let mut model = (*self.model).clone();
+        let mut problems = Problems::default();
+        let lists = self.whole.prefix_lists.shared().iter().zip(whole.prefix_lists.shared()).enumerate();
+        for (i, _) in lists.filter(|(_, (old, new))| !Arc::ptr_eq(old, new)) {
+            let list = lists::prefix_list(whole, i, names, quotas, &mut problems);
+            // Rules that name it were held against its family.
+            if list.v4 != model.prefix_lists[i].v4 {
+                return None;
+            }
+            model.prefix_lists[i] = Arc::new(list);
+        }
+        let lists = self.whole.port_range_lists.shared().iter().zip(whole.port_range_lists.shared()).enumerate();
+        for (i, _) in lists.filter(|(_, (old, new))| !Arc::ptr_eq(old, new)) {
+            model.port_lists[i] = Arc::new(lists::port_list(whole, i, names, quotas, &mut problems));
+        }
+        let kinds: Vec<GroupType> = model.groups.iter().map(|g| g.kind).collect();
+        let groups = self.whole.security_groups.shared().iter().zip(whole.security_groups.shared()).enumerate();
+        for (i, _) in groups.filter(|(_, (old, new))| !Arc::ptr_eq(old, new)) {
+            // Members and other groups' rules were held against both.
+            if groups::kind(whole, i, &mut problems) != kinds[i] {
+                return None;
+            }
+            let group = groups::group(whole, i, &kinds, names, quotas, &mut problems);
+            if group.vpc != model.groups[i].vpc {
+                return None;
+            }
+            model.groups[i] = Arc::new(group);
+        }
+        self.reread_interfaces(whole, names, &mut model, &mut problems);
+        interfaces::instances(whole, names, &mut problems);
+        if problems.0.is_empty() {
+            interfaces::quotas(whole, &model, quotas, &mut problems);
+        }
+        problems.0.is_empty().then_some(model)
+    }
+
+    fn reread_interfaces(&self, whole: &Document, names: &Names, model: &mut Model, problems: &mut Problems) {
+        let (old, new) = (self.whole.network_interfaces.shared(), whole.network_interfaces.shared());
+        let (from, gone, come) = middle(old, new);
+        let mut taken = Taken::default();
+        let own = |i: &crate::document::NetworkInterface| (i.device.clone(), i.private_ip_addresses.clone());
+        let changed = old[from..from + gone].iter().map(|i| own(i)).ne(new[from..from + come].iter().map(|i| own(i)));
+        if changed {
+            let others = (0..from).chain(from + gone..old.len());
+            others.for_each(|i| taken.take(&old[i], &model.interfaces[i]));
+        }
+        let read = (from..from + come)
+            .map(|i| Arc::new(interfaces::interface(whole, i, &mut taken, names, &self.quotas, problems)))
+            .collect::<Vec<_>>();
+        model.interfaces.splice(from..from + gone, read);
+    }
+}
