@@ -31,6 +31,8 @@ const LAYERS: &[(&str, &[&str], bool)] = &[
             "--test",
             "deltas",
             "--test",
+            "changes",
+            "--test",
             "explosion",
         ],
         false,

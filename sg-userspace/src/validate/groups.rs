@@ -93,7 +93,7 @@ impl Reader<'_> {
                 if self.kinds[self.group] == GroupType::Enterprise {
                     let help = Some("name addresses or a prefix list, or make the group normal".into());
                     problems.add(&permission.at.0, &path, "a rule of an enterprise group can not name a group", help);
-                } else if group_objects == quotas.group_rules_per_group + 1 {
+                } else if group_objects == quotas.group_rules_per_group.saturating_add(1) {
                     let limit = quotas.group_rules_per_group;
                     let message = format!("more than {limit} rules of this group name a group");
                     problems.add(&permission.at.0, &path, message, None);
