@@ -27,16 +27,19 @@ fn quotas() -> Quotas {
 
 fn permission(r: &mut Random) -> Permission {
     let rule = Permission {
-        direction: text(r.pick(&["ingress", "egress", "sideways"])),
-        priority: text(r.pick(&["1", "2", "100", "101"])),
+        direction: text(r.pick(&["ingress", "ingress", "ingress", "egress", "egress", "sideways"])),
+        priority: text(r.pick(&["1", "2", "3", "4", "99", "100", "101"])),
         ip_protocol: text(r.pick(&["tcp", "udp", "icmp", "all"])),
         policy: text(r.pick(&["accept", "drop"])),
         ..Permission::default()
     };
-    let port = r.chance(60).then(|| Text::from(r.pick(&["22/22", "80/90", "-1/-1", "9/1"])));
-    let object = text(r.pick(&["g0", "g1", "g2", "g3", "g9"]));
-    let list = text(r.pick(&["p4", "p6", "none", "p9"]));
-    let cidr = text(r.pick(&["10.0.0.0/8", "0.0.0.0/0", "10.0.0.5", "10.0.0.300"]));
+    let port = match rule.ip_protocol.as_deref() {
+        Some("tcp" | "udp") => text(r.pick(&["22/22", "80/90", "1/65535", "443/443", "9/1"])),
+        _ => None,
+    };
+    let object = text(r.pick(&["g0", "g1", "g2", "g3", "g4"]));
+    let list = text(r.pick(&["p4", "none", "none", "none", "p9"]));
+    let cidr = text(r.pick(&["10.0.0.0/8", "0.0.0.0/0", "10.0.0.5", "10.0.0.6", "10.0.0.300"]));
     match r.below(4) {
         0 => Permission { port_range: port, source_group_id: object, ..rule },
         1 => Permission { port_range: port, source_prefix_list_id: list, dest_cidr_ip: text("10.0.0.0/8"), ..rule },
@@ -70,7 +73,12 @@ fn edit(r: &mut Random, documents: &mut Vec<Document>) {
     let (groups, interfaces) = (&mut document.security_groups, &mut document.network_interfaces);
     let lists = &mut document.prefix_lists;
     match r.below(12) {
-        0 => groups.push(Group { security_group_name: text(&format!("g{}", r.below(9))), ..Group::default() }),
+        0 => {
+            let name = format!("g{}", r.below(9));
+            // With an id of its own a group is the same wherever it goes.
+            let security_group_id = r.chance(70).then(|| Text::from(format!("sg-{name}").as_str()));
+            groups.push(Group { security_group_name: text(&name), security_group_id, ..Group::default() });
+        }
         1 if !groups.is_empty() => groups.remove(r.below(groups.len())),
         2 | 3 if !groups.is_empty() => groups.edit(r.below(groups.len())).permissions.push(permission(r)),
         4 if !groups.is_empty() => {
@@ -98,8 +106,8 @@ fn edit(r: &mut Random, documents: &mut Vec<Document>) {
         10 => lists.push(PrefixList { prefix_list_name: text(r.pick(&["p4", "p5", "p9"])), ..PrefixList::default() }),
         11 if !lists.is_empty() => {
             let list = lists.edit(r.below(lists.len()));
-            match r.below(5) {
-                0 => list.address_family = text(r.pick(&["IPv4", "IPv6"])),
+            match r.below(6) {
+                0 | 5 => list.address_family = text(r.pick(&["IPv4", "IPv6"])),
                 1 => list.max_entries = text(r.pick(&["1", "3", "5", "9"])),
                 2 if !list.entries.is_empty() => list.entries.remove(0),
                 _ => {

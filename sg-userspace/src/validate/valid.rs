@@ -106,15 +106,12 @@ impl Valid {
         let kinds: Vec<GroupType> = model.groups.iter().map(|g| g.kind).collect();
         let groups = self.whole.security_groups.shared().iter().zip(whole.security_groups.shared()).enumerate();
         for (i, _) in groups.filter(|(_, (old, new))| !Arc::ptr_eq(old, new)) {
-            // Members and other groups' rules were held against both.
+            // Members and other groups' rules were held against it; also against its VPC,
+            // but then it is named otherwise.
             if groups::kind(whole, i, &mut problems) != kinds[i] {
                 return None;
             }
-            let group = groups::group(whole, i, &kinds, names, quotas, &mut problems);
-            if group.vpc != model.groups[i].vpc {
-                return None;
-            }
-            model.groups[i] = Arc::new(group);
+            model.groups[i] = Arc::new(groups::group(whole, i, &kinds, names, quotas, &mut problems));
         }
         self.reread_interfaces(whole, names, &mut model, &mut problems);
         interfaces::instances(whole, names, &mut problems);
