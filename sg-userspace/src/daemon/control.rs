@@ -143,7 +143,7 @@ impl Control {
         let bound = self.engine.bound().values().filter(|b| b.places.is_some()).count();
         let mut parts = vec![format!("{} protected", count(bound, "device"))];
         parts.extend(self.trouble.iter().map(|why| format!("NOT ALL IN FORCE: {why}")));
-        let resolved = self.resolved();
+        let resolved = self.machine.local(self.policy.model());
         parts.extend(resolved.refused.iter().map(|r| format!("NOT PROTECTED: {}: {}", r.device, r.why)));
         parts.extend(self.order.failed.iter().map(|(device, why)| format!("NOT PROTECTED: {device}: {why}")));
         if !self.order.before.is_empty() {

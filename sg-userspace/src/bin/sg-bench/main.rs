@@ -3,6 +3,7 @@
 //! `cargo xtask bench` builds and runs it. Everything happens in network
 //! namespaces of its own.
 
+mod api;
 mod change;
 mod delta;
 mod figures;
@@ -78,6 +79,8 @@ const PARTS: &[(&str, Part)] = &[
     ("change", change::rebuild),
     ("change: deltas", delta::deltas),
     ("change: freeing", delta::freeing),
+    ("api: changes", api::changes),
+    ("api: crowd", api::crowd),
     ("interfaces", interfaces::interfaces),
     ("slots", interfaces::slots),
     ("memory", memory::million),

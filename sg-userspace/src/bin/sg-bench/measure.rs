@@ -37,7 +37,12 @@ impl Samples {
     pub fn spread(&self) -> (f64, f64) {
         (self.quantile(0.25), self.quantile(0.75))
     }
-    fn quantile(&self, q: f64) -> f64 {
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+    /// The value that a part `q` of them, 0 to 1, does not exceed.
+    pub fn quantile(&self, q: f64) -> f64 {
         let last = self.0.len().saturating_sub(1);
         self.0.get((last as f64 * q).round() as usize).copied().unwrap_or(f64::NAN)
     }
@@ -73,11 +78,23 @@ pub fn progress(text: &str) {
 /// # Errors
 /// No such CPU.
 pub fn pin(cpu: usize) -> Result<()> {
+    stay_on(cpu..cpu + 1)
+}
+
+/// Lets this thread, and what it starts, run on every CPU again.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn unpin() -> Result<()> {
+    stay_on(0..libc::CPU_SETSIZE as usize)
+}
+
+fn stay_on(cpus: std::ops::Range<usize>) -> Result<()> {
     // SAFETY: all zeroes is an empty set.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: `set` is a set, and the kernel reads as much as its size.
+    // SAFETY: `set` is a set with room for these, and the kernel reads as much as its size.
     let status = unsafe {
-        libc::CPU_SET(cpu, &mut set);
+        cpus.for_each(|cpu| libc::CPU_SET(cpu, &mut set));
         libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set)
     };
     if status == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()).context("cannot stay on one CPU") }
