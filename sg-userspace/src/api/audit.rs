@@ -92,8 +92,7 @@ impl Audit {
     /// # Errors
     /// None is written.
     pub fn write<L: Serialize>(&mut self, lines: &[L]) -> io::Result<()> {
-        let result = self.append(lines, false);
-        self.tell(result)
+        self.put(lines, false)
     }
 
     /// The same; when this returns, they survive a power cut.
@@ -101,14 +100,18 @@ impl Audit {
     /// # Errors
     /// None is written.
     pub fn write_durably<L: Serialize>(&mut self, lines: &[L]) -> io::Result<()> {
-        let result = self.append(lines, true);
+        self.put(lines, true)
+    }
+
+    fn put<L: Serialize>(&mut self, lines: &[L], durably: bool) -> io::Result<()> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let result = self.append(lines, durably);
         self.tell(result)
     }
 
     fn append<L: Serialize>(&mut self, lines: &[L], durably: bool) -> io::Result<()> {
-        if lines.is_empty() {
-            return Ok(());
-        }
         if self.file.metadata()?.len() > MAX {
             self.rotate()?;
         }

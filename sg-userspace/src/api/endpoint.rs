@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
+    time::Instant,
 };
 
 use tokio::sync::{mpsc, oneshot};
@@ -15,6 +16,7 @@ use super::{
     error::{self, ApiError},
     http::{self, Response},
     keys::Keys,
+    refusals::Refusals,
     tls::Tls,
 };
 use crate::daemon::protocol::{Action, Reply};
@@ -31,6 +33,8 @@ pub struct Endpoint {
     pub fresh: Arc<Mutex<Fresh>>,
     /// Calls a second of one key.
     pub rate: u32,
+    /// What was refused before it was a call.
+    pub refusals: Arc<Mutex<Refusals>>,
     /// The writer.
     pub jobs: mpsc::Sender<(String, (Action, oneshot::Sender<Reply>))>,
 }
@@ -60,7 +64,12 @@ impl Endpoint {
     }
 
     async fn answer(&self, request: &Request, from: SocketAddr) -> Result<(u16, serde_json::Value), ApiError> {
-        let call = self.call(request)?;
+        let call = self.call(request).inspect_err(|e| {
+            if let Ok(mut refusals) = self.refusals.lock() {
+                let action = request.common("x-acs-action", "Action").unwrap_or_default();
+                refusals.add(request.claimed_key(), &from.ip().to_string(), action, e, Instant::now());
+            }
+        })?;
         let (sender, receiver) = oneshot::channel();
         let source = from.ip().to_string();
         let job = (source, (Action::Call(Box::new(call)), sender));

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
@@ -31,7 +31,7 @@ use super::{
     wait::Waiters,
 };
 use crate::{
-    api::{auth::Fresh, endpoint::Endpoint, keys::Keys, tls::Tls},
+    api::{auth::Fresh, endpoint::Endpoint, keys::Keys, refusals::Refusals, tls::Tls},
     dataplane::{attach, pins::Root},
     document::MAX_DOCUMENT,
 };
@@ -249,10 +249,12 @@ async fn serve(config: Config) -> Result<()> {
         tokio::spawn(debug_lines(lines));
     }
     let (sender, mut jobs) = mpsc::channel::<(String, Job)>(TOGETHER);
+    let refusals = Arc::new(Mutex::new(Refusals::new(Instant::now())));
     if let Some(listener) = api {
         log::info!("the control API listens on {}", listener.local_addr()?);
         let fresh = Arc::new(Mutex::new(Fresh::restored(&control.state().replay)));
-        tokio::spawn(Endpoint { keys, fresh, rate, jobs: sender.clone() }.serve(listener, tls.clone()));
+        let (refusals, jobs) = (refusals.clone(), sender.clone());
+        tokio::spawn(Endpoint { keys, fresh, rate, refusals, jobs }.serve(listener, tls.clone()));
     }
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -338,6 +340,7 @@ async fn serve(config: Config) -> Result<()> {
                 control.retry();
             }
         }
+        control.note_refusals(&refusals, false);
         waiters.answer(&mut control);
         let now = control.summary();
         if now != summary {
@@ -347,6 +350,7 @@ async fn serve(config: Config) -> Result<()> {
     }
     control.keep_pinned();
     notify("STOPPING=1");
+    control.note_refusals(&refusals, true);
     // Links and maps are pinned: the protection stays.
     let _ = std::fs::remove_file(&socket);
     log::info!("ended; what was in force stays in force (`sgd --detach` takes it off)");

@@ -1,8 +1,10 @@
 //! What is written down of each action, and before each change.
 
+use std::{sync::Mutex, time::Instant};
+
 use super::Control;
 use crate::{
-    api::{audit::Line, auth::now, draft::time, params::Params},
+    api::{audit::Line, auth::now, draft::time, params::Params, refusals::Refusals},
     daemon::protocol::{Action, KeyCommand, Reply},
 };
 
@@ -114,5 +116,13 @@ impl Control {
             .collect();
         // What was done is done; the log has said that it fails, and refuses the next change.
         let _ = self.audit.write(&lines);
+    }
+    /// Writes down what was refused before it came here; with `all`, nothing waits any longer.
+    pub fn note_refusals(&mut self, refusals: &Mutex<Refusals>, all: bool) {
+        let Ok(mut refusals) = refusals.lock() else { return };
+        let lines = refusals.take(all, Instant::now());
+        if self.audit.write(&lines).is_err() {
+            refusals.unwritten(lines);
+        }
     }
 }
