@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{RwLock, mpsc, oneshot};
 
 use super::{
     actions,
@@ -35,6 +35,8 @@ pub struct Endpoint {
     pub rate: u32,
     /// What was refused before it was a call.
     pub refusals: Arc<Mutex<Refusals>>,
+    /// Held by requests from their first byte to the last of their answer.
+    pub open: Arc<RwLock<()>>,
     /// The writer.
     pub jobs: mpsc::Sender<(String, (Action, oneshot::Sender<Reply>))>,
 }
@@ -114,12 +116,14 @@ impl Endpoint {
             let (endpoint, acceptor) = (self.clone(), tls.as_ref().map(|tls| tls.acceptor()));
             tokio::spawn(async move {
                 let _ = stream.set_nodelay(true);
+                // Whoever begins when the end has begun is not waited for.
+                let begin = || endpoint.open.clone().try_read_owned().ok();
                 let handle = |request| endpoint.respond(request, from);
                 // A client that went away, or speaks no TLS, is no trouble of ours.
                 let _ = match acceptor {
-                    None => http::serve(stream, handle).await,
+                    None => http::serve(stream, begin, handle).await,
                     Some(acceptor) => match tokio::time::timeout(http::PATIENCE, acceptor.accept(stream)).await {
-                        Ok(Ok(stream)) => http::serve(stream, handle).await,
+                        Ok(Ok(stream)) => http::serve(stream, begin, handle).await,
                         _ => Ok(()),
                     },
                 };

@@ -16,7 +16,7 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, UnixListener, UnixStream},
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, oneshot},
+    sync::{RwLock, mpsc, oneshot},
 };
 
 use super::{
@@ -40,6 +40,8 @@ use crate::{
 const MAX_REQUEST: u64 = 4 * MAX_DOCUMENT as u64;
 /// Seconds between looks at flows that expired, and at the network in case word of a change was lost.
 const PERIOD: Duration = Duration::from_secs(30);
+/// How long requests that have begun may take to their answer when the daemon ends.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Security groups for this host: the daemon.
 #[derive(Debug, Parser)]
@@ -250,12 +252,15 @@ async fn serve(config: Config) -> Result<()> {
     }
     let (sender, mut jobs) = mpsc::channel::<(String, Job)>(TOGETHER);
     let refusals = Arc::new(Mutex::new(Refusals::new(Instant::now())));
-    if let Some(listener) = api {
+    let open = Arc::new(RwLock::new(()));
+    let api = api.map(|listener| -> Result<_> {
         log::info!("the control API listens on {}", listener.local_addr()?);
         let fresh = Arc::new(Mutex::new(Fresh::restored(&control.state().replay)));
-        let (refusals, jobs) = (refusals.clone(), sender.clone());
-        tokio::spawn(Endpoint { keys, fresh, rate, refusals, jobs }.serve(listener, tls.clone()));
-    }
+        let (refusals, open, jobs) = (refusals.clone(), open.clone(), sender.clone());
+        let endpoint = Endpoint { keys, fresh, rate, refusals, open, jobs };
+        Ok(tokio::spawn(endpoint.serve(listener, tls.clone())))
+    });
+    let api = api.transpose()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -350,6 +355,10 @@ async fn serve(config: Config) -> Result<()> {
     }
     control.keep_pinned();
     notify("STOPPING=1");
+    // What was heard is not done any more: whoever asked is told so, not cut off.
+    api.iter().for_each(tokio::task::JoinHandle::abort);
+    drop(jobs);
+    let _ = tokio::time::timeout(FAREWELL, open.write()).await;
     control.note_refusals(&refusals, true);
     // Links and maps are pinned: the protection stays.
     let _ = std::fs::remove_file(&socket);
