@@ -21,7 +21,7 @@ pub fn place(daemon: &Daemon<'_>) {
         .enter(|| {
             // SAFETY: all strings are terminated.
             let done = unsafe {
-                libc::mount(c"tmpfs".as_ptr(), path.as_ptr(), c"tmpfs".as_ptr(), 0, c"size=64k".as_ptr().cast())
+                libc::mount(c"tmpfs".as_ptr(), path.as_ptr(), c"tmpfs".as_ptr(), 0, c"size=1m".as_ptr().cast())
             };
             if done == 0 { Ok(()) } else { Err(io::Error::last_os_error().into()) }
         })
