@@ -12,6 +12,7 @@ mod api {
     pub mod full;
     pub mod hostile;
     pub mod sdk;
+    pub mod settings;
     pub mod story;
     pub mod terraform;
     pub mod tls;
