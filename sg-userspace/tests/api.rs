@@ -13,6 +13,7 @@ mod api {
     pub mod hostile;
     pub mod sdk;
     pub mod settings;
+    pub mod store;
     pub mod story;
     pub mod terraform;
     pub mod tls;
