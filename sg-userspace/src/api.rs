@@ -6,7 +6,7 @@
 //! - [`params`], [`error`], [`envelope`], [`page`]: the protocol's vocabulary
 //! - [`call`]: one call, checked and done; [`actions`]: what can be called
 //! - [`draft`], [`facts`]: documents and what is known beside them; [`rule`]: rules
-//! - [`audit`]: who did what; [`docs`]: `docs/api.md`
+//! - [`audit`]: who did what; [`refusals`]: who was not let; [`docs`]: `docs/api.md`
 
 pub mod actions;
 pub mod audit;
@@ -22,6 +22,7 @@ pub mod http;
 pub mod keys;
 pub mod page;
 pub mod params;
+pub mod refusals;
 pub mod rule;
 pub mod sign;
 pub mod tls;

@@ -3,13 +3,17 @@
 
 mod api {
     pub mod access;
+    pub mod audit;
     pub mod client;
     pub mod console;
     pub mod durable;
     pub mod errors;
     pub mod examples;
+    pub mod full;
     pub mod hostile;
     pub mod sdk;
+    pub mod settings;
+    pub mod store;
     pub mod story;
     pub mod terraform;
     pub mod tls;

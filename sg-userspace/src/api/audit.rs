@@ -1,5 +1,6 @@
 //! One line of JSON for each call, and one before each change: who, what, and how
-//! it ended. A change that cannot be written down is not made.
+//! it ended. A change that cannot be written down, so that it survives a power cut,
+//! is not made.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -9,6 +10,8 @@ use std::{
 };
 
 use serde::Serialize;
+
+use crate::daemon::log;
 
 /// Bytes at which a file is put aside.
 const MAX: u64 = 16 << 20;
@@ -48,13 +51,15 @@ pub struct Line<'a> {
 pub struct Audit {
     path: PathBuf,
     file: File,
-    size: u64,
+    /// Whether the last attempt failed: that is said once, not for each line.
+    failing: bool,
 }
 
-fn open(path: &Path) -> io::Result<(File, u64)> {
+fn open(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().create(true).append(true).mode(0o640).open(path)?;
-    let size = file.metadata()?.len();
-    Ok((file, size))
+    // A line is found after a power cut only where its file is.
+    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()?;
+    Ok(file)
 }
 
 impl Audit {
@@ -63,36 +68,81 @@ impl Audit {
     /// # Errors
     /// It cannot be written.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let (file, size) = open(path)?;
-        Ok(Self { path: path.into(), file, size })
+        Ok(Self { path: path.into(), file: open(path)?, failing: false })
     }
 
     fn rotate(&mut self) -> io::Result<()> {
         let old = |n: u32| PathBuf::from(format!("{}.{n}", self.path.display()));
-        for n in (1..KEPT).rev() {
-            match fs::rename(old(n), old(n + 1)) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                _ => {}
+        // An attempt that found no room for the new file has put the old one aside already.
+        if self.path.exists() {
+            for n in (1..KEPT).rev() {
+                match fs::rename(old(n), old(n + 1)) {
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                    _ => {}
+                }
             }
+            fs::rename(&self.path, old(1))?;
         }
-        fs::rename(&self.path, old(1))?;
-        (self.file, self.size) = open(&self.path)?;
+        self.file = open(&self.path)?;
         Ok(())
     }
 
-    /// Writes a line.
+    /// Writes lines: all of them, or none.
     ///
     /// # Errors
-    /// It is not written whole.
-    pub fn write(&mut self, line: &Line<'_>) -> io::Result<()> {
-        if self.size > MAX {
+    /// None is written.
+    pub fn write<L: Serialize>(&mut self, lines: &[L]) -> io::Result<()> {
+        self.put(lines, false)
+    }
+
+    /// The same; when this returns, they survive a power cut.
+    ///
+    /// # Errors
+    /// None is written.
+    pub fn write_durably<L: Serialize>(&mut self, lines: &[L]) -> io::Result<()> {
+        self.put(lines, true)
+    }
+
+    fn put<L: Serialize>(&mut self, lines: &[L], durably: bool) -> io::Result<()> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        let result = self.append(lines, durably);
+        self.tell(result)
+    }
+
+    fn append<L: Serialize>(&mut self, lines: &[L], durably: bool) -> io::Result<()> {
+        if self.file.metadata()?.len() > MAX {
             self.rotate()?;
         }
-        let mut bytes = serde_json::to_vec(line)?;
-        bytes.push(b'\n');
-        self.file.write_all(&bytes)?;
-        self.size += bytes.len() as u64;
-        Ok(())
+        let mut bytes = Vec::new();
+        for line in lines {
+            serde_json::to_writer(&mut bytes, line)?;
+            bytes.push(b'\n');
+        }
+        let before = self.file.metadata()?.len();
+        let written = self.file.write_all(&bytes);
+        // Once for all of them: it is what costs.
+        let kept = written.and_then(|()| if durably { self.file.sync_data() } else { Ok(()) });
+        if kept.is_err() {
+            // Half a line would spoil the one behind it, and none may tell of what is not done.
+            let _ = self.file.set_len(before);
+        }
+        kept
+    }
+
+    /// Logs when it begins to fail, and when that is over.
+    fn tell(&mut self, result: io::Result<()>) -> io::Result<()> {
+        let path = self.path.display();
+        match (&result, self.failing) {
+            (Err(e), false) => {
+                log::error!("the audit log {path} cannot be written: {e}; changes are refused until it can: make room");
+            }
+            (Ok(()), true) => log::warning!("the audit log {path} can be written again"),
+            _ => {}
+        }
+        self.failing = result.is_err();
+        result
     }
 }
 
@@ -100,29 +150,52 @@ impl Audit {
 mod tests {
     use super::*;
 
-    #[test]
-    fn lines_are_kept_and_files_put_aside() {
-        let dir = std::env::temp_dir().join(format!("sg-audit-{}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
-        let path = dir.join("audit.jsonl");
-        let mut audit = Audit::open(&path).unwrap();
-        let line = Line {
+    fn line(caller: &str) -> Line<'_> {
+        Line {
             time: "t".into(),
             kind: "call",
-            caller: "k",
+            caller,
             account: None,
             source: "s",
             action: "A",
             parameters: None,
             result: Some("ok"),
             generation: Some(1),
-        };
-        audit.write(&line).unwrap();
-        audit.size = MAX + 1;
-        audit.write(&line).unwrap();
-        for file in [path.clone(), dir.join("audit.jsonl.1")] {
-            assert_eq!(fs::read_to_string(file).unwrap().lines().count(), 1);
         }
+    }
+
+    fn dir(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("sg-audit-{}-{name}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        dir
+    }
+
+    #[test]
+    fn lines_are_kept_and_files_put_aside() {
+        let dir = dir("rotated");
+        let path = dir.join("audit.jsonl");
+        let mut audit = Audit::open(&path).unwrap();
+        audit.write(&[line("k")]).unwrap();
+        audit.file.set_len(MAX + 1).unwrap();
+        audit.write_durably(&[line("k"), line("l")]).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 2);
+        assert_eq!(fs::metadata(dir.join("audit.jsonl.1")).unwrap().len(), MAX + 1);
+        // Put aside, but with no room for the next one then: nothing else is moved later.
+        audit.file.set_len(MAX + 1).unwrap();
+        fs::rename(&path, dir.join("audit.jsonl.1")).unwrap();
+        audit.write(&[line("m")]).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 1);
+        assert!(!dir.join("audit.jsonl.2").exists());
         fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_written_or_synced_is_an_error() {
+        // Takes nothing.
+        assert!(Audit::open(Path::new("/dev/full")).unwrap().write(&[line("k")]).is_err());
+        // Takes everything, and keeps nothing.
+        let mut null = Audit::open(Path::new("/dev/null")).unwrap();
+        null.write(&[line("k")]).unwrap();
+        assert!(null.write_durably(&[line("k")]).is_err());
     }
 }

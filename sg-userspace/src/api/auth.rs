@@ -57,6 +57,15 @@ impl Request {
         self.header(header).filter(|v| !v.is_empty()).or_else(|| self.get(name))
     }
 
+    /// The key that it claims to be of; empty when it names none.
+    pub fn claimed_key(&self) -> &str {
+        let named = match self.header("authorization") {
+            Some(header) => Authorization::read(header).map(|a| a.key),
+            None => self.get("AccessKeyId"),
+        };
+        named.unwrap_or_default()
+    }
+
     /// How the answer is to be written.
     pub fn format(&self) -> Format {
         let v3 = self.headers.contains_key("authorization") || self.headers.contains_key("x-acs-signature-nonce");

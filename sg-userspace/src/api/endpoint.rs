@@ -3,9 +3,10 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, Mutex},
+    time::Instant,
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{RwLock, mpsc, oneshot};
 
 use super::{
     actions,
@@ -15,6 +16,7 @@ use super::{
     error::{self, ApiError},
     http::{self, Response},
     keys::Keys,
+    refusals::Refusals,
     tls::Tls,
 };
 use crate::daemon::protocol::{Action, Reply};
@@ -31,6 +33,10 @@ pub struct Endpoint {
     pub fresh: Arc<Mutex<Fresh>>,
     /// Calls a second of one key.
     pub rate: u32,
+    /// What was refused before it was a call.
+    pub refusals: Arc<Mutex<Refusals>>,
+    /// Held by requests from their first byte to the last of their answer.
+    pub open: Arc<RwLock<()>>,
     /// The writer.
     pub jobs: mpsc::Sender<(String, (Action, oneshot::Sender<Reply>))>,
 }
@@ -60,7 +66,12 @@ impl Endpoint {
     }
 
     async fn answer(&self, request: &Request, from: SocketAddr) -> Result<(u16, serde_json::Value), ApiError> {
-        let call = self.call(request)?;
+        let call = self.call(request).inspect_err(|e| {
+            if let Ok(mut refusals) = self.refusals.lock() {
+                let action = request.common("x-acs-action", "Action").unwrap_or_default();
+                refusals.add(request.claimed_key(), &from.ip().to_string(), action, e, Instant::now());
+            }
+        })?;
         let (sender, receiver) = oneshot::channel();
         let source = from.ip().to_string();
         let job = (source, (Action::Call(Box::new(call)), sender));
@@ -105,12 +116,14 @@ impl Endpoint {
             let (endpoint, acceptor) = (self.clone(), tls.as_ref().map(|tls| tls.acceptor()));
             tokio::spawn(async move {
                 let _ = stream.set_nodelay(true);
+                // Whoever begins when the end has begun is not waited for.
+                let begin = || endpoint.open.clone().try_read_owned().ok();
                 let handle = |request| endpoint.respond(request, from);
                 // A client that went away, or speaks no TLS, is no trouble of ours.
                 let _ = match acceptor {
-                    None => http::serve(stream, handle).await,
+                    None => http::serve(stream, begin, handle).await,
                     Some(acceptor) => match tokio::time::timeout(http::PATIENCE, acceptor.accept(stream)).await {
-                        Ok(Ok(stream)) => http::serve(stream, handle).await,
+                        Ok(Ok(stream)) => http::serve(stream, begin, handle).await,
                         _ => Ok(()),
                     },
                 };

@@ -189,13 +189,15 @@ async fn read(
     Ok(Some(Read { request, close, rest }))
 }
 
-/// Serves one connection to its end.
+/// Serves one connection to its end. What `begin` returns is held from the first
+/// byte of a request to the last of its answer.
 ///
 /// # Errors
 /// It cannot be written to.
-pub async fn serve<S, F, A>(mut stream: S, handle: F) -> io::Result<()>
+pub async fn serve<S, B, G, F, A>(mut stream: S, begin: B, handle: F) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
+    B: Fn() -> G,
     F: Fn(Request) -> A,
     A: Future<Output = Response>,
 {
@@ -210,6 +212,7 @@ where
                 _ => return Ok(()),
             }
         }
+        let _begun = begin();
         let read = timeout(PATIENCE, read(&mut stream, std::mem::take(&mut rest))).await;
         match read.unwrap_or_else(|_| Err(refused(408, "the request took too long"))) {
             Ok(None) => return Ok(()),
@@ -253,7 +256,7 @@ mod tests {
             let _ = client.read_to_string(&mut all).await;
             all
         };
-        let (served, said) = tokio::join!(serve(server, handle), write);
+        let (served, said) = tokio::join!(serve(server, || (), handle), write);
         let _ = served;
         said
     }

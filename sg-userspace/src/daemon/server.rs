@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
@@ -16,7 +16,7 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, UnixListener, UnixStream},
     signal::unix::{SignalKind, signal},
-    sync::{mpsc, oneshot},
+    sync::{RwLock, mpsc, oneshot},
 };
 
 use super::{
@@ -31,7 +31,7 @@ use super::{
     wait::Waiters,
 };
 use crate::{
-    api::{auth::Fresh, endpoint::Endpoint, keys::Keys, tls::Tls},
+    api::{auth::Fresh, endpoint::Endpoint, keys::Keys, refusals::Refusals, tls::Tls},
     dataplane::{attach, pins::Root},
     document::MAX_DOCUMENT,
 };
@@ -40,6 +40,8 @@ use crate::{
 const MAX_REQUEST: u64 = 4 * MAX_DOCUMENT as u64;
 /// Seconds between looks at flows that expired, and at the network in case word of a change was lost.
 const PERIOD: Duration = Duration::from_secs(30);
+/// How long requests that have begun may take to their answer when the daemon ends.
+const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Security groups for this host: the daemon.
 #[derive(Debug, Parser)]
@@ -249,11 +251,16 @@ async fn serve(config: Config) -> Result<()> {
         tokio::spawn(debug_lines(lines));
     }
     let (sender, mut jobs) = mpsc::channel::<(String, Job)>(TOGETHER);
-    if let Some(listener) = api {
+    let refusals = Arc::new(Mutex::new(Refusals::new(Instant::now())));
+    let open = Arc::new(RwLock::new(()));
+    let api = api.map(|listener| -> Result<_> {
         log::info!("the control API listens on {}", listener.local_addr()?);
         let fresh = Arc::new(Mutex::new(Fresh::restored(&control.state().replay)));
-        tokio::spawn(Endpoint { keys, fresh, rate, jobs: sender.clone() }.serve(listener, tls.clone()));
-    }
+        let (refusals, open, jobs) = (refusals.clone(), open.clone(), sender.clone());
+        let endpoint = Endpoint { keys, fresh, rate, refusals, open, jobs };
+        Ok(tokio::spawn(endpoint.serve(listener, tls.clone())))
+    });
+    let api = api.transpose()?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -338,6 +345,7 @@ async fn serve(config: Config) -> Result<()> {
                 control.retry();
             }
         }
+        control.note_refusals(&refusals, false);
         waiters.answer(&mut control);
         let now = control.summary();
         if now != summary {
@@ -347,6 +355,11 @@ async fn serve(config: Config) -> Result<()> {
     }
     control.keep_pinned();
     notify("STOPPING=1");
+    // What was heard is not done any more: whoever asked is told so, not cut off.
+    api.iter().for_each(tokio::task::JoinHandle::abort);
+    drop(jobs);
+    let _ = tokio::time::timeout(FAREWELL, open.write()).await;
+    control.note_refusals(&refusals, true);
     // Links and maps are pinned: the protection stays.
     let _ = std::fs::remove_file(&socket);
     log::info!("ended; what was in force stays in force (`sgd --detach` takes it off)");

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     io::{Read, Write},
     net::TcpStream,
     time::Duration,
@@ -10,7 +11,7 @@ use std::{
 use serde_json::Value;
 use sg_userspace::{api::sign, testbed::Daemon};
 
-use crate::world::{World, bin};
+use crate::world::{World, bin, eventually};
 
 /// The daemon of a world, with its API.
 pub fn daemon(world: &World) -> Daemon<'_> {
@@ -89,4 +90,33 @@ pub fn parsed(answer: &str) -> (u16, Value) {
 /// A signed call.
 pub fn call(daemon: &Daemon<'_>, key: &(String, String), parameters: &[(&str, &str)]) -> (u16, Value) {
     parsed(&raw(daemon, &post(&signed(key, parameters))))
+}
+
+/// A request that the daemon is told to end in the middle of; what it answers.
+pub fn cut(daemon: &Daemon<'_>, key: &(String, String), parameters: &[(&str, &str)]) -> String {
+    let request = String::from_utf8(post(&signed(key, parameters))).unwrap();
+    let request = request.replacen("Connection: close\r\n", "Connection: close\r\nExpect: 100-continue\r\n", 1);
+    let (head, body) = request.split_once("\r\n\r\n").unwrap();
+    let pid = daemon.pid().unwrap();
+    // SAFETY: a process of ours that nobody has waited for.
+    let signal = |signal| assert_eq!(unsafe { libc::kill(pid as i32, signal) }, 0);
+    daemon
+        .enter(|| {
+            let mut stream = TcpStream::connect("127.0.0.1:8080")?;
+            stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+            write!(stream, "{head}\r\n\r\n")?;
+            // It has heard the head.
+            let mut go_on = [0; "HTTP/1.1 100 Continue\r\n\r\n".len()];
+            stream.read_exact(&mut go_on)?;
+            // Stopped, it is given the rest and the signal; it finds both when it goes on.
+            signal(libc::SIGSTOP);
+            eventually("it is stopped", || fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") T "));
+            stream.write_all(body.as_bytes())?;
+            signal(libc::SIGTERM);
+            signal(libc::SIGCONT);
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(answer)
+        })
+        .unwrap()
 }

@@ -1,12 +1,11 @@
 //! What is written down of each action, and before each change.
 
+use std::{sync::Mutex, time::Instant};
+
 use super::Control;
 use crate::{
-    api::{audit::Line, auth::now, draft::time, params::Params},
-    daemon::{
-        log,
-        protocol::{Action, KeyCommand, Reply},
-    },
+    api::{audit::Line, auth::now, draft::time, params::Params, refusals::Refusals},
+    daemon::protocol::{Action, KeyCommand, Reply},
 };
 
 /// What a line says of an action.
@@ -84,37 +83,46 @@ fn result(reply: &Reply) -> String {
 }
 
 impl Control {
-    /// Writes down what changes are about to be made.
+    /// Writes down what changes are about to be made, durably.
     pub(super) fn intend(&mut self, actions: &[Action], sources: &[String]) -> Result<(), String> {
-        for (action, source) in actions.iter().zip(sources) {
-            let said = said(action);
-            if !said.writes {
-                continue;
-            }
-            let line = Line { parameters: said.parameters.as_ref(), ..said.line("intent", source) };
-            self.audit
-                .write(&line)
-                .map_err(|e| format!("the audit log cannot be written ({e}); nothing was changed"))?;
-        }
-        Ok(())
+        let said: Vec<Said> = actions.iter().map(said).collect();
+        let lines: Vec<Line<'_>> = said
+            .iter()
+            .zip(sources)
+            .filter(|(said, _)| said.writes)
+            .map(|(said, source)| Line { parameters: said.parameters.as_ref(), ..said.line("intent", source) })
+            .collect();
+        self.audit.write_durably(&lines).map_err(|e| {
+            format!(
+                "the audit log cannot be written ({e}): nothing was changed, and nothing is until it can; make room in \
+                 the daemon's state_dir"
+            )
+        })
     }
 
     /// Writes down how actions ended.
     pub(super) fn note(&mut self, actions: &[Action], sources: &[String], replies: &[Reply]) {
-        for ((action, source), reply) in actions.iter().zip(sources).zip(replies) {
-            let said = said(action);
-            let result = result(reply);
-            let line = Line {
+        let said: Vec<(Said, String)> = actions.iter().zip(replies).map(|(a, r)| (said(a), result(r))).collect();
+        let lines: Vec<Line<'_>> = said
+            .iter()
+            .zip(sources)
+            .map(|((said, result), source)| Line {
                 // They stand in the line before a change.
                 parameters: said.parameters.as_ref().filter(|_| !said.writes),
-                result: Some(&result),
+                result: Some(result),
                 generation: Some(self.state.generation),
                 ..said.line("call", source)
-            };
-            if let Err(e) = self.audit.write(&line) {
-                log::error!("the audit log cannot be written: {e}; changes are refused until it can");
-                return;
-            }
+            })
+            .collect();
+        // What was done is done; the log has said that it fails, and refuses the next change.
+        let _ = self.audit.write(&lines);
+    }
+    /// Writes down what was refused before it came here; with `all`, nothing waits any longer.
+    pub fn note_refusals(&mut self, refusals: &Mutex<Refusals>, all: bool) {
+        let Ok(mut refusals) = refusals.lock() else { return };
+        let lines = refusals.take(all, Instant::now());
+        if self.audit.write(&lines).is_err() {
+            refusals.unwritten(lines);
         }
     }
 }

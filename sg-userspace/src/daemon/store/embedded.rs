@@ -13,10 +13,20 @@ use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{FileStore, State, Store, StoreError};
-use crate::document::{Document, List};
+use crate::{
+    daemon::log,
+    document::{Document, List},
+};
 
-/// Version of the tables below. 1 was a file, see [`FileStore`].
-pub const SCHEMA: u64 = 2;
+/// Makes the tables of one schema those of the next.
+type Step = fn(&redb::WriteTransaction) -> Result<(), redb::Error>;
+
+/// The first schema that was a database. 1 was a file, see [`FileStore`].
+const FIRST: u64 = 2;
+/// The steps from [`FIRST`] to the tables below.
+const STEPS: &[Step] = &[];
+/// Version of the tables below.
+pub const SCHEMA: u64 = FIRST + STEPS.len() as u64;
 /// Bytes of the database that are kept in memory.
 const CACHE: usize = 8 << 20;
 
@@ -71,8 +81,54 @@ impl Embedded {
             }
         }
         let mut store = Self { path, db: None, last: State::default() };
+        store.migrate(STEPS)?;
         store.last = store.read()?;
         Ok(store)
+    }
+
+    /// Takes an older database through the steps that it lacks, in one transaction.
+    /// As it was it is kept beside, for a way back to the older daemon.
+    fn migrate(&mut self, steps: &[Step]) -> Result<(), StoreError> {
+        let db = self.open_db(false)?;
+        let (schema, ours) = (self.schema_of(&db)?, FIRST + steps.len() as u64);
+        if schema >= ours {
+            self.db = Some(db);
+            return Ok(());
+        }
+        let missing = schema.checked_sub(FIRST).and_then(|done| steps.get(done as usize..));
+        let missing = missing.ok_or_else(|| {
+            let error = format!("it is of schema {schema}, which no database ever was");
+            StoreError::Damaged { path: self.path.clone(), error }
+        })?;
+        // Closed, so that the copy is whole.
+        drop(db);
+        let copy = self.path.with_extension(format!("redb.schema-{schema}"));
+        keep(&self.path, &copy).map_err(|error| StoreError::Io {
+            what: "keep a copy in",
+            path: copy.clone(),
+            error,
+        })?;
+        let db = self.open_db(false)?;
+        let fail = |e: redb::Error| self.failed("migrate", e);
+        let transaction = db.begin_write().map_err(|e| fail(e.into()))?;
+        for step in missing {
+            step(&transaction).map_err(fail)?;
+        }
+        {
+            let mut meta = transaction.open_table(META).map_err(|e| fail(e.into()))?;
+            meta.insert("schema", ours).map_err(|e| fail(e.into()))?;
+        }
+        transaction.commit().map_err(|e| fail(e.into()))?;
+        log::info!("{} is of schema {ours} now; as it was: {}", self.path.display(), copy.display());
+        self.db = Some(db);
+        Ok(())
+    }
+
+    fn schema_of(&self, db: &Database) -> Result<u64, StoreError> {
+        let fail = |e: redb::Error| self.failed("read", e);
+        let transaction = db.begin_read().map_err(|e| fail(e.into()))?;
+        let meta = transaction.open_table(META).map_err(|e| fail(e.into()))?;
+        Ok(meta.get("schema").map_err(|e| fail(e.into()))?.map_or(0, |v| v.value()))
     }
 
     fn failed(&self, what: &'static str, error: impl Into<redb::Error>) -> StoreError {
@@ -175,6 +231,16 @@ impl Store for Embedded {
         self.last = state.clone();
         Ok(())
     }
+}
+
+/// Copies a file; when this returns, the copy is whole and survives a power cut.
+fn keep(file: &Path, copy: &Path) -> io::Result<()> {
+    let mut new = copy.as_os_str().to_owned();
+    new.push(".new");
+    fs::copy(file, &new)?;
+    fs::File::open(&new)?.sync_all()?;
+    fs::rename(&new, copy)?;
+    fs::File::open(copy.parent().unwrap_or(Path::new("/")))?.sync_all()
 }
 
 /// Puts a record where it belongs.
@@ -344,6 +410,55 @@ mod tests {
         drop(store);
         let e = Embedded::open(&dir).unwrap_err().to_string();
         assert!(e.contains(&format!("{}", SCHEMA + 1)) && e.contains(&format!("{SCHEMA}")), "{e}");
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    /// A step that a later schema could have.
+    fn rename_counters(transaction: &redb::WriteTransaction) -> Result<(), redb::Error> {
+        let mut objects = transaction.open_table(OBJECTS)?;
+        let value = objects.remove("counter/a")?.map(|v| v.value().to_vec());
+        value.map(|v| objects.insert("counter/b", v.as_slice()).map(drop)).transpose()?;
+        Ok(())
+    }
+
+    fn failing(_: &redb::WriteTransaction) -> Result<(), redb::Error> {
+        Err(redb::Error::Io(io::Error::other("no room")))
+    }
+
+    #[test]
+    fn an_older_schema_is_copied_and_brought_to_ours_in_one_go() {
+        let dir = dir("migrated");
+        let mut state = State { generation: 3, ..State::default() };
+        state.counters.insert("a".into(), 7);
+        Embedded::open(&dir).unwrap().save(&state).unwrap();
+        let path = dir.join("state.redb");
+        let copy = dir.join(format!("state.redb.schema-{SCHEMA}"));
+        let closed = |path: &Path| Embedded { path: path.into(), db: None, last: State::default() };
+        let steps = |more: &[Step]| [STEPS, more].concat();
+
+        // Nothing is missing: nothing is copied.
+        closed(&path).migrate(&steps(&[])).unwrap();
+        assert!(!copy.exists());
+        // A step that fails leaves all as it was, also what the steps before it did.
+        let e = closed(&path).migrate(&steps(&[rename_counters, failing])).unwrap_err().to_string();
+        assert!(e.contains("no room") && copy.exists(), "{e}");
+        assert_eq!(closed(&path).read().unwrap(), state);
+        // Two steps, and a daemon of this schema says whom it needs.
+        closed(&path).migrate(&steps(&[rename_counters, |_| Ok(())])).unwrap();
+        let e = Embedded::open(&dir).unwrap_err();
+        assert!(matches!(e, StoreError::Newer { schema, .. } if schema == SCHEMA + 2), "{e}");
+        let mut new = closed(&path);
+        let db = new.open_db(false).unwrap();
+        let transaction = db.begin_write().unwrap();
+        transaction.open_table(META).unwrap().insert("schema", SCHEMA).unwrap();
+        transaction.commit().unwrap();
+        new.db = Some(db);
+        assert_eq!(*new.read().unwrap().counters, HashMap::from([("b".to_owned(), 7)]));
+        drop(new);
+        // The copy is what the older daemon knows.
+        fs::rename(&copy, &path).unwrap();
+        assert_eq!(Embedded::open(&dir).unwrap().load().unwrap(), state);
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 1, "and nothing else is left");
         fs::remove_dir_all(dir).unwrap();
     }
 
