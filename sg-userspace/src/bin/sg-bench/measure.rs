@@ -1,7 +1,7 @@
 //! Rounds, medians, spread: every contestant runs once a round, so that what
 //! disturbs the machine disturbs all of them.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use anyhow::{Context, Result};
 
@@ -67,8 +67,11 @@ pub fn rounds(count: usize, contestants: &mut [Contestant<'_>]) -> Result<Vec<Sa
     Ok(values.into_iter().map(Samples::new).collect())
 }
 
-/// One line that the next one overwrites.
+/// One line that the next one overwrites; where nobody looks, none.
 pub fn progress(text: &str) {
+    if !std::io::stderr().is_terminal() {
+        return;
+    }
     eprint!("\r\x1b[K{text}");
     let _ = std::io::stderr().flush();
 }

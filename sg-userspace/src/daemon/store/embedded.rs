@@ -428,8 +428,8 @@ mod tests {
     #[test]
     fn an_older_schema_is_copied_and_brought_to_ours_in_one_go() {
         let dir = dir("migrated");
-        let mut state = State { generation: 3, ..State::default() };
-        state.counters.insert("a".into(), 7);
+        let counters = Arc::new(HashMap::from([("a".to_owned(), 7)]));
+        let state = State { generation: 3, counters, ..State::default() };
         Embedded::open(&dir).unwrap().save(&state).unwrap();
         let path = dir.join("state.redb");
         let copy = dir.join(format!("state.redb.schema-{SCHEMA}"));
