@@ -4,6 +4,7 @@
 //! - [`args`]: what can be said
 //! - [`output`]: tables, JSON, YAML
 //! - `api`: calls and keys of the control API; `group`: groups and rules; `rules_file`: their files
+//! - [`snapshot`]: what was in force, and backups
 //! - `apply`: documents; `show`: what is in force; `wait`: until it is
 //! - `explain`: which rule decides a flow
 //! - `client`: the daemon's socket; `session`: the caller's own connection
@@ -18,6 +19,7 @@ pub mod output;
 mod rules_file;
 mod session;
 mod show;
+pub mod snapshot;
 mod wait;
 
 use std::{
@@ -79,6 +81,11 @@ fn run(arguments: &Arguments) -> Result<Ended> {
         Command::Rule { command } => group::rule(arguments, command),
         Command::Key { command } => api::key(arguments, command),
         Command::Api { action, parameters } => api::call(arguments, action, parameters),
+        Command::Snapshot { command } => snapshot::snapshot(arguments, command),
+        Command::Rollback(a) => snapshot::rollback(arguments, a),
+        Command::Diff(a) => snapshot::diff(arguments, a),
+        Command::Backup { file } => snapshot::backup(arguments, file),
+        Command::Restore(a) => snapshot::restore(arguments, a),
         Command::Export { document } => show::export(arguments, document.as_deref()),
     }
 }

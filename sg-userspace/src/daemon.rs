@@ -4,6 +4,7 @@
 //! - [`config`]: what an administrator sets; [`capabilities`]: what it may do
 //! - [`log`]: lines for journald
 //! - [`store`]: the last good state
+//! - [`history`]: generations that are kept
 //! - [`documents`]: whose object is whose, and what a change does
 //! - [`control`]: the one writer; [`views`]: what is in force, for listings
 //! - [`pressure`]: room in the conntrack tables
@@ -15,6 +16,7 @@ pub mod capabilities;
 pub mod config;
 pub mod control;
 pub mod documents;
+pub mod history;
 pub mod log;
 pub mod network;
 pub mod notify;

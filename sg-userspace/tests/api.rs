@@ -10,6 +10,7 @@ mod api {
     pub mod errors;
     pub mod examples;
     pub mod full;
+    pub mod history;
     pub mod hostile;
     pub mod sdk;
     pub mod settings;

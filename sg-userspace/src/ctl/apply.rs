@@ -56,7 +56,7 @@ fn show(planned: &Planned) -> Result<()> {
         writeln!(out, "guests that observe before they enforce: {}", planned.observing.join(", "))?;
     }
     if planned.steps.is_empty() {
-        writeln!(out, "the document is in force as it is")?;
+        writeln!(out, "nothing is different from what is in force")?;
     } else {
         let mut table = output::table(&["step", "object", "name", "what"]);
         for s in &planned.steps {
@@ -88,6 +88,17 @@ fn show(planned: &Planned) -> Result<()> {
     Ok(())
 }
 
+/// Shows what a request would do that only plans.
+pub fn preview(arguments: &Arguments, action: &Action) -> Result<Ended> {
+    let planned = ask(arguments, action)?;
+    if arguments.output == Output::Table {
+        show(&planned)?;
+    } else {
+        output::print(arguments.output, &planned, |_| output::table(&[]))?;
+    }
+    Ok(Ended::Done)
+}
+
 pub fn plan(arguments: &Arguments, plan: &Plan) -> Result<Ended> {
     let action = Action::Document {
         files: files(plan)?,
@@ -97,13 +108,7 @@ pub fn plan(arguments: &Arguments, plan: &Plan) -> Result<Ended> {
         on_change: OnChange::Cut,
         session: session::own(),
     };
-    let planned = ask(arguments, &action)?;
-    if arguments.output == Output::Table {
-        show(&planned)?;
-    } else {
-        output::print(arguments.output, &planned, |_| output::table(&[]))?;
-    }
-    Ok(Ended::Done)
+    preview(arguments, &action)
 }
 
 /// Asks a person; `no` is the answer of silence.
@@ -126,19 +131,31 @@ pub fn apply(arguments: &Arguments, a: &Apply) -> Result<Ended> {
         on_change: a.on_change,
         session: session::own(),
     };
+    let from_stdin = a.plan.file.iter().any(|f| f == "-");
+    carry_out(arguments, a.yes, from_stdin, a.if_generation, action)
+}
+
+/// Plans, shows, asks where it is dangerous, and does what was shown. `action` makes
+/// the request: whether to apply it, and of which generation it holds.
+pub fn carry_out(
+    arguments: &Arguments,
+    yes: bool,
+    from_stdin: bool,
+    if_generation: Option<u64>,
+    action: impl Fn(bool, Option<u64>) -> Action,
+) -> Result<Ended> {
     let table = arguments.output == Output::Table;
-    let planned = ask(arguments, &action(false, a.if_generation))?;
+    let planned = ask(arguments, &action(false, if_generation))?;
     if table {
         show(&planned)?;
     }
     let deletes = planned.steps.iter().filter(|s| s.step == "delete").count();
-    if !a.yes {
+    if !yes {
         if planned.session.is_some() {
             bail!(
                 "refused: this would drop your own SSH connection; add a rule for it, or say --yes; nothing was changed"
             );
         }
-        let from_stdin = a.plan.file.iter().any(|f| f == "-");
         let terminal = std::io::stdin().is_terminal() && !from_stdin;
         if deletes > 0 && !terminal {
             bail!("refused: {} would be deleted; say --yes to delete; nothing was changed", count(deletes, "object"));

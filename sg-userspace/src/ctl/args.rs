@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::snapshot;
 use crate::dataplane::engine::OnChange;
 
 /// Security groups for this host.
@@ -90,6 +91,30 @@ parameters: docs/api.md. Exit status: 0 done, 1 refused, 2 usage.")]
         /// Its name; needed when there are several
         document: Option<String>,
     },
+    /// What was in force: list, keep, show, put back
+    Snapshot {
+        /// What to do
+        #[command(subcommand)]
+        command: snapshot::Command,
+    },
+    /// Put back what was in force before
+    #[command(after_help = "Examples:
+  sudo sgctl rollback --plan          what that would change
+  sudo sgctl rollback                 the generation that was kept last
+  sudo sgctl rollback 17 --group web  of generation 17, the rules of one group
+
+What is put back is checked and applied as any change, and can be rolled back itself.
+`sgctl snapshot list` shows what is kept.")]
+    Rollback(snapshot::Rollback),
+    /// Show what is different between two kept generations
+    Diff(snapshot::Diff),
+    /// Write all documents, and what is known beside them, to a file; the daemon goes on
+    Backup {
+        /// The file; - is standard output
+        file: String,
+    },
+    /// Put a backup back
+    Restore(snapshot::Restore),
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
@@ -348,7 +373,11 @@ pub struct Plan {
     pub adopt: bool,
 }
 
-fn on_change(text: &str) -> Result<OnChange, String> {
+/// What becomes of live flows that a change denies, as it is said.
+///
+/// # Errors
+/// None of the words.
+pub fn on_change(text: &str) -> Result<OnChange, String> {
     match text.split_once(':') {
         None if text == "cut" => Ok(OnChange::Cut),
         None if text == "keep" => Ok(OnChange::Keep),

@@ -3,6 +3,7 @@
 
 mod apply;
 mod audited;
+mod history;
 mod keys;
 mod look;
 mod together;
@@ -68,6 +69,8 @@ pub struct Control {
     /// Whether the filter of flows could not be renewed; said once.
     filter_fails: bool,
     pressure: Pressure,
+    /// When the generation last changed; unknown at first.
+    changed: Option<Instant>,
     /// When answers too old to count were last forgotten.
     expired: Instant,
     /// When flows were last swept.
@@ -126,6 +129,7 @@ impl Control {
             order: Order::default(),
             filter_fails: false,
             pressure: Pressure::default(),
+            changed: None,
             expired: Instant::now(),
             swept: Instant::now(),
             pins_gone: false,
@@ -188,6 +192,9 @@ impl Control {
             Action::Export { document } => self.export(document.as_deref()),
             Action::Call(call) => self.read(call),
             Action::Key { command } => self.key(command),
+            Action::Snapshot { command } => self.snapshot(command),
+            Action::Backup => self.backup(),
+            Action::Restore { .. } => self.restore(action).unwrap_or_else(|reply| reply),
             Action::Wait { devices, .. } => Reply::Waited { missing: views::missing(self, devices) },
             Action::Explain { flows } => {
                 let instances = self.resolved().instances;

@@ -149,7 +149,23 @@ pub fn plan(documents: &[Document], new: Document, adopt: bool, quotas: &Quotas)
     }
     problems.or(())?;
     let place = documents.iter().position(|d| d.name() == new.name());
-    let before = place.map(|i| objects(&documents[i])).unwrap_or_default();
+    let before = place.map(|i| std::slice::from_ref(&documents[i])).unwrap_or_default();
+    steps.extend(difference(before, std::slice::from_ref(&new)));
+    match place {
+        Some(i) => documents[i] = new,
+        None => documents.push(new),
+    }
+    steps.sort_by(|a, b| (&a.step, &a.kind, &a.name).cmp(&(&b.step, &b.kind, &b.name)));
+    Ok(Change { policy: Arc::new(Valid::of(documents, quotas)?), steps })
+}
+
+/// What is different between two sets of documents, object by object.
+pub fn difference(old: &[Document], new: &[Document]) -> Vec<Step> {
+    let (before, after) = (objects(&Document::merge(old)), objects(&Document::merge(new)));
+    let mut steps = Vec::new();
+    let mut step = |step: &str, id: &ObjectId, name: &str, detail: String| {
+        steps.push(Step { step: step.into(), kind: id.0.into(), name: name.into(), detail });
+    };
     for (id, object) in &after {
         match before.get(id) {
             None => step("create", id, &object.name, detail(None, Some(&object.value))),
@@ -162,12 +178,8 @@ pub fn plan(documents: &[Document], new: Document, adopt: bool, quotas: &Quotas)
     for (id, object) in before.iter().filter(|(id, _)| !after.contains_key(*id)) {
         step("delete", id, &object.name, String::new());
     }
-    match place {
-        Some(i) => documents[i] = new,
-        None => documents.push(new),
-    }
     steps.sort_by(|a, b| (&a.step, &a.kind, &a.name).cmp(&(&b.step, &b.kind, &b.name)));
-    Ok(Change { policy: Arc::new(Valid::of(documents, quotas)?), steps })
+    steps
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::documents::Step;
+use super::{documents::Step, history::Head};
 use crate::{
     api::{call::Call, keys::KeyView},
     dataplane::{
@@ -82,10 +82,75 @@ pub enum Action {
         #[serde(flatten)]
         command: KeyCommand,
     },
+    /// About generations that are kept.
+    Snapshot {
+        /// What.
+        #[serde(flatten)]
+        command: SnapshotCommand,
+    },
+    /// The state as a backup.
+    Backup,
+    /// What would change if what was is put back; with `apply`, put it back.
+    Restore {
+        /// From where.
+        source: Source,
+        /// The rules of this group only.
+        group: Option<String>,
+        /// Only those rules of it that it lacks.
+        additive: bool,
+        /// Not only plan.
+        apply: bool,
+        /// Refused when the state has another generation.
+        if_generation: Option<u64>,
+        /// What becomes of live flows that would be denied.
+        on_change: OnChange,
+        /// Refused when the change would drop it.
+        session: Option<Session>,
+    },
     /// Which rule decides flows.
     Explain {
         /// Lines of a flows file.
         flows: String,
+    },
+}
+
+/// Where a state is that is to be put back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// A generation that is kept; the one kept last when absent.
+    Kept(Option<u64>),
+    /// The text of a backup.
+    Backup(String),
+}
+
+/// About generations that are kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "snapshot", rename_all = "snake_case")]
+pub enum SnapshotCommand {
+    /// Keeps the one in force, until it is deleted.
+    Create {
+        /// What it is called.
+        comment: String,
+    },
+    /// All of them.
+    List,
+    /// One, as YAML.
+    Show {
+        /// Its number.
+        generation: u64,
+    },
+    /// Lets one go.
+    Delete {
+        /// Its number.
+        generation: u64,
+    },
+    /// What is different between two.
+    Diff {
+        /// The older one's number.
+        from: u64,
+        /// The newer one's; the one in force when absent.
+        to: Option<u64>,
     },
 }
 
@@ -307,9 +372,9 @@ pub enum Reply {
     Status(Box<Status>),
     /// To [`Action::Interface`].
     Interface(Box<InterfaceView>),
-    /// To [`Action::Export`].
+    /// To [`Action::Export`], [`SnapshotCommand::Show`] and [`Action::Backup`].
     Exported {
-        /// YAML.
+        /// YAML, or the backup.
         text: String,
     },
     /// To [`Action::Wait`].
@@ -335,6 +400,16 @@ pub enum Reply {
     Keys {
         /// Without their secrets.
         keys: Vec<KeyView>,
+    },
+    /// To [`SnapshotCommand`]: those that are kept now.
+    Snapshots {
+        /// By their numbers.
+        kept: Vec<Head>,
+    },
+    /// To [`SnapshotCommand::Diff`].
+    Different {
+        /// By object.
+        steps: Vec<Step>,
     },
     /// To [`Action::Explain`].
     Explained {

@@ -14,6 +14,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::history::{Head, Kept};
 use crate::{
     api::facts::{Facts, Replay},
     document::Document,
@@ -102,6 +103,22 @@ pub trait Store {
     /// # Errors
     /// [`StoreError`]; the state before is still there.
     fn save(&mut self, state: &State) -> Result<(), StoreError>;
+    /// What lists say of the generations that are kept, by their numbers.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn kept(&self) -> Result<Vec<Head>, StoreError>;
+    /// A generation that is kept, if it is.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn read_kept(&self, generation: u64) -> Result<Option<Kept>, StoreError>;
+    /// Keeps a generation beside the state, and lets others go. What was kept under its
+    /// number is replaced.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then nothing has changed.
+    fn keep(&mut self, new: Option<&Kept>, gone: &[u64]) -> Result<(), StoreError>;
 }
 
 /// One file, replaced atomically.
@@ -111,6 +128,23 @@ pub struct FileStore {
 }
 
 impl FileStore {
+    fn kept_file(&self, generation: u64) -> PathBuf {
+        self.path.with_file_name(format!("kept-{generation}.json"))
+    }
+
+    /// Writes a file whole, or not at all.
+    fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+        let temporary = path.with_extension("json.new");
+        let io = |what| move |error| StoreError::Io { what, path: path.into(), error };
+        let mut options = fs::OpenOptions::new();
+        let options = options.write(true).create(true).truncate(true).mode(0o600);
+        let mut file = options.open(&temporary).map_err(io("write"))?;
+        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io("write"))?;
+        fs::rename(&temporary, path).map_err(io("replace"))?;
+        let dir = path.parent().unwrap_or(Path::new("/"));
+        fs::File::open(dir).and_then(|d| d.sync_all()).map_err(io("sync"))
+    }
+
     /// A store in a directory, which is made if need be.
     ///
     /// # Errors
@@ -137,20 +171,58 @@ impl Store for FileStore {
     }
 
     fn save(&mut self, state: &State) -> Result<(), StoreError> {
-        let temporary = self.path.with_extension("json.new");
-        let io = |what| {
-            let path = self.path.clone();
-            move |error| StoreError::Io { what, path, error }
-        };
-        let bytes = serde_json::to_vec(state).map_err(|e| io("write")(io::Error::other(e)))?;
-        let mut options = fs::OpenOptions::new();
-        let options = options.write(true).create(true).truncate(true).mode(0o600);
-        let mut file = options.open(&temporary).map_err(io("write"))?;
-        file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(io("write"))?;
-        fs::rename(&temporary, &self.path).map_err(io("replace"))?;
-        let dir = self.path.parent().unwrap_or(Path::new("/"));
-        fs::File::open(dir).and_then(|d| d.sync_all()).map_err(io("sync"))
+        self.replace(&self.path, &json(state, &self.path)?)
     }
+
+    fn kept(&self) -> Result<Vec<Head>, StoreError> {
+        let dir = self.path.parent().unwrap_or(Path::new("/"));
+        let io = |error| StoreError::Io { what: "list", path: dir.into(), error };
+        let mut heads = Vec::new();
+        for entry in fs::read_dir(dir).map_err(io)? {
+            let name = entry.map_err(io)?.file_name();
+            let name = name.to_string_lossy();
+            let number = name.strip_prefix("kept-").and_then(|n| n.strip_suffix(".json"));
+            if let Some(generation) = number.and_then(|n| n.parse().ok()) {
+                heads.extend(self.read_kept(generation)?.map(|k| k.head));
+            }
+        }
+        heads.sort_unstable_by_key(|h| h.generation);
+        Ok(heads)
+    }
+
+    fn read_kept(&self, generation: u64) -> Result<Option<Kept>, StoreError> {
+        let path = self.kept_file(generation);
+        match fs::read(&path) {
+            Ok(bytes) => {
+                let kept = serde_json::from_slice(&bytes);
+                kept.map(Some).map_err(|e| StoreError::Damaged { path, error: e.to_string() })
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StoreError::Io { what: "read", path, error }),
+        }
+    }
+
+    fn keep(&mut self, new: Option<&Kept>, gone: &[u64]) -> Result<(), StoreError> {
+        if let Some(new) = new {
+            let path = self.kept_file(new.head.generation);
+            self.replace(&path, &json(new, &path)?)?;
+        }
+        for path in gone.iter().map(|generation| self.kept_file(*generation)) {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(StoreError::Io { what: "remove", path, error });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn json(value: &impl Serialize, path: &Path) -> Result<Vec<u8>, StoreError> {
+    let error =
+        |e| StoreError::Io { what: "write", path: path.into(), error: io::Error::other::<serde_json::Error>(e) };
+    serde_json::to_vec(value).map_err(error)
 }
 
 #[cfg(test)]
@@ -191,6 +263,18 @@ mod tests {
         state.counters = Arc::default();
         state.replay.nonces.clear();
         same(open, &state);
+        assert_eq!(open().kept().unwrap(), []);
+        let kept = |generation, comment| Kept::new(generation, 5, comment, false, &state.documents, &state.facts);
+        open().keep(Some(&kept(3, "a")), &[]).unwrap();
+        open().keep(Some(&kept(12, "b")), &[]).unwrap();
+        assert_eq!(open().kept().unwrap(), [kept(3, "a").head, kept(12, "b").head]);
+        open().keep(Some(&kept(12, "c")), &[3, 99]).unwrap();
+        assert_eq!(open().kept().unwrap(), [kept(12, "c").head]);
+        assert_eq!(open().read_kept(12).unwrap(), Some(kept(12, "c")));
+        assert_eq!(open().read_kept(3).unwrap(), None);
+        open().keep(None, &[12]).unwrap();
+        assert_eq!(open().kept().unwrap(), []);
+        assert_eq!(open().load().unwrap(), state);
         state.facts.rules.clear();
         state.documents.clear();
         same(open, &state);

@@ -7,14 +7,14 @@ use super::client::{call, daemon, key};
 use crate::world::{Way, World, can_run, to};
 
 #[track_caller]
-fn done(daemon: &Daemon<'_>, arguments: &[&str]) -> String {
+pub fn done(daemon: &Daemon<'_>, arguments: &[&str]) -> String {
     let (done, said) = daemon.sgctl(arguments).unwrap();
     assert!(done, "sgctl {arguments:?}: {said}");
     said
 }
 
 #[track_caller]
-fn refused(daemon: &Daemon<'_>, arguments: &[&str]) -> String {
+pub fn refused(daemon: &Daemon<'_>, arguments: &[&str]) -> String {
     let (done, said) = daemon.sgctl(arguments).unwrap();
     assert!(!done, "sgctl {arguments:?} was not refused: {said}");
     said

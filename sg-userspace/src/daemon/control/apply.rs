@@ -74,13 +74,25 @@ impl Control {
         let sources: Vec<Source> =
             wanted.files.iter().map(|f| Source { name: f.name.clone(), bytes: f.text.clone().into_bytes() }).collect();
         let new = parse(&sources).map_err(problems)?;
-        self.engine.begin(self.beginning(true));
         let change = documents::plan(policy.documents(), new, wanted.adopt, &self.config.quotas()).map_err(problems)?;
-        let mut planned = self.consequences(&change, wanted, live);
+        let planned = self.weigh(&change, generation, wanted.session, live)?;
+        Ok((change, planned))
+    }
+
+    /// What a change of the state of a generation would do.
+    pub(super) fn weigh(
+        &mut self,
+        change: &Change,
+        generation: u64,
+        session: Option<Session>,
+        live: &[Live],
+    ) -> Result<Planned, Reply> {
+        self.engine.begin(self.beginning(true));
+        let mut planned = self.consequences(change, session, live);
         planned.generation = generation;
         let preview = self.engine.preview(change.policy.model(), &self.machine);
         planned.writes = preview.map_err(|e| Reply::Refused { message: format!("{e}; nothing was changed") })?;
-        Ok((change, planned))
+        Ok(planned)
     }
 
     pub(super) fn document(&mut self, wanted: &Wanted<'_>) -> Result<Reply, Reply> {
@@ -90,6 +102,7 @@ impl Control {
             return Ok(Reply::Planned(Box::new(planned)));
         }
         let generation = together::next(self.state.generation, &policy, &change.policy);
+        self.keep_settled("before an apply", true);
         match self.apply(change.policy, None, generation, wanted.on_change) {
             Ok(report) => planned.report = Some(report),
             Err(message) => return Err(Reply::Refused { message }),
@@ -109,6 +122,9 @@ impl Control {
         let (mut facts, mut replay) = beside.unwrap_or_else(|| (before.facts.clone(), before.replay.clone()));
         note(&mut facts, &self.policy, &policy);
         if generation != before.generation || facts != before.facts || replay != before.replay {
+            if generation != before.generation {
+                self.changed = Some(Instant::now());
+            }
             if self.expired.elapsed() >= EXPIRY {
                 replay.expire(now());
                 self.expired = Instant::now();
@@ -158,7 +174,7 @@ impl Control {
     }
 
     /// Which live flows the change would cut, and whether the caller's is one.
-    pub(super) fn consequences(&self, change: &Change, wanted: &Wanted<'_>, live: &[Live]) -> Planned {
+    pub(super) fn consequences(&self, change: &Change, session: Option<Session>, live: &[Live]) -> Planned {
         let resolved = self.machine.resolve(change.policy.model());
         let reference = Reference::new(change.policy.model(), &resolved.instances);
         let mut planned = Planned { steps: change.steps.clone(), ..Planned::default() };
@@ -177,7 +193,7 @@ impl Control {
             }
         }
         (planned.cut_count, planned.cut) = (denied.count, denied.shown);
-        planned.session = wanted.session.and_then(|s| {
+        planned.session = session.and_then(|s| {
             let instance = resolved.bindings.iter().map(|b| b.instance).find(|i| {
                 let interface = &change.policy.model().interfaces[resolved.instances[*i].interface];
                 let index = resolved.bindings.iter().find(|b| b.instance == *i);

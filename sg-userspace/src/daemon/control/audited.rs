@@ -5,7 +5,7 @@ use std::{sync::Mutex, time::Instant};
 use super::Control;
 use crate::{
     api::{audit::Line, auth::now, draft::time, params::Params, refusals::Refusals},
-    daemon::protocol::{Action, KeyCommand, Reply},
+    daemon::protocol::{Action, KeyCommand, Reply, SnapshotCommand, Source},
 };
 
 /// What a line says of an action.
@@ -62,6 +62,28 @@ fn said(action: &Action) -> Said {
                 KeyCommand::Delete { id } => ("delete", id.clone()),
             };
             admin(&format!("key {what}"), what != "list", vec![("key".into(), id)])
+        }
+        Action::Snapshot { command } => {
+            let (what, parameter) = match command {
+                SnapshotCommand::Create { comment } => ("create", comment.clone()),
+                SnapshotCommand::List => ("list", String::new()),
+                SnapshotCommand::Show { generation } => ("show", generation.to_string()),
+                SnapshotCommand::Delete { generation } => ("delete", generation.to_string()),
+                SnapshotCommand::Diff { from, .. } => ("diff", from.to_string()),
+            };
+            let writes = matches!(what, "create" | "delete");
+            admin(&format!("snapshot {what}"), writes, vec![("snapshot".into(), parameter)])
+        }
+        Action::Backup => admin("backup", false, Vec::new()),
+        Action::Restore { source, group, apply, .. } => {
+            let from = match source {
+                Source::Kept(None) => "the generation kept last".to_owned(),
+                Source::Kept(Some(generation)) => format!("generation {generation}"),
+                Source::Backup(_) => "a backup".to_owned(),
+            };
+            let group = group.iter().map(|g| ("group".to_owned(), g.clone()));
+            let parameters = std::iter::once(("from".to_owned(), from)).chain(group).collect();
+            admin(if *apply { "restore" } else { "plan restore" }, *apply, parameters)
         }
         Action::Status => admin("status", false, Vec::new()),
         Action::Interface { device } => admin("interface", false, vec![("device".into(), device.clone())]),

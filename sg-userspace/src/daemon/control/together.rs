@@ -103,6 +103,10 @@ impl Control {
             });
         }
         let good = judged.iter().any(Result::is_ok);
+        if good && pending.generation != self.state.generation {
+            let documents = actions.iter().any(reads);
+            self.keep_settled(if documents { "before an apply" } else { "before calls" }, documents);
+        }
         let report =
             good.then(|| self.apply(pending.policy, Some((pending.facts, pending.replay)), pending.generation, mode));
         match (report, actions) {

@@ -14,9 +14,17 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{FileStore, State, Store, StoreError};
 use crate::{
-    daemon::log,
+    daemon::{
+        history::{Head, Kept},
+        log,
+    },
     document::{Document, List},
 };
+
+/// What lists say of the generations that are kept, as JSON, by their numbers.
+const HEADS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("heads");
+/// The generations themselves.
+const KEPT: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("kept");
 
 /// Makes the tables of one schema those of the next.
 type Step = fn(&redb::WriteTransaction) -> Result<(), redb::Error>;
@@ -230,6 +238,82 @@ impl Store for Embedded {
         self.write(state, false)?;
         self.last = state.clone();
         Ok(())
+    }
+
+    fn kept(&self) -> Result<Vec<Head>, StoreError> {
+        let records = |table: &Numbered| table.iter()?.map(|record| Ok(record?.1.value().to_vec())).collect();
+        let all: Option<Vec<Vec<u8>>> = self.look(HEADS, records)?;
+        all.unwrap_or_default().iter().map(|bytes| self.parsed(bytes)).collect()
+    }
+
+    fn read_kept(&self, generation: u64) -> Result<Option<Kept>, StoreError> {
+        let found = self.look(KEPT, |table| Ok(table.get(generation)?.map(|bytes| bytes.value().to_vec())))?;
+        found.flatten().map(|bytes| self.parsed(&bytes)).transpose()
+    }
+
+    fn keep(&mut self, new: Option<&Kept>, gone: &[u64]) -> Result<(), StoreError> {
+        let json = |e: serde_json::Error| self.failed("write", redb::Error::Io(io::Error::other(e)));
+        let bytes = new.map(|new| {
+            let head = serde_json::to_vec(&new.head).map_err(json)?;
+            Ok((new.head.generation, head, serde_json::to_vec(new).map_err(json)?))
+        });
+        let bytes = bytes.transpose()?;
+        let db = match self.db.take() {
+            Some(db) => db,
+            None => self.open_db(false)?,
+        };
+        let write = || -> Result<(), redb::Error> {
+            let transaction = db.begin_write()?;
+            {
+                let (mut heads, mut kept) = (transaction.open_table(HEADS)?, transaction.open_table(KEPT)?);
+                for generation in gone {
+                    heads.remove(generation)?;
+                    kept.remove(generation)?;
+                }
+                if let Some((generation, head, whole)) = &bytes {
+                    heads.insert(generation, head.as_slice())?;
+                    kept.insert(generation, whole.as_slice())?;
+                }
+            }
+            Ok(transaction.commit()?)
+        };
+        let written = write();
+        written.map_err(|e| self.failed("write", e))?;
+        self.db = Some(db);
+        Ok(())
+    }
+}
+
+type Numbered = redb::ReadOnlyTable<u64, &'static [u8]>;
+
+impl Embedded {
+    /// Reads in a table; `None` when nothing was ever written to it.
+    fn look<T>(
+        &self,
+        table: TableDefinition<'_, u64, &'static [u8]>,
+        read: impl FnOnce(&Numbered) -> Result<T, redb::Error>,
+    ) -> Result<Option<T>, StoreError> {
+        let closed;
+        let db = match &self.db {
+            Some(db) => db,
+            None => {
+                closed = self.open_db(false)?;
+                &closed
+            }
+        };
+        let all = || -> Result<Option<T>, redb::Error> {
+            match db.begin_read()?.open_table(table) {
+                Ok(table) => read(&table).map(Some),
+                Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+                Err(e) => Err(e.into()),
+            }
+        };
+        all().map_err(|e| self.failed("read", e))
+    }
+
+    fn parsed<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, StoreError> {
+        let damaged = |e: serde_json::Error| StoreError::Damaged { path: self.path.clone(), error: e.to_string() };
+        serde_json::from_slice(bytes).map_err(damaged)
     }
 }
 

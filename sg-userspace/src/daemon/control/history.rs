@@ -1,0 +1,157 @@
+//! Generations that are kept: made, listed, compared, put back; and backups.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Control, together};
+use crate::{
+    api::auth::now,
+    daemon::{
+        documents::{self, Change},
+        history::{self, Head, Kept, MOST_NAMED, SETTLED},
+        log,
+        protocol::{Action, Planned, Reply, SnapshotCommand, Source},
+        store::StoreError,
+    },
+    document::{Document, Problems},
+    validate::Valid,
+};
+
+const NONE: &str = "no generation is kept yet: one is before an apply, and before a change of what was in force for \
+                    five minutes; `sgctl snapshot create` keeps the one in force now";
+
+fn refused(message: impl ToString) -> Reply {
+    Reply::Refused { message: message.to_string() }
+}
+
+impl Control {
+    fn as_kept(&self, comment: &str, named: bool) -> Kept {
+        let state = &self.state;
+        Kept::new(state.generation, now(), comment, named, &state.documents, &state.facts)
+    }
+
+    /// Keeps what is in force before it changes. Without `always` only if it has been for
+    /// a while: of many changes one after the other only what was before the first is kept.
+    /// What cannot be kept stands in no change's way.
+    pub(super) fn keep_settled(&mut self, why: &str, always: bool) {
+        let settled = self.changed.is_none_or(|at| at.elapsed() >= Duration::from_secs(SETTLED));
+        if self.state.documents.is_empty() || !(always || settled) {
+            return;
+        }
+        let mut keep = || -> Result<(), StoreError> {
+            let mut heads = self.store.kept()?;
+            if heads.iter().any(|h| h.generation == self.state.generation) {
+                return Ok(());
+            }
+            let new = self.as_kept(why, false);
+            heads.push(new.head.clone());
+            self.store.keep(Some(&new), &history::surplus(&heads, now()))
+        };
+        if let Err(e) = keep() {
+            log::warning!("generation {} is not kept: {e}", self.state.generation);
+        }
+    }
+
+    pub(super) fn snapshot(&mut self, command: &SnapshotCommand) -> Reply {
+        self.snapshots(command).unwrap_or_else(|reply| reply)
+    }
+
+    fn snapshots(&mut self, command: &SnapshotCommand) -> Result<Reply, Reply> {
+        match command {
+            SnapshotCommand::List => {}
+            SnapshotCommand::Create { comment } => {
+                let heads = self.store.kept().map_err(refused)?;
+                if heads.iter().filter(|h| h.named).count() >= MOST_NAMED {
+                    return Err(refused(format!(
+                        "{MOST_NAMED} snapshots are there: `sgctl snapshot delete` one first"
+                    )));
+                }
+                let kept = self.as_kept(comment, true);
+                self.store.keep(Some(&kept), &[]).map_err(refused)?;
+            }
+            SnapshotCommand::Delete { generation } => {
+                self.head(*generation)?;
+                self.store.keep(None, &[*generation]).map_err(refused)?;
+            }
+            SnapshotCommand::Show { generation } => {
+                let texts = self.documents_of(Some(*generation))?;
+                let texts: Vec<String> = texts.iter().map(documents::export).collect();
+                return Ok(Reply::Exported { text: texts.join("---\n") });
+            }
+            SnapshotCommand::Diff { from, to } => {
+                let (from, to) = (self.documents_of(Some(*from))?, self.documents_of(*to)?);
+                return Ok(Reply::Different { steps: documents::difference(&from, &to) });
+            }
+        }
+        Ok(Reply::Snapshots { kept: self.store.kept().map_err(refused)? })
+    }
+
+    fn head(&self, generation: u64) -> Result<Head, Reply> {
+        let heads = self.store.kept().map_err(refused)?;
+        let numbers: Vec<String> = heads.iter().map(|h| h.generation.to_string()).collect();
+        let found = heads.into_iter().find(|h| h.generation == generation);
+        found.ok_or_else(|| match numbers.is_empty() {
+            true => refused(NONE),
+            false => refused(format!("generation {generation} is not kept; these are: {}", numbers.join(", "))),
+        })
+    }
+
+    fn kept(&self, generation: u64) -> Result<Kept, Reply> {
+        let head = self.head(generation)?;
+        self.store.read_kept(head.generation).map_err(refused)?.ok_or_else(|| refused(NONE))
+    }
+
+    /// Documents of a kept generation, or those in force.
+    fn documents_of(&self, generation: Option<u64>) -> Result<Vec<Document>, Reply> {
+        match generation {
+            Some(generation) if generation != self.state.generation => Ok(self.kept(generation)?.documents),
+            _ => Ok(self.state.documents.clone()),
+        }
+    }
+
+    pub(super) fn backup(&self) -> Reply {
+        Reply::Exported { text: history::backup(&self.as_kept("backup", true)) }
+    }
+
+    /// Puts back what was, or says what that would change.
+    pub(super) fn restore(&mut self, action: &Action) -> Result<Reply, Reply> {
+        let Action::Restore { source, group, additive, apply, if_generation, on_change, session } = action else {
+            return Err(refused("nothing to put back"));
+        };
+        let current = self.state.generation;
+        if let Some(expected) = if_generation.filter(|g| *g != current) {
+            let message = format!("the policy has changed: it is generation {current}, not {expected}");
+            return Err(refused(format!("{message}; plan again")));
+        }
+        let kept = match source {
+            Source::Backup(text) => history::read_backup(text).map_err(refused)?,
+            Source::Kept(Some(generation)) => self.kept(*generation)?,
+            Source::Kept(None) => {
+                let heads = self.store.kept().map_err(refused)?;
+                let last = heads.iter().filter(|h| h.generation < current).max_by_key(|h| h.generation);
+                self.kept(last.ok_or_else(|| refused(NONE))?.generation)?
+            }
+        };
+        let (documents, facts) = match group {
+            None => (kept.documents, kept.facts),
+            Some(group) => {
+                let made = history::with_rules_of(&self.policy, &self.state.facts, &kept, group, *additive);
+                made.map_err(refused)?
+            }
+        };
+        // With places again, so that problems can point at them.
+        let restored = documents.iter().map(documents::restore).collect::<Result<Vec<_>, _>>();
+        let problems = |p: Problems| Reply::Problems { problems: p.0.iter().map(ToString::to_string).collect() };
+        let policy = Valid::of(restored.map_err(problems)?, &self.config.quotas()).map_err(problems)?;
+        let steps = documents::difference(self.policy.documents(), policy.documents());
+        let change = Change { policy: Arc::new(policy), steps };
+        let live = self.live();
+        let mut planned: Planned = self.weigh(&change, current, *session, &live)?;
+        if *apply {
+            self.keep_settled("before a restore", true);
+            let generation = together::next(current, &self.policy, &change.policy);
+            let beside = Some((facts, self.state.replay.clone()));
+            planned.report = Some(self.apply(change.policy, beside, generation, *on_change).map_err(refused)?);
+        }
+        Ok(Reply::Planned(Box::new(planned)))
+    }
+}

@@ -1,0 +1,156 @@
+//! What was in force comes back: kept generations, and backups.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use serde_json::Value;
+use sg_userspace::testbed::Daemon;
+
+use super::{
+    client::{call, daemon, key},
+    console::{done, refused},
+};
+use crate::world::{Way, World, can_run, to};
+
+/// A guest in a group that lets these ports in.
+fn policy(ports: &[u16]) -> String {
+    let rule =
+        |p: &u16| format!("{{direction: ingress, ip_protocol: tcp, port_range: {p}/{p}, source_cidr_ip: 0.0.0.0/0}}");
+    let rules: Vec<String> = ports.iter().map(rule).collect();
+    let web = format!("security_groups:\n- {{security_group_name: web, permissions: [{}]}}\n", rules.join(", "));
+    super::story::document().replace("security_groups:\n", &web)
+}
+
+fn json(daemon: &Daemon<'_>, arguments: &[&str]) -> Value {
+    serde_json::from_str(&done(daemon, &[arguments, &["-o", "json"]].concat())).unwrap()
+}
+
+/// What the API shows of a group, ids and times included.
+fn shown(daemon: &Daemon<'_>, group: &str) -> (Value, Value) {
+    let mut rules = json(daemon, &["group", "show", group]);
+    let listed = json(daemon, &["api", "DescribeSecurityGroups", &format!("SecurityGroupName={group}")]);
+    rules.as_object_mut().unwrap().remove("RequestId");
+    (rules, listed["SecurityGroups"]["SecurityGroup"][0].clone())
+}
+
+fn generation(daemon: &Daemon<'_>) -> u64 {
+    json(daemon, &["status"])["generation"].as_u64().unwrap()
+}
+
+#[test]
+fn a_kept_generation_comes_back_with_its_packets() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::Guest);
+    let daemon = daemon(&world);
+    for port in [7000, 7001] {
+        world.instance.tcp_server(port).unwrap();
+    }
+    let reaches = |port: u16| world.client.tcp(to(&format!("10.0.0.10:{port}"))).unwrap();
+    assert!(refused(&daemon, &["rollback"]).contains("no generation is kept yet"));
+    daemon.apply(&policy(&[7000]), &[]).unwrap();
+    done(&daemon, &["api", "JoinSecurityGroup", "SecurityGroupId=web", "NetworkInterfaceId=eni-guest"]);
+    let rule = ["rule", "add", "web", "ingress", "tcp", "9000/9000", "192.0.2.0/24"];
+    done(&daemon, &rule);
+    let (before, number) = (shown(&daemon, "web"), generation(&daemon));
+    assert!(reaches(7000) && !reaches(7001));
+
+    // An apply keeps what was before it, and going back brings that back to the letter.
+    let joined = |text: String| text.replace("security_group_ids: [", "security_group_ids: [web, ");
+    daemon.apply(&joined(policy(&[7001])), &["--yes"]).unwrap();
+    assert!(!reaches(7000) && reaches(7001));
+    let said = done(&daemon, &["diff", &number.to_string()]);
+    assert!(said.contains("change") && said.contains("web") && said.contains("-2 rules"), "{said}");
+    let plan = done(&daemon, &["rollback", "--plan"]);
+    assert!(plan.contains("+2 rules") && !reaches(7000), "{plan}");
+    done(&daemon, &["rollback", "--yes"]);
+    assert!(reaches(7000) && !reaches(7001));
+    assert_eq!(shown(&daemon, "web"), before);
+    assert!(done(&daemon, &["diff", &number.to_string()]).contains("nothing is different"));
+    // The way back is kept, too.
+    let kept = json(&daemon, &["snapshot", "list"]);
+    let whys: Vec<&str> = kept.as_array().unwrap().iter().filter_map(|k| k["comment"].as_str()).collect();
+    assert_eq!(whys, ["before an apply", "before a restore"]);
+
+    // One group's rules: as an addition, then as they were.
+    done(&daemon, &["snapshot", "create", "good"]);
+    let good = generation(&daemon).to_string();
+    daemon.apply(&joined(policy(&[7001])), &["--yes"]).unwrap();
+    done(&daemon, &["snapshot", "restore", &good, "--group", "web", "--additive", "--yes"]);
+    assert!(reaches(7000) && reaches(7001));
+    done(&daemon, &["snapshot", "restore", &good, "--group", "web", "--yes"]);
+    assert!(reaches(7000) && !reaches(7001));
+    assert_eq!(shown(&daemon, "web").0, before.0);
+    assert!(refused(&daemon, &["snapshot", "restore", &good, "--group", "none"]).contains("no security group"));
+
+    // What has a name stays until it is let go, also over a restart.
+    assert!(done(&daemon, &["snapshot", "show", &good]).contains("security_group_name: web"));
+    let mut daemon = daemon;
+    daemon.stop(libc::SIGKILL).unwrap();
+    daemon.start().unwrap();
+    assert!(done(&daemon, &["snapshot", "list"]).contains("snapshot: good"));
+    done(&daemon, &["snapshot", "delete", &good]);
+    assert!(refused(&daemon, &["snapshot", "show", &good]).contains("is not kept; these are"));
+    assert!(reaches(7000) && !reaches(7001));
+}
+
+#[test]
+fn a_backup_is_made_while_others_write_and_comes_back_on_another_host() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::Guest);
+    let first = daemon(&world);
+    world.instance.tcp_server(7000).unwrap();
+    let reaches = || world.client.tcp(to("10.0.0.10:7000")).unwrap();
+    first.apply(&policy(&[7000]), &[]).unwrap();
+    done(&first, &["api", "JoinSecurityGroup", "SecurityGroupId=web", "NetworkInterfaceId=eni-guest"]);
+    let key = key(&first, &[]);
+    let file = first.dir().join("backup");
+    let file = file.to_str().unwrap();
+    let (over, writes) = (AtomicBool::new(false), std::sync::atomic::AtomicU32::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                let (status, _) = call(&first, &key, &[("Action", "CreateSecurityGroup")]);
+                assert_eq!(status, 200);
+                writes.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        while writes.load(Ordering::Relaxed) < 5 {
+            std::thread::yield_now();
+        }
+        done(&first, &["backup", file]);
+        over.store(true, Ordering::Relaxed);
+    });
+    // The last one is of a state that stands still.
+    done(&first, &["backup", file]);
+    let text = fs::read_to_string(file).unwrap();
+    assert!(!text.contains(&key.1), "the secret is in the backup");
+    assert_eq!(fs::metadata(file).unwrap().mode() & 0o777, 0o600);
+    let groups = |daemon: &Daemon<'_>| {
+        let listed = json(daemon, &["api", "DescribeSecurityGroups", "PageSize=50"]);
+        listed["SecurityGroups"].clone()
+    };
+    let before = groups(&first);
+    assert!(reaches());
+    drop(first);
+
+    let second = daemon(&world);
+    let file = second.dir().join("backup");
+    let file = file.to_str().unwrap();
+    assert!(refused(&second, &["restore", "/dev/null"]).contains("this is no backup"));
+    fs::write(file, &text[..text.len() / 2]).unwrap();
+    assert!(refused(&second, &["restore", file, "--yes"]).contains("the backup is damaged"));
+    assert_eq!(generation(&second), 0);
+    fs::write(file, &text).unwrap();
+    let plan = done(&second, &["restore", file, "--plan"]);
+    assert!(plan.contains("create") && plan.contains("web") && generation(&second) == 0, "{plan}");
+    done(&second, &["restore", file, "--yes"]);
+    assert_eq!(groups(&second), before);
+    assert!(reaches());
+}
