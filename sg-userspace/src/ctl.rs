@@ -3,7 +3,8 @@
 //! # Layout
 //! - [`args`]: what can be said
 //! - [`output`]: tables, JSON, YAML
-//! - `api`: calls and keys of the control API; `group`: groups and rules; `rules_file`: their files
+//! - `api`: calls and keys of the control API; `call`: calls for other commands
+//! - `group`: groups and rules; `rules_file`: their files
 //! - `apply`: documents; `show`: what is in force; `wait`: until it is
 //! - `explain`: which rule decides a flow
 //! - `client`: the daemon's socket; `session`: the caller's own connection
@@ -11,6 +12,7 @@
 mod api;
 mod apply;
 pub mod args;
+mod call;
 pub mod client;
 mod explain;
 mod group;

@@ -1,9 +1,15 @@
 //! What can be said to `sgctl`.
+//!
+//! # Layout
+//! - [`groups`]: groups and their rules
+
+pub mod groups;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use self::groups::{Group, Rule};
 use crate::dataplane::engine::OnChange;
 
 /// Security groups for this host.
@@ -95,145 +101,6 @@ parameters: docs/api.md. Exit status: 0 done, 1 refused, 2 usage.")]
 fn pair(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("a parameter is NAME=VALUE, such as RegionId=local")?;
     Ok((name.to_owned(), value.to_owned()))
-}
-
-/// Security groups; each is named by its id, or by a name that only one has.
-#[derive(Debug, Subcommand)]
-pub enum Group {
-    /// All of them
-    List,
-    /// One, with its rules
-    Show {
-        /// Its id or name
-        group: String,
-    },
-    /// Make one
-    #[command(after_help = "Example:
-  sudo sgctl group create web --open ssh@203.0.113.0/24 --open https@0.0.0.0/0 --open https@::/0")]
-    Create {
-        /// Its name
-        name: String,
-        /// normal or enterprise
-        #[arg(long = "type", default_value = "normal")]
-        kind: String,
-        /// For people
-        #[arg(long)]
-        description: Option<String>,
-        /// VPC it is in
-        #[arg(long)]
-        vpc: Option<String>,
-        /// A service to let in: ssh, http, https, rdp, mysql, postgresql, redis or icmp, and from where
-        #[arg(long, value_name = "SERVICE@PREFIX")]
-        open: Vec<String>,
-    },
-    /// Delete one; says what stands in the way
-    Delete {
-        /// Its id or name
-        group: String,
-        /// Also rules that name it, and its members' membership
-        #[arg(long)]
-        force: bool,
-        /// Where members go that are in no other group
-        #[arg(long, value_name = "GROUP", requires = "force")]
-        move_to: Option<String>,
-        /// Do not ask
-        #[arg(short, long)]
-        yes: bool,
-    },
-    /// Make a copy, of a group or of a file that was exported
-    Clone {
-        /// Id, name, or file
-        group: String,
-        /// Name of the copy
-        name: String,
-        /// VPC of the copy
-        #[arg(long)]
-        vpc: Option<String>,
-        /// Without its rules
-        #[arg(long)]
-        without_rules: bool,
-        /// With its tags
-        #[arg(long)]
-        tags: bool,
-    },
-    /// Write its rules to a file, or to standard output
-    Export {
-        /// Its id or name
-        group: String,
-        /// How
-        #[arg(long, value_enum, default_value = "json")]
-        format: super::rules_file::Format,
-        /// Directory of the file, which is named as the console of the original does
-        #[arg(long)]
-        dir: Option<PathBuf>,
-    },
-    /// Put rules of a file into it; says of each what becomes of it
-    Import {
-        /// Its id or name
-        group: String,
-        /// JSON or CSV
-        file: PathBuf,
-        /// Only say what would become of them
-        #[arg(long)]
-        preview: bool,
-    },
-    /// Let nobody delete it
-    Protect {
-        /// Its id or name
-        group: String,
-        /// Not any more
-        #[arg(long)]
-        off: bool,
-    },
-    /// Let only the administrator change it
-    Manage {
-        /// Its id or name
-        group: String,
-        /// Not any more
-        #[arg(long)]
-        off: bool,
-    },
-}
-
-/// Rules of a group.
-#[derive(Debug, Subcommand)]
-pub enum Rule {
-    /// Add one; in force when this ends
-    #[command(after_help = "Examples:
-  sudo sgctl rule add web ingress tcp 443/443 0.0.0.0/0
-  sudo sgctl rule add db ingress tcp 5432/5432 app
-  sudo sgctl rule add web egress all -1/-1 198.51.100.7 --policy drop --priority 2")]
-    Add {
-        /// Id or name of the group
-        group: String,
-        /// ingress or egress
-        #[arg(value_parser = ["ingress", "egress"])]
-        direction: String,
-        /// TCP, UDP, ICMP, ICMPv6, GRE, ALL or a number
-        protocol: String,
-        /// First and last port, such as 80/80; -1/-1 where there are none
-        #[arg(allow_hyphen_values = true)]
-        ports: String,
-        /// Prefix, address, group, or id of a prefix list
-        remote: String,
-        /// accept or drop
-        #[arg(long, default_value = "accept")]
-        policy: String,
-        /// 1, the first, to 100
-        #[arg(long, default_value_t = 1)]
-        priority: u8,
-        /// For people
-        #[arg(long)]
-        description: Option<String>,
-    },
-    /// Take some out
-    Remove {
-        /// Id or name of the group
-        group: String,
-        /// Ids of the rules, as `sgctl group show` lists them
-        #[arg(required = true)]
-        rules: Vec<String>,
-    },
 }
 
 /// Access keys of the control API.

@@ -8,74 +8,15 @@ use serde_json::{Value, json};
 use super::{
     Ended,
     args::{Arguments, Group, Output, Rule},
-    client, output,
+    call::{Refusal, all, call, text},
+    output::{self, say, sure},
     rules_file::{self, Format},
 };
-use crate::{
-    api::{call::Call, params::Params},
-    daemon::protocol::{Action, Reply},
-};
-
-/// A refusal of the daemon: code and message.
-#[derive(Debug, thiserror::Error)]
-#[error("{message} ({code})")]
-pub struct Refusal {
-    code: String,
-    message: String,
-}
-
-/// Flattens nested parameters as calls have them.
-fn flatten(into: &mut Params, prefix: &str, value: &Value) {
-    match value {
-        Value::Object(fields) => fields.iter().for_each(|(name, value)| {
-            let name = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
-            flatten(into, &name, value);
-        }),
-        Value::Array(items) => {
-            items.iter().enumerate().for_each(|(i, item)| flatten(into, &format!("{prefix}.{}", i + 1), item));
-        }
-        Value::String(text) => drop(into.0.insert(prefix.to_owned(), text.clone())),
-        Value::Null => {}
-        other => drop(into.0.insert(prefix.to_owned(), other.to_string())),
-    }
-}
-
-/// Calls an action; with `dry`, only says whether it would be good.
-fn call(arguments: &Arguments, action: &str, parameters: &Value, dry: bool) -> Result<Value> {
-    let mut flat = Params::default();
-    flatten(&mut flat, "", parameters);
-    let call = Call { action: action.to_owned(), parameters: flat, dry, ..Call::default() };
-    match client::ask(&arguments.socket, &Action::Call(Box::new(call)))? {
-        Reply::Called { status: 200, body } => Ok(body),
-        Reply::Called { body, .. } => {
-            let text = |name: &str| body[name].as_str().unwrap_or_default().trim().to_owned();
-            Err(Refusal { code: text("Code"), message: text("Message") }.into())
-        }
-        other => client::unexpected(other),
-    }
-}
-
-/// All pages of a listing.
-fn all(arguments: &Arguments, action: &str, mut ask: Value, list: &str, item: &str) -> Result<(Vec<Value>, Value)> {
-    let mut items = Vec::new();
-    loop {
-        let page = call(arguments, action, &ask, false)?;
-        items.extend(page[list][item].as_array().cloned().unwrap_or_default());
-        match page["NextToken"].as_str().filter(|t| !t.is_empty()) {
-            Some(token) => ask["NextToken"] = token.into(),
-            None => return Ok((items, page)),
-        }
-    }
-}
 
 /// A group by id or name, with all its rules.
 fn whole(arguments: &Arguments, group: &str) -> Result<(Vec<Value>, Value)> {
     let ask = json!({"SecurityGroupId": group, "MaxResults": 1000});
-    all(arguments, "DescribeSecurityGroupAttribute", ask, "Permissions", "Permission")
-}
-
-fn text<'a>(value: &'a Value, name: &str) -> &'a str {
-    value[name].as_str().unwrap_or_default()
+    all(arguments, "DescribeSecurityGroupAttribute", ask, "Permissions")
 }
 
 fn remote(rule: &Value) -> String {
@@ -128,23 +69,6 @@ fn groups_table(groups: &[Value]) -> comfy_table::Table {
         ]);
     }
     table
-}
-
-/// Asks before something is destroyed, where somebody can answer.
-fn sure(question: &str, yes: bool) -> Result<bool> {
-    use std::io::IsTerminal;
-    if yes {
-        return Ok(true);
-    }
-    if !std::io::stdin().is_terminal() {
-        bail!("{question} Say --yes");
-    }
-    let mut out = std::io::stderr().lock();
-    write!(out, "{question} [y/N] ")?;
-    out.flush()?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 /// A rule as a permission of a call.
@@ -220,11 +144,6 @@ fn created(arguments: &Arguments, ask: &Value, rules: &[Value]) -> Result<String
     Ok(id)
 }
 
-fn say(line: &str) -> Result<Ended> {
-    writeln!(std::io::stdout().lock(), "{line}")?;
-    Ok(Ended::Done)
-}
-
 fn clone(arguments: &Arguments, source: &str, name: &str, vpc: Option<&str>, rules: bool, tags: bool) -> Result<Ended> {
     let mut ask = json!({"SecurityGroupName": name});
     let (mut all_rules, mut kind) = (Vec::new(), Value::Null);
@@ -239,7 +158,6 @@ fn clone(arguments: &Arguments, source: &str, name: &str, vpc: Option<&str>, rul
             "DescribeSecurityGroups",
             json!({"SecurityGroupId": id, "MaxResults": 1}),
             "SecurityGroups",
-            "SecurityGroup",
         )?;
         let listed = listed.first().cloned().unwrap_or_default();
         kind = listed["SecurityGroupType"].clone();
@@ -339,7 +257,7 @@ pub fn group(arguments: &Arguments, command: &Group) -> Result<Ended> {
     match command {
         Group::List => {
             let ask = json!({"MaxResults": 100});
-            let (groups, _) = all(arguments, "DescribeSecurityGroups", ask, "SecurityGroups", "SecurityGroup")?;
+            let (groups, _) = all(arguments, "DescribeSecurityGroups", ask, "SecurityGroups")?;
             output::print(arguments.output, &groups, |g| groups_table(g))?;
             Ok(Ended::Done)
         }
