@@ -4,7 +4,7 @@
 //! - [`args`]: what can be said
 //! - [`output`]: tables, JSON, YAML
 //! - `api`: calls and keys of the control API; `call`: calls for other commands
-//! - `group`: groups and rules; `rules_file`: their files
+//! - `group`: groups and rules; `rules_file`: their files; `lists`: prefix lists and port lists
 //! - `apply`: documents; `show`: what is in force; `wait`: until it is
 //! - `explain`: which rule decides a flow
 //! - `client`: the daemon's socket; `session`: the caller's own connection
@@ -16,6 +16,7 @@ mod call;
 pub mod client;
 mod explain;
 mod group;
+mod lists;
 pub mod output;
 mod rules_file;
 mod session;
@@ -79,6 +80,8 @@ fn run(arguments: &Arguments) -> Result<Ended> {
         Command::Wait(a) => wait::wait(arguments, a),
         Command::Group { command } => group::group(arguments, command),
         Command::Rule { command } => group::rule(arguments, command),
+        Command::PrefixList { command } => lists::run(arguments, command),
+        Command::PortList { command } => lists::run(arguments, command),
         Command::Key { command } => api::key(arguments, command),
         Command::Api { action, parameters } => api::call(arguments, action, parameters),
         Command::Export { document } => show::export(arguments, document.as_deref()),

@@ -1,15 +1,17 @@
 //! What can be said to `sgctl`.
 //!
 //! # Layout
-//! - [`groups`]: groups and their rules
+//! - [`groups`]: groups and their rules; [`lists`]: prefix lists and port lists
 
 pub mod groups;
+pub mod lists;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::groups::{Group, Rule};
+use self::lists::{List, Ports, Prefixes};
 use crate::dataplane::engine::OnChange;
 
 /// Security groups for this host.
@@ -68,6 +70,29 @@ pub enum Command {
         /// What to do
         #[command(subcommand)]
         command: Rule,
+    },
+    /// Prefix lists: list, show, make, change, delete
+    #[command(after_help = "Examples:
+  sudo sgctl prefix-list create office --entry 203.0.113.0/24=head-office --entry 198.51.100.7
+  sudo sgctl rule add web ingress tcp 22 office
+  sudo sgctl prefix-list add office 192.0.2.0/24
+  sudo sgctl prefix-list remove office 198.51.100.7")]
+    PrefixList {
+        /// What to do
+        #[command(subcommand)]
+        command: List<Prefixes>,
+    },
+    /// Port lists: list, show, make, change, delete
+    #[command(after_help = "Examples:
+  sudo sgctl port-list create web-ports --entry 80=http --entry 443=https --entry 8000-8999
+  sudo sgctl rule add web ingress tcp web-ports 0.0.0.0/0
+  sudo sgctl port-list remove web-ports 8000-8999
+
+A range of ports is 22, 22-25 or 22/25.")]
+    PortList {
+        /// What to do
+        #[command(subcommand)]
+        command: List<Ports>,
     },
     /// Access keys of the control API
     Key {

@@ -1,6 +1,6 @@
 //! Calls of the control API over the daemon's socket, as the administrator.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde_json::Value;
 
 use super::{args::Arguments, client};
@@ -13,7 +13,8 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 #[error("{message} ({code})")]
 pub struct Refusal {
-    code: String,
+    /// For programs.
+    pub code: String,
     message: String,
 }
 
@@ -73,6 +74,21 @@ pub fn all(arguments: &Arguments, action: &str, mut ask: Value, list: &str) -> R
     }
 }
 
+/// The one object of those that bear a name.
+///
+/// # Errors
+/// There is none, or there are several; with what to do.
+pub fn one(mut found: Vec<Value>, text: &str, what: &str, command: &str, id: &str) -> Result<Value> {
+    if found.len() > 1 {
+        let ids: Vec<&str> = found.iter().map(|f| self::text(f, id)).collect();
+        bail!("the name {text:?} is borne by {}; refer to the {what} by its id", ids.join(" and "));
+    }
+    match found.pop() {
+        Some(one) => Ok(one),
+        None => bail!("there is no {what} {text:?}; `sgctl {command} list` shows those that there are"),
+    }
+}
+
 /// A field of an answer; empty when it is absent.
 pub fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name].as_str().unwrap_or_default()
@@ -95,5 +111,13 @@ mod tests {
     fn lists_have_two_shapes() {
         assert_eq!(items(&json!({"Tag": [1, 2]})), items(&json!([1, 2])));
         assert!(items(&Value::Null).is_empty() && items(&json!({})).is_empty());
+    }
+
+    #[test]
+    fn a_name_that_none_or_two_bear_is_no_reference() {
+        let said = |found| one(found, "x", "prefix list", "prefix-list", "Id").unwrap_err().to_string();
+        assert_eq!(said(vec![]), "there is no prefix list \"x\"; `sgctl prefix-list list` shows those that there are");
+        let two = vec![json!({"Id": "pl-1"}), json!({"Id": "pl-2"})];
+        assert_eq!(said(two), "the name \"x\" is borne by pl-1 and pl-2; refer to the prefix list by its id");
     }
 }

@@ -38,6 +38,18 @@ pub fn say(line: &str) -> Result<Ended> {
     Ok(Ended::Done)
 }
 
+/// Says what was made: a line for people, a value for programs.
+///
+/// # Errors
+/// A closed output.
+pub fn made(output: Output, value: &serde_json::Value, line: &str) -> Result<Ended> {
+    if output == Output::Table {
+        return say(line);
+    }
+    print(output, value, |_| table(&[]))?;
+    Ok(Ended::Done)
+}
+
 /// Asks before something is destroyed, where somebody can answer.
 ///
 /// # Errors

@@ -108,7 +108,8 @@ pub enum Rule {
     /// Add one; in force when this ends
     #[command(after_help = "Examples:
   sudo sgctl rule add web ingress tcp 443/443 0.0.0.0/0
-  sudo sgctl rule add db ingress tcp 5432/5432 app
+  sudo sgctl rule add db ingress tcp 5432 app
+  sudo sgctl rule add web ingress tcp web-ports office
   sudo sgctl rule add web egress all -1/-1 198.51.100.7 --policy drop --priority 2")]
     Add {
         /// Id or name of the group
@@ -118,10 +119,10 @@ pub enum Rule {
         direction: String,
         /// TCP, UDP, ICMP, ICMPv6, GRE, ALL or a number
         protocol: String,
-        /// First and last port, such as 80/80; -1/-1 where there are none
+        /// First and last port, such as 80/80; or a port list, by id or name; -1/-1 where there are none
         #[arg(allow_hyphen_values = true)]
         ports: String,
-        /// Prefix, address, group, or id of a prefix list
+        /// Prefix or address; or a group or a prefix list, by id or name
         remote: String,
         /// accept or drop
         #[arg(long, default_value = "accept")]
