@@ -5,6 +5,7 @@
 //! - [`output`]: tables, JSON, YAML
 //! - `api`: calls and keys of the control API; `call`: calls for other commands
 //! - `group`: groups and rules; `rules_file`: their files; `lists`: prefix lists and port lists
+//! - `members`: instances and network interfaces
 //! - `apply`: documents; `show`: what is in force; `wait`: until it is
 //! - `explain`: which rule decides a flow
 //! - `client`: the daemon's socket; `session`: the caller's own connection
@@ -17,6 +18,7 @@ pub mod client;
 mod explain;
 mod group;
 mod lists;
+mod members;
 pub mod output;
 mod rules_file;
 mod session;
@@ -76,7 +78,8 @@ fn run(arguments: &Arguments) -> Result<Ended> {
         Command::Plan(a) => apply::plan(arguments, a),
         Command::Explain(a) => explain::run(arguments, a),
         Command::Status => show::status(arguments),
-        Command::Interface { command } => show::interface(arguments, command),
+        Command::Instance { command } => members::instance(arguments, command),
+        Command::Interface { command } => members::interface(arguments, command),
         Command::Wait(a) => wait::wait(arguments, a),
         Command::Group { command } => group::group(arguments, command),
         Command::Rule { command } => group::rule(arguments, command),

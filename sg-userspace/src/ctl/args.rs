@@ -2,16 +2,21 @@
 //!
 //! # Layout
 //! - [`groups`]: groups and their rules; [`lists`]: prefix lists and port lists
+//! - [`members`]: instances and network interfaces
 
 pub mod groups;
 pub mod lists;
+pub mod members;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use self::groups::{Group, Rule};
 use self::lists::{List, Ports, Prefixes};
+pub use self::{
+    groups::{Group, Rule},
+    members::{Instance, Interface},
+};
 use crate::dataplane::engine::OnChange;
 
 /// Security groups for this host.
@@ -51,7 +56,18 @@ pub enum Command {
     Explain(Explain),
     /// Show how things stand: devices, documents, counters
     Status,
-    /// Show a protected device
+    /// Instances: list, show, and their groups
+    #[command(after_help = "Example:
+  sudo sgctl instance set-groups db-1 db monitoring")]
+    Instance {
+        /// What to do
+        #[command(subcommand)]
+        command: Instance,
+    },
+    /// Network interfaces: list, show, and their groups
+    #[command(after_help = "Examples:
+  sudo sgctl interface show eth0 --rules
+  sudo sgctl interface join tap7 monitoring")]
     Interface {
         /// What to do
         #[command(subcommand)]
@@ -159,19 +175,6 @@ pub enum Key {
     Delete {
         /// Its id
         id: String,
-    },
-}
-
-/// About one device.
-#[derive(Debug, Subcommand)]
-pub enum Interface {
-    /// Its addresses, hooks and counters; with --rules the merged rules in order
-    Show {
-        /// Its name
-        device: String,
-        /// The merged rules, invisible ones included, with what each decided
-        #[arg(long)]
-        rules: bool,
     },
 }
 
