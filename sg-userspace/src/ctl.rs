@@ -4,7 +4,7 @@
 //! - [`args`]: what can be said
 //! - [`output`]: tables, JSON, YAML
 //! - `api`: calls and keys of the control API; `call`: calls for other commands
-//! - `group`: groups and rules; `rules_file`: their files; `lists`: prefix lists and port lists
+//! - `group`: groups and rules; `default_group`: the one that lets everybody in; `rules_file`: their files; `lists`: prefix lists and port lists
 //! - `members`: instances and network interfaces
 //! - `apply`: documents; `show`: what is in force; `wait`: until it is
 //! - `explain`: which rule decides a flow
@@ -15,6 +15,7 @@ mod apply;
 pub mod args;
 mod call;
 pub mod client;
+mod default_group;
 mod explain;
 mod group;
 mod lists;

@@ -12,7 +12,7 @@ use super::{
         lists::{Kind, Ports, Prefixes, range},
     },
     call::{Refusal, all, call, one, text},
-    lists,
+    default_group, lists,
     output::{self, made, say, sure},
     rules_file::{self, Format},
 };
@@ -171,7 +171,11 @@ fn quick(wish: &str) -> Result<Value> {
     Ok(json!({"Direction": "ingress", "IpProtocol": protocol, "PortRange": ports, field: from, "Description": service}))
 }
 
-fn created(arguments: &Arguments, ask: &Value, rules: &[Value]) -> Result<String> {
+/// Makes a group with rules, or nothing.
+///
+/// # Errors
+/// It, or one of its rules, is refused.
+pub fn created(arguments: &Arguments, ask: &Value, rules: &[Value]) -> Result<String> {
     let made = call(arguments, "CreateSecurityGroup", ask, false)?;
     let id = text(&made, "SecurityGroupId").to_owned();
     if let Err(e) = put(arguments, &id, rules) {
@@ -319,6 +323,7 @@ pub fn group(arguments: &Arguments, command: &Group) -> Result<Ended> {
             let id = created(arguments, &ask, &rules)?;
             made(arguments.output, &json!({"SecurityGroupId": id}), &format!("{id} made with {} rules", rules.len()))
         }
+        Group::Default { vpc, web } => default_group::make(arguments, vpc.as_deref(), *web),
         Group::Delete { group, force, move_to, yes } => {
             if !sure(&format!("Delete the group {group} and its rules?"), *yes)? {
                 return Ok(Ended::Refused);

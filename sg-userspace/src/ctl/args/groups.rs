@@ -33,6 +33,19 @@ pub enum Group {
         #[arg(long, value_name = "SERVICE@PREFIX")]
         open: Vec<String>,
     },
+    /// Make the default group, unless it is there: everybody may ping, and reach TCP ports 22 and 3389
+    #[command(after_help = "The default group is the one that the original puts instances into that name none.
+Its rules have priority 100, so that any rule of yours stands before them. Let
+nobody in but those who must:
+  sudo sgctl group create admin --open ssh@203.0.113.0/24")]
+    Default {
+        /// VPC it is in
+        #[arg(long)]
+        vpc: Option<String>,
+        /// Also TCP ports 80 and 443
+        #[arg(long)]
+        web: bool,
+    },
     /// Delete one; says what stands in the way
     Delete {
         /// Its id or name
