@@ -4,10 +4,12 @@
 //! - [`args`]: what can be said
 //! - [`output`]: tables, JSON, YAML
 //! - `api`: calls and keys of the control API; `call`: calls for other commands
-//! - `group`: groups and rules; `default_group`: the one that lets everybody in; `rules_file`: their files; `lists`: prefix lists and port lists
+//! - `group`: groups and rules; `default_group`: the one that lets everybody in; `rules_file`: their files
+//! - `lists`: prefix lists and port lists
 //! - `members`: instances and network interfaces
 //! - `apply`: documents; `show`: what is in force; `wait`: until it is
 //! - `explain`: which rule decides a flow
+//! - `complete`: what a shell offers at TAB
 //! - `client`: the daemon's socket; `session`: the caller's own connection
 
 mod api;
@@ -15,6 +17,7 @@ mod apply;
 pub mod args;
 mod call;
 pub mod client;
+mod complete;
 mod default_group;
 mod explain;
 mod group;
@@ -48,6 +51,7 @@ pub enum Ended {
 
 /// The whole of `sgctl`: exit status 0 done, 1 refused, 2 usage.
 pub fn main() -> ExitCode {
+    complete::answer();
     let arguments = Arguments::parse();
     match run(&arguments) {
         Ok(Ended::Done) => ExitCode::SUCCESS,
@@ -88,6 +92,7 @@ fn run(arguments: &Arguments) -> Result<Ended> {
         Command::PortList { command } => lists::run(arguments, command),
         Command::Key { command } => api::key(arguments, command),
         Command::Api { action, parameters } => api::call(arguments, action, parameters),
+        Command::Completions { shell } => complete::script(*shell),
         Command::Export { document } => show::export(arguments, document.as_deref()),
     }
 }

@@ -10,13 +10,14 @@ pub mod members;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use self::lists::{List, Ports, Prefixes};
 pub use self::{
     groups::{Group, Rule},
     members::{Instance, Interface},
 };
+use super::complete::{self, Shell};
 use crate::dataplane::engine::OnChange;
 
 /// Security groups for this host.
@@ -127,14 +128,28 @@ Objects are named by id, or by a name that only one has. Every action and its
 parameters: docs/api.md. Exit status: 0 done, 1 refused, 2 usage.")]
     Api {
         /// Its name
+        #[arg(add = complete::actions())]
         action: String,
         /// Its parameters
         #[arg(value_name = "NAME=VALUE", value_parser = pair)]
         parameters: Vec<(String, String)>,
     },
+    /// Write what a shell needs to complete commands, and names of what is in force
+    #[command(after_help = "Where it goes:
+  bash  source <(sgctl completions bash)   in ~/.bashrc
+  zsh   source <(sgctl completions zsh)    in ~/.zshrc, after compinit
+  fish  sgctl completions fish | source    in ~/.config/fish/config.fish
+
+Names are completed for those who may use the daemon's socket.")]
+    Completions {
+        /// Which
+        #[arg(value_enum)]
+        shell: Shell,
+    },
     /// Write a document in force as YAML; applying it changes nothing
     Export {
         /// Its name; needed when there are several
+        #[arg(add = complete::documents())]
         document: Option<String>,
     },
 }
@@ -187,7 +202,7 @@ pub enum Key {
 Exit status: 0 all are protected, 1 one is not (which, and why), 2 usage.")]
 pub struct Wait {
     /// Names of devices, which need not be there yet
-    #[arg(required = true, value_name = "DEVICE")]
+    #[arg(required = true, value_name = "DEVICE", add = complete::devices())]
     pub devices: Vec<String>,
     /// How long: seconds, or 30s, 2m, 1h
     #[arg(long = "for", value_name = "TIME", default_value = "30s", value_parser = seconds)]
@@ -236,7 +251,7 @@ pub struct Apply {
 #[derive(Debug, Args)]
 pub struct Plan {
     /// Policy document; several are one document, `-` is standard input
-    #[arg(short, long, value_name = "FILE", required = true)]
+    #[arg(short, long, value_name = "FILE", required = true, value_hint = ValueHint::FilePath)]
     pub file: Vec<String>,
     /// Take over objects that belong to another document
     #[arg(long)]
@@ -268,10 +283,10 @@ A line of a flows file:
    \"remote\":\"192.0.2.7\",\"local_port\":22,\"remote_port\":40000}")]
 pub struct Explain {
     /// Policy document; several are one document, `-` is standard input
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub file: Vec<String>,
     /// Flows, one JSON object a line; `-` is standard input
-    #[arg(long, value_name = "FILE", conflicts_with = "flow")]
+    #[arg(long, value_name = "FILE", conflicts_with = "flow", value_hint = ValueHint::FilePath)]
     pub flows: Option<String>,
     /// Ask the kernel program with the compiled tables (needs root)
     #[arg(long)]
@@ -294,4 +309,22 @@ pub enum KernelHook {
     Tc,
     /// Inbound of the host side; the rest at TC.
     Xdp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{CommandFactory, error::ErrorKind};
+
+    #[test]
+    fn arguments_fit_together() {
+        Arguments::command().debug_assert();
+        let kind = |line: &str| Arguments::try_parse_from(line.split(' ')).map(drop).map_err(|e| e.kind());
+        assert_eq!(kind("sgctl prefix-list create office --family ipv6 --entry 2001:db8::/32=here"), Ok(()));
+        assert_eq!(kind("sgctl port-list create p --family ipv6"), Err(ErrorKind::UnknownArgument));
+        assert_eq!(kind("sgctl port-list create p --entry 10.0.0.0/8"), Err(ErrorKind::ValueValidation));
+        assert_eq!(kind("sgctl prefix-list add office 22"), Err(ErrorKind::ValueValidation));
+        assert_eq!(kind("sgctl prefix-list modify office"), Err(ErrorKind::MissingRequiredArgument));
+        assert_eq!(kind("sgctl port-list modify p --description ports"), Ok(()));
+    }
 }

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
+use super::lists::Ports;
+use crate::ctl::complete;
+
 /// Security groups; each is named by its id, or by a name that only one has.
 #[derive(Debug, Subcommand)]
 pub enum Group {
@@ -12,6 +15,7 @@ pub enum Group {
     /// One, with its rules
     Show {
         /// Its id or name
+        #[arg(add = complete::groups())]
         group: String,
     },
     /// Make one
@@ -49,12 +53,13 @@ nobody in but those who must:
     /// Delete one; says what stands in the way
     Delete {
         /// Its id or name
+        #[arg(add = complete::groups())]
         group: String,
         /// Also rules that name it, and its members' membership
         #[arg(long)]
         force: bool,
         /// Where members go that are in no other group
-        #[arg(long, value_name = "GROUP", requires = "force")]
+        #[arg(long, value_name = "GROUP", requires = "force", add = complete::groups())]
         move_to: Option<String>,
         /// Do not ask
         #[arg(short, long)]
@@ -63,6 +68,7 @@ nobody in but those who must:
     /// Make a copy, of a group or of a file that was exported
     Clone {
         /// Id, name, or file
+        #[arg(add = complete::groups())]
         group: String,
         /// Name of the copy
         name: String,
@@ -79,6 +85,7 @@ nobody in but those who must:
     /// Write its rules to a file, or to standard output
     Export {
         /// Its id or name
+        #[arg(add = complete::groups())]
         group: String,
         /// How
         #[arg(long, value_enum, default_value = "json")]
@@ -90,6 +97,7 @@ nobody in but those who must:
     /// Put rules of a file into it; says of each what becomes of it
     Import {
         /// Its id or name
+        #[arg(add = complete::groups())]
         group: String,
         /// JSON or CSV
         file: PathBuf,
@@ -100,6 +108,7 @@ nobody in but those who must:
     /// Let nobody delete it
     Protect {
         /// Its id or name
+        #[arg(add = complete::groups())]
         group: String,
         /// Not any more
         #[arg(long)]
@@ -108,6 +117,7 @@ nobody in but those who must:
     /// Let only the administrator change it
     Manage {
         /// Its id or name
+        #[arg(add = complete::groups())]
         group: String,
         /// Not any more
         #[arg(long)]
@@ -126,6 +136,7 @@ pub enum Rule {
   sudo sgctl rule add web egress all -1/-1 198.51.100.7 --policy drop --priority 2")]
     Add {
         /// Id or name of the group
+        #[arg(add = complete::groups())]
         group: String,
         /// ingress or egress
         #[arg(value_parser = ["ingress", "egress"])]
@@ -133,9 +144,10 @@ pub enum Rule {
         /// TCP, UDP, ICMP, ICMPv6, GRE, ALL or a number
         protocol: String,
         /// First and last port, such as 80/80; or a port list, by id or name; -1/-1 where there are none
-        #[arg(allow_hyphen_values = true)]
+        #[arg(allow_hyphen_values = true, add = complete::lists::<Ports>())]
         ports: String,
         /// Prefix or address; or a group or a prefix list, by id or name
+        #[arg(add = complete::remotes())]
         remote: String,
         /// accept or drop
         #[arg(long, default_value = "accept")]
@@ -150,6 +162,7 @@ pub enum Rule {
     /// Take some out
     Remove {
         /// Id or name of the group
+        #[arg(add = complete::groups())]
         group: String,
         /// Ids of the rules, as `sgctl group show` lists them
         #[arg(required = true)]

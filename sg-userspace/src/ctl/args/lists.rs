@@ -3,7 +3,7 @@
 
 use clap::{Args, Subcommand};
 
-use crate::validate::parse;
+use crate::{ctl::complete, validate::parse};
 
 /// How a kind of list is named.
 #[derive(Debug)]
@@ -133,6 +133,7 @@ pub enum List<K: Kind> {
     /// One, with its entries, and the groups whose rules name it
     Show {
         /// Its id or name
+        #[arg(add = complete::lists::<K>())]
         list: String,
     },
     /// Make one
@@ -155,6 +156,7 @@ pub enum List<K: Kind> {
     /// Put entries in, or describe them anew; in force when this ends
     Add {
         /// Its id or name
+        #[arg(add = complete::lists::<K>())]
         list: String,
         /// Entries, and what they are for people
         #[arg(required = true, value_name = "ENTRY[=DESCRIPTION]", value_parser = entry::<K>)]
@@ -163,6 +165,7 @@ pub enum List<K: Kind> {
     /// Take entries out; in force when this ends
     Remove {
         /// Its id or name
+        #[arg(add = complete::lists::<K>())]
         list: String,
         /// Entries, as `show` lists them
         #[arg(required = true, value_name = "ENTRY", value_parser = K::entry)]
@@ -171,6 +174,7 @@ pub enum List<K: Kind> {
     /// Name or describe it anew
     Modify {
         /// Its id or name
+        #[arg(add = complete::lists::<K>())]
         list: String,
         /// Its new name
         #[arg(long, required_unless_present = "description")]
@@ -182,6 +186,7 @@ pub enum List<K: Kind> {
     /// Delete it; says which rules stand in the way
     Delete {
         /// Its id or name
+        #[arg(add = complete::lists::<K>())]
         list: String,
         /// Do not ask
         #[arg(short, long)]
