@@ -4,11 +4,14 @@
 mod api {
     pub mod access;
     pub mod client;
+    pub mod complete;
     pub mod console;
     pub mod durable;
     pub mod errors;
     pub mod examples;
     pub mod hostile;
+    pub mod lists;
+    pub mod members;
     pub mod sdk;
     pub mod story;
     pub mod terraform;

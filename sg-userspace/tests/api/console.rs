@@ -6,15 +6,17 @@ use sg_userspace::testbed::Daemon;
 use super::client::{call, daemon, key};
 use crate::world::{Way, World, can_run, to};
 
+/// What `sgctl` says of something that it does.
 #[track_caller]
-fn done(daemon: &Daemon<'_>, arguments: &[&str]) -> String {
+pub fn done(daemon: &Daemon<'_>, arguments: &[&str]) -> String {
     let (done, said) = daemon.sgctl(arguments).unwrap();
     assert!(done, "sgctl {arguments:?}: {said}");
     said
 }
 
+/// What it says of something that is refused.
 #[track_caller]
-fn refused(daemon: &Daemon<'_>, arguments: &[&str]) -> String {
+pub fn refused(daemon: &Daemon<'_>, arguments: &[&str]) -> String {
     let (done, said) = daemon.sgctl(arguments).unwrap();
     assert!(!done, "sgctl {arguments:?} was not refused: {said}");
     said
