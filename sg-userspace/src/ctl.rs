@@ -3,18 +3,27 @@
 //! # Layout
 //! - [`args`]: what can be said
 //! - [`output`]: tables, JSON, YAML
-//! - `api`: calls and keys of the control API; `group`: groups and rules; `rules_file`: their files
+//! - `api`: calls and keys of the control API; `call`: calls for other commands
+//! - `group`: groups and rules; `default_group`: the one that lets everybody in; `rules_file`: their files
+//! - `lists`: prefix lists and port lists
+//! - `members`: instances and network interfaces
 //! - [`snapshot`]: what was in force, and backups
 //! - `apply`: documents; `show`: what is in force; `wait`: until it is
 //! - `explain`: which rule decides a flow
+//! - `complete`: what a shell offers at TAB
 //! - `client`: the daemon's socket; `session`: the caller's own connection
 
 mod api;
 mod apply;
 pub mod args;
+mod call;
 pub mod client;
+mod complete;
+mod default_group;
 mod explain;
 mod group;
+mod lists;
+mod members;
 pub mod output;
 mod rules_file;
 mod session;
@@ -44,6 +53,7 @@ pub enum Ended {
 
 /// The whole of `sgctl`: exit status 0 done, 1 refused, 2 usage.
 pub fn main() -> ExitCode {
+    complete::answer();
     let arguments = Arguments::parse();
     match run(&arguments) {
         Ok(Ended::Done) => ExitCode::SUCCESS,
@@ -75,10 +85,13 @@ fn run(arguments: &Arguments) -> Result<Ended> {
         Command::Plan(a) => apply::plan(arguments, a),
         Command::Explain(a) => explain::run(arguments, a),
         Command::Status => show::status(arguments),
-        Command::Interface { command } => show::interface(arguments, command),
+        Command::Instance { command } => members::instance(arguments, command),
+        Command::Interface { command } => members::interface(arguments, command),
         Command::Wait(a) => wait::wait(arguments, a),
         Command::Group { command } => group::group(arguments, command),
         Command::Rule { command } => group::rule(arguments, command),
+        Command::PrefixList { command } => lists::run(arguments, command),
+        Command::PortList { command } => lists::run(arguments, command),
         Command::Key { command } => api::key(arguments, command),
         Command::Api { action, parameters } => api::call(arguments, action, parameters),
         Command::Snapshot { command } => snapshot::snapshot(arguments, command),
@@ -86,6 +99,7 @@ fn run(arguments: &Arguments) -> Result<Ended> {
         Command::Diff(a) => snapshot::diff(arguments, a),
         Command::Backup { file } => snapshot::backup(arguments, file),
         Command::Restore(a) => snapshot::restore(arguments, a),
+        Command::Completions { shell } => complete::script(*shell),
         Command::Export { document } => show::export(arguments, document.as_deref()),
     }
 }

@@ -5,6 +5,7 @@ mod api {
     pub mod access;
     pub mod audit;
     pub mod client;
+    pub mod complete;
     pub mod console;
     pub mod durable;
     pub mod errors;
@@ -12,6 +13,8 @@ mod api {
     pub mod full;
     pub mod history;
     pub mod hostile;
+    pub mod lists;
+    pub mod members;
     pub mod sdk;
     pub mod settings;
     pub mod store;

@@ -1,10 +1,26 @@
 //! What can be said to `sgctl`.
+//!
+//! # Layout
+//! - [`groups`]: groups and their rules; [`lists`]: prefix lists and port lists
+//! - [`members`]: instances and network interfaces
+
+pub mod groups;
+pub mod lists;
+pub mod members;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
-use super::snapshot;
+use self::lists::{List, Ports, Prefixes};
+pub use self::{
+    groups::{Group, Rule},
+    members::{Instance, Interface},
+};
+use super::{
+    complete::{self, Shell},
+    snapshot,
+};
 use crate::dataplane::engine::OnChange;
 
 /// Security groups for this host.
@@ -44,7 +60,18 @@ pub enum Command {
     Explain(Explain),
     /// Show how things stand: devices, documents, counters
     Status,
-    /// Show a protected device
+    /// Instances: list, show, and their groups
+    #[command(after_help = "Example:
+  sudo sgctl instance set-groups db-1 db monitoring")]
+    Instance {
+        /// What to do
+        #[command(subcommand)]
+        command: Instance,
+    },
+    /// Network interfaces: list, show, and their groups
+    #[command(after_help = "Examples:
+  sudo sgctl interface show eth0 --rules
+  sudo sgctl interface join tap7 monitoring")]
     Interface {
         /// What to do
         #[command(subcommand)]
@@ -64,6 +91,29 @@ pub enum Command {
         #[command(subcommand)]
         command: Rule,
     },
+    /// Prefix lists: list, show, make, change, delete
+    #[command(after_help = "Examples:
+  sudo sgctl prefix-list create office --entry 203.0.113.0/24=head-office --entry 198.51.100.7
+  sudo sgctl rule add web ingress tcp 22 office
+  sudo sgctl prefix-list add office 192.0.2.0/24
+  sudo sgctl prefix-list remove office 198.51.100.7")]
+    PrefixList {
+        /// What to do
+        #[command(subcommand)]
+        command: List<Prefixes>,
+    },
+    /// Port lists: list, show, make, change, delete
+    #[command(after_help = "Examples:
+  sudo sgctl port-list create web-ports --entry 80=http --entry 443=https --entry 8000-8999
+  sudo sgctl rule add web ingress tcp web-ports 0.0.0.0/0
+  sudo sgctl port-list remove web-ports 8000-8999
+
+A range of ports is 22, 22-25 or 22/25.")]
+    PortList {
+        /// What to do
+        #[command(subcommand)]
+        command: List<Ports>,
+    },
     /// Access keys of the control API
     Key {
         /// What to do
@@ -81,14 +131,28 @@ Objects are named by id, or by a name that only one has. Every action and its
 parameters: docs/api.md. Exit status: 0 done, 1 refused, 2 usage.")]
     Api {
         /// Its name
+        #[arg(add = complete::actions())]
         action: String,
         /// Its parameters
         #[arg(value_name = "NAME=VALUE", value_parser = pair)]
         parameters: Vec<(String, String)>,
     },
+    /// Write what a shell needs to complete commands, and names of what is in force
+    #[command(after_help = "Where it goes:
+  bash  source <(sgctl completions bash)   in ~/.bashrc
+  zsh   source <(sgctl completions zsh)    in ~/.zshrc, after compinit
+  fish  sgctl completions fish | source    in ~/.config/fish/config.fish
+
+Names are completed for those who may use the daemon's socket.")]
+    Completions {
+        /// Which
+        #[arg(value_enum)]
+        shell: Shell,
+    },
     /// Write a document in force as YAML; applying it changes nothing
     Export {
         /// Its name; needed when there are several
+        #[arg(add = complete::documents())]
         document: Option<String>,
     },
     /// What was in force: list, keep, show, put back
@@ -120,145 +184,6 @@ What is put back is checked and applied as any change, and can be rolled back it
 fn pair(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("a parameter is NAME=VALUE, such as RegionId=local")?;
     Ok((name.to_owned(), value.to_owned()))
-}
-
-/// Security groups; each is named by its id, or by a name that only one has.
-#[derive(Debug, Subcommand)]
-pub enum Group {
-    /// All of them
-    List,
-    /// One, with its rules
-    Show {
-        /// Its id or name
-        group: String,
-    },
-    /// Make one
-    #[command(after_help = "Example:
-  sudo sgctl group create web --open ssh@203.0.113.0/24 --open https@0.0.0.0/0 --open https@::/0")]
-    Create {
-        /// Its name
-        name: String,
-        /// normal or enterprise
-        #[arg(long = "type", default_value = "normal")]
-        kind: String,
-        /// For people
-        #[arg(long)]
-        description: Option<String>,
-        /// VPC it is in
-        #[arg(long)]
-        vpc: Option<String>,
-        /// A service to let in: ssh, http, https, rdp, mysql, postgresql, redis or icmp, and from where
-        #[arg(long, value_name = "SERVICE@PREFIX")]
-        open: Vec<String>,
-    },
-    /// Delete one; says what stands in the way
-    Delete {
-        /// Its id or name
-        group: String,
-        /// Also rules that name it, and its members' membership
-        #[arg(long)]
-        force: bool,
-        /// Where members go that are in no other group
-        #[arg(long, value_name = "GROUP", requires = "force")]
-        move_to: Option<String>,
-        /// Do not ask
-        #[arg(short, long)]
-        yes: bool,
-    },
-    /// Make a copy, of a group or of a file that was exported
-    Clone {
-        /// Id, name, or file
-        group: String,
-        /// Name of the copy
-        name: String,
-        /// VPC of the copy
-        #[arg(long)]
-        vpc: Option<String>,
-        /// Without its rules
-        #[arg(long)]
-        without_rules: bool,
-        /// With its tags
-        #[arg(long)]
-        tags: bool,
-    },
-    /// Write its rules to a file, or to standard output
-    Export {
-        /// Its id or name
-        group: String,
-        /// How
-        #[arg(long, value_enum, default_value = "json")]
-        format: super::rules_file::Format,
-        /// Directory of the file, which is named as the console of the original does
-        #[arg(long)]
-        dir: Option<PathBuf>,
-    },
-    /// Put rules of a file into it; says of each what becomes of it
-    Import {
-        /// Its id or name
-        group: String,
-        /// JSON or CSV
-        file: PathBuf,
-        /// Only say what would become of them
-        #[arg(long)]
-        preview: bool,
-    },
-    /// Let nobody delete it
-    Protect {
-        /// Its id or name
-        group: String,
-        /// Not any more
-        #[arg(long)]
-        off: bool,
-    },
-    /// Let only the administrator change it
-    Manage {
-        /// Its id or name
-        group: String,
-        /// Not any more
-        #[arg(long)]
-        off: bool,
-    },
-}
-
-/// Rules of a group.
-#[derive(Debug, Subcommand)]
-pub enum Rule {
-    /// Add one; in force when this ends
-    #[command(after_help = "Examples:
-  sudo sgctl rule add web ingress tcp 443/443 0.0.0.0/0
-  sudo sgctl rule add db ingress tcp 5432/5432 app
-  sudo sgctl rule add web egress all -1/-1 198.51.100.7 --policy drop --priority 2")]
-    Add {
-        /// Id or name of the group
-        group: String,
-        /// ingress or egress
-        #[arg(value_parser = ["ingress", "egress"])]
-        direction: String,
-        /// TCP, UDP, ICMP, ICMPv6, GRE, ALL or a number
-        protocol: String,
-        /// First and last port, such as 80/80; -1/-1 where there are none
-        #[arg(allow_hyphen_values = true)]
-        ports: String,
-        /// Prefix, address, group, or id of a prefix list
-        remote: String,
-        /// accept or drop
-        #[arg(long, default_value = "accept")]
-        policy: String,
-        /// 1, the first, to 100
-        #[arg(long, default_value_t = 1)]
-        priority: u8,
-        /// For people
-        #[arg(long)]
-        description: Option<String>,
-    },
-    /// Take some out
-    Remove {
-        /// Id or name of the group
-        group: String,
-        /// Ids of the rules, as `sgctl group show` lists them
-        #[arg(required = true)]
-        rules: Vec<String>,
-    },
 }
 
 /// Access keys of the control API.
@@ -295,19 +220,6 @@ pub enum Key {
     },
 }
 
-/// About one device.
-#[derive(Debug, Subcommand)]
-pub enum Interface {
-    /// Its addresses, hooks and counters; with --rules the merged rules in order
-    Show {
-        /// Its name
-        device: String,
-        /// The merged rules, invisible ones included, with what each decided
-        #[arg(long)]
-        rules: bool,
-    },
-}
-
 /// Wait until devices are protected.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -317,7 +229,7 @@ pub enum Interface {
 Exit status: 0 all are protected, 1 one is not (which, and why), 2 usage.")]
 pub struct Wait {
     /// Names of devices, which need not be there yet
-    #[arg(required = true, value_name = "DEVICE")]
+    #[arg(required = true, value_name = "DEVICE", add = complete::devices())]
     pub devices: Vec<String>,
     /// How long: seconds, or 30s, 2m, 1h
     #[arg(long = "for", value_name = "TIME", default_value = "30s", value_parser = seconds)]
@@ -366,7 +278,7 @@ pub struct Apply {
 #[derive(Debug, Args)]
 pub struct Plan {
     /// Policy document; several are one document, `-` is standard input
-    #[arg(short, long, value_name = "FILE", required = true)]
+    #[arg(short, long, value_name = "FILE", required = true, value_hint = ValueHint::FilePath)]
     pub file: Vec<String>,
     /// Take over objects that belong to another document
     #[arg(long)]
@@ -402,10 +314,10 @@ A line of a flows file:
    \"remote\":\"192.0.2.7\",\"local_port\":22,\"remote_port\":40000}")]
 pub struct Explain {
     /// Policy document; several are one document, `-` is standard input
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub file: Vec<String>,
     /// Flows, one JSON object a line; `-` is standard input
-    #[arg(long, value_name = "FILE", conflicts_with = "flow")]
+    #[arg(long, value_name = "FILE", conflicts_with = "flow", value_hint = ValueHint::FilePath)]
     pub flows: Option<String>,
     /// Ask the kernel program with the compiled tables (needs root)
     #[arg(long)]
@@ -428,4 +340,22 @@ pub enum KernelHook {
     Tc,
     /// Inbound of the host side; the rest at TC.
     Xdp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{CommandFactory, error::ErrorKind};
+
+    #[test]
+    fn arguments_fit_together() {
+        Arguments::command().debug_assert();
+        let kind = |line: &str| Arguments::try_parse_from(line.split(' ')).map(drop).map_err(|e| e.kind());
+        assert_eq!(kind("sgctl prefix-list create office --family ipv6 --entry 2001:db8::/32=here"), Ok(()));
+        assert_eq!(kind("sgctl port-list create p --family ipv6"), Err(ErrorKind::UnknownArgument));
+        assert_eq!(kind("sgctl port-list create p --entry 10.0.0.0/8"), Err(ErrorKind::ValueValidation));
+        assert_eq!(kind("sgctl prefix-list add office 22"), Err(ErrorKind::ValueValidation));
+        assert_eq!(kind("sgctl prefix-list modify office"), Err(ErrorKind::MissingRequiredArgument));
+        assert_eq!(kind("sgctl port-list modify p --description ports"), Ok(()));
+    }
 }

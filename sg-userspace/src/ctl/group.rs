@@ -1,87 +1,64 @@
 //! `sgctl group`, `sgctl rule`: calls of the control API, as tables.
 
-use std::{io::Write, path::Path};
+use std::{collections::HashMap, io::Write, path::Path};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::{
     Ended,
-    args::{Arguments, Group, Output, Rule},
-    client, output,
+    args::{
+        Arguments, Group, Output, Rule,
+        lists::{Kind, Ports, Prefixes, range},
+    },
+    call::{Refusal, all, call, one, text},
+    default_group, lists,
+    output::{self, made, say, sure},
     rules_file::{self, Format},
 };
-use crate::{
-    api::{call::Call, params::Params},
-    daemon::protocol::{Action, Reply},
-};
 
-/// A refusal of the daemon: code and message.
-#[derive(Debug, thiserror::Error)]
-#[error("{message} ({code})")]
-pub struct Refusal {
-    code: String,
-    message: String,
+/// All groups of which something is so.
+pub fn listed(arguments: &Arguments, mut ask: Value) -> Result<Vec<Value>> {
+    ask["MaxResults"] = 100.into();
+    Ok(all(arguments, "DescribeSecurityGroups", ask, "SecurityGroups")?.0)
 }
 
-/// Flattens nested parameters as calls have them.
-fn flatten(into: &mut Params, prefix: &str, value: &Value) {
-    match value {
-        Value::Object(fields) => fields.iter().for_each(|(name, value)| {
-            let name = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
-            flatten(into, &name, value);
-        }),
-        Value::Array(items) => {
-            items.iter().enumerate().for_each(|(i, item)| flatten(into, &format!("{prefix}.{}", i + 1), item));
-        }
-        Value::String(text) => drop(into.0.insert(prefix.to_owned(), text.clone())),
-        Value::Null => {}
-        other => drop(into.0.insert(prefix.to_owned(), other.to_string())),
+/// What groups are called: their names, or ids where a name is missing or several bear it.
+pub struct Titles(HashMap<String, String>);
+
+impl Titles {
+    /// Of all groups.
+    pub fn read(arguments: &Arguments) -> Result<Self> {
+        let groups = listed(arguments, json!({}))?;
+        let mut bearers: HashMap<&str, usize> = HashMap::new();
+        groups.iter().for_each(|g| *bearers.entry(text(g, "SecurityGroupName")).or_default() += 1);
+        let title = |g: &Value| {
+            let (id, name) = (text(g, "SecurityGroupId"), text(g, "SecurityGroupName"));
+            (id.to_owned(), if name.is_empty() || bearers[name] > 1 { id } else { name }.to_owned())
+        };
+        Ok(Self(groups.iter().map(title).collect()))
     }
-}
 
-/// Calls an action; with `dry`, only says whether it would be good.
-fn call(arguments: &Arguments, action: &str, parameters: &Value, dry: bool) -> Result<Value> {
-    let mut flat = Params::default();
-    flatten(&mut flat, "", parameters);
-    let call = Call { action: action.to_owned(), parameters: flat, dry, ..Call::default() };
-    match client::ask(&arguments.socket, &Action::Call(Box::new(call)))? {
-        Reply::Called { status: 200, body } => Ok(body),
-        Reply::Called { body, .. } => {
-            let text = |name: &str| body[name].as_str().unwrap_or_default().trim().to_owned();
-            Err(Refusal { code: text("Code"), message: text("Message") }.into())
-        }
-        other => client::unexpected(other),
-    }
-}
-
-/// All pages of a listing.
-fn all(arguments: &Arguments, action: &str, mut ask: Value, list: &str, item: &str) -> Result<(Vec<Value>, Value)> {
-    let mut items = Vec::new();
-    loop {
-        let page = call(arguments, action, &ask, false)?;
-        items.extend(page[list][item].as_array().cloned().unwrap_or_default());
-        match page["NextToken"].as_str().filter(|t| !t.is_empty()) {
-            Some(token) => ask["NextToken"] = token.into(),
-            None => return Ok((items, page)),
-        }
+    /// Of one.
+    pub fn of<'a>(&'a self, id: &'a str) -> &'a str {
+        self.0.get(id).map_or(id, String::as_str)
     }
 }
 
 /// A group by id or name, with all its rules.
 fn whole(arguments: &Arguments, group: &str) -> Result<(Vec<Value>, Value)> {
     let ask = json!({"SecurityGroupId": group, "MaxResults": 1000});
-    all(arguments, "DescribeSecurityGroupAttribute", ask, "Permissions", "Permission")
+    all(arguments, "DescribeSecurityGroupAttribute", ask, "Permissions")
 }
 
-fn text<'a>(value: &'a Value, name: &str) -> &'a str {
-    value[name].as_str().unwrap_or_default()
+/// An object that a rule refers to.
+fn named(id: &str, name: &str) -> String {
+    if name.is_empty() { id.to_owned() } else { format!("{name} ({id})") }
 }
 
 fn remote(rule: &Value) -> String {
     let side = if text(rule, "Direction") == "ingress" { "Source" } else { "Dest" };
     let field = |name: &str| text(rule, name).to_owned();
-    let named = |id: String, name: String| if name.is_empty() { id } else { format!("{name} ({id})") };
     for cidr in [format!("{side}CidrIp"), format!("Ipv6{side}CidrIp")] {
         if !field(&cidr).is_empty() {
             return field(&cidr);
@@ -89,24 +66,26 @@ fn remote(rule: &Value) -> String {
     }
     let group = field(&format!("{side}GroupId"));
     if !group.is_empty() {
-        return named(group, field(&format!("{side}GroupName")));
+        return named(&group, text(rule, &format!("{side}GroupName")));
     }
-    named(field(&format!("{side}PrefixListId")), field(&format!("{side}PrefixListName")))
+    named(text(rule, &format!("{side}PrefixListId")), text(rule, &format!("{side}PrefixListName")))
 }
 
 fn rules_table(rules: &[Value]) -> comfy_table::Table {
     let mut table =
         output::table(&["rule", "direction", "policy", "prio", "protocol", "ports", "remote", "description"]);
     for r in rules {
-        let list = text(r, "PortRangeListId");
-        let ports = if list.is_empty() { text(r, "PortRange") } else { list };
+        let ports = match text(r, "PortRangeListId") {
+            "" => text(r, "PortRange").to_owned(),
+            list => named(list, text(r, "PortRangeListName")),
+        };
         table.add_row([
             text(r, "SecurityGroupRuleId").to_owned(),
             text(r, "Direction").to_owned(),
             text(r, "Policy").to_owned(),
             r["Priority"].to_string(),
             text(r, "IpProtocol").to_owned(),
-            ports.to_owned(),
+            ports,
             remote(r),
             text(r, "Description").to_owned(),
         ]);
@@ -128,23 +107,6 @@ fn groups_table(groups: &[Value]) -> comfy_table::Table {
         ]);
     }
     table
-}
-
-/// Asks before something is destroyed, where somebody can answer.
-fn sure(question: &str, yes: bool) -> Result<bool> {
-    use std::io::IsTerminal;
-    if yes {
-        return Ok(true);
-    }
-    if !std::io::stdin().is_terminal() {
-        bail!("{question} Say --yes");
-    }
-    let mut out = std::io::stderr().lock();
-    write!(out, "{question} [y/N] ")?;
-    out.flush()?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 /// A rule as a permission of a call.
@@ -209,7 +171,11 @@ fn quick(wish: &str) -> Result<Value> {
     Ok(json!({"Direction": "ingress", "IpProtocol": protocol, "PortRange": ports, field: from, "Description": service}))
 }
 
-fn created(arguments: &Arguments, ask: &Value, rules: &[Value]) -> Result<String> {
+/// Makes a group with rules, or nothing.
+///
+/// # Errors
+/// It, or one of its rules, is refused.
+pub fn created(arguments: &Arguments, ask: &Value, rules: &[Value]) -> Result<String> {
     let made = call(arguments, "CreateSecurityGroup", ask, false)?;
     let id = text(&made, "SecurityGroupId").to_owned();
     if let Err(e) = put(arguments, &id, rules) {
@@ -218,11 +184,6 @@ fn created(arguments: &Arguments, ask: &Value, rules: &[Value]) -> Result<String
         return Err(e.context("no group was made"));
     }
     Ok(id)
-}
-
-fn say(line: &str) -> Result<Ended> {
-    writeln!(std::io::stdout().lock(), "{line}")?;
-    Ok(Ended::Done)
 }
 
 fn clone(arguments: &Arguments, source: &str, name: &str, vpc: Option<&str>, rules: bool, tags: bool) -> Result<Ended> {
@@ -234,14 +195,7 @@ fn clone(arguments: &Arguments, source: &str, name: &str, vpc: Option<&str>, rul
     } else {
         let (found, group) = whole(arguments, source)?;
         let id = text(&group, "SecurityGroupId");
-        let (listed, _) = all(
-            arguments,
-            "DescribeSecurityGroups",
-            json!({"SecurityGroupId": id, "MaxResults": 1}),
-            "SecurityGroups",
-            "SecurityGroup",
-        )?;
-        let listed = listed.first().cloned().unwrap_or_default();
+        let listed = listed(arguments, json!({"SecurityGroupId": id}))?.first().cloned().unwrap_or_default();
         kind = listed["SecurityGroupType"].clone();
         ask["VpcId"] = listed["VpcId"].clone();
         if !text(&group, "Description").is_empty() {
@@ -268,7 +222,8 @@ fn clone(arguments: &Arguments, source: &str, name: &str, vpc: Option<&str>, rul
     }
     let id = created(arguments, &ask, &all_rules)?;
     let note = if lowered > 0 { format!("; {lowered} priorities above 100 became 100") } else { String::new() };
-    say(&format!("{id} made with {} rules{note}", all_rules.len()))
+    let line = format!("{id} made with {} rules{note}", all_rules.len());
+    made(arguments.output, &json!({"SecurityGroupId": id}), &line)
 }
 
 fn export(arguments: &Arguments, group: &str, format: Format, dir: Option<&Path>) -> Result<Ended> {
@@ -338,8 +293,7 @@ fn import(arguments: &Arguments, group: &str, file: &Path, preview: bool) -> Res
 pub fn group(arguments: &Arguments, command: &Group) -> Result<Ended> {
     match command {
         Group::List => {
-            let ask = json!({"MaxResults": 100});
-            let (groups, _) = all(arguments, "DescribeSecurityGroups", ask, "SecurityGroups", "SecurityGroup")?;
+            let groups = listed(arguments, json!({}))?;
             output::print(arguments.output, &groups, |g| groups_table(g))?;
             Ok(Ended::Done)
         }
@@ -367,8 +321,9 @@ pub fn group(arguments: &Arguments, command: &Group) -> Result<Ended> {
             let ask =
                 json!({"SecurityGroupName": name, "SecurityGroupType": kind, "Description": description, "VpcId": vpc});
             let id = created(arguments, &ask, &rules)?;
-            say(&format!("{id} made with {} rules", rules.len()))
+            made(arguments.output, &json!({"SecurityGroupId": id}), &format!("{id} made with {} rules", rules.len()))
         }
+        Group::Default { vpc, web } => default_group::make(arguments, vpc.as_deref(), *web),
         Group::Delete { group, force, move_to, yes } => {
             if !sure(&format!("Delete the group {group} and its rules?"), *yes)? {
                 return Ok(Ended::Refused);
@@ -412,22 +367,56 @@ pub fn group(arguments: &Arguments, command: &Group) -> Result<Ended> {
     }
 }
 
+/// The ports of a new rule, and their field: a range, or a list.
+fn ports_of(arguments: &Arguments, ports: &str) -> Result<(&'static str, Value)> {
+    if ports.starts_with(|c: char| c.is_ascii_digit() || c == '-') {
+        // What is no range is refused with a reason.
+        return Ok(("PortRange", range(ports).unwrap_or_else(|_| ports.to_owned()).into()));
+    }
+    let list = lists::find(arguments, &Ports::WORDS, ports)?;
+    Ok(("PortRangeListId", list["PortRangeListId"].clone()))
+}
+
+/// The remote side of a new rule, and its field: a prefix, a group, or a prefix list.
+fn remote_of(arguments: &Arguments, side: &str, remote: &str) -> Result<(String, Value)> {
+    let group = || (format!("{side}GroupId"), remote.into());
+    if let Some(field) = prefix_field(side, remote) {
+        return Ok((field, remote.into()));
+    }
+    let lists = if remote.starts_with("sg-") { Vec::new() } else { lists::named(arguments, &Prefixes::WORDS, remote)? };
+    if lists.is_empty() {
+        // What is not a group either is refused as one.
+        return Ok(group());
+    }
+    let list = one(lists, remote, Prefixes::WORDS.what, Prefixes::WORDS.command, "PrefixListId")?;
+    if let Some(other) = listed(arguments, json!({"SecurityGroupName": remote}))?.first() {
+        let (list, other) = (text(&list, "PrefixListId"), text(other, "SecurityGroupId"));
+        bail!("{remote:?} is the name of a prefix list, {list}, and of a group, {other}; say which by its id");
+    }
+    Ok((format!("{side}PrefixListId"), list["PrefixListId"].clone()))
+}
+
+/// The field of what is a prefix, or begins like one and is refused as such; names begin with letters.
+fn prefix_field(side: &str, remote: &str) -> Option<String> {
+    let address = remote.split('/').next().unwrap_or_default();
+    let v6 = address.parse::<std::net::Ipv6Addr>().is_ok();
+    match remote.chars().next() {
+        _ if v6 => Some(format!("Ipv6{side}CidrIp")),
+        Some(':' | '0'..='9') if remote.contains(':') => Some(format!("Ipv6{side}CidrIp")),
+        Some('0'..='9') => Some(format!("{side}CidrIp")),
+        _ => None,
+    }
+}
+
 /// `sgctl rule`.
 pub fn rule(arguments: &Arguments, command: &Rule) -> Result<Ended> {
     match command {
         Rule::Add { group, direction, protocol, ports, remote, policy, priority, description } => {
             let side = if direction == "ingress" { "Source" } else { "Dest" };
-            let field = if remote.starts_with("pl-") {
-                format!("{side}PrefixListId")
-            } else if remote.parse::<std::net::Ipv6Addr>().is_ok() || remote.contains(':') {
-                format!("Ipv6{side}CidrIp")
-            } else if remote.starts_with(|c: char| c.is_ascii_digit()) {
-                format!("{side}CidrIp")
-            } else {
-                format!("{side}GroupId")
-            };
+            let (ports_field, ports) = ports_of(arguments, ports)?;
+            let (field, remote) = remote_of(arguments, side, remote)?;
             let rule = json!({
-                "Direction": direction, "IpProtocol": protocol, "PortRange": ports, field: remote, "Policy": policy,
+                "Direction": direction, "IpProtocol": protocol, ports_field: ports, field: remote, "Policy": policy,
                 "Priority": priority.to_string(), "Description": description,
             });
             put(arguments, group, &[rule])?;
@@ -451,6 +440,25 @@ pub fn rule(arguments: &Arguments, command: &Rule) -> Result<Ended> {
                 Some(id) => bail!("the group {group} has no rule {id}; `sgctl group show {group}` lists them"),
                 None => say("done; in force"),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_is_told_from_a_name() {
+        let field = |remote: &str| prefix_field("Source", remote).unwrap_or_default();
+        for v4 in ["10.0.0.0/8", "192.0.2.7", "10.0.0.300"] {
+            assert_eq!(field(v4), "SourceCidrIp", "{v4}");
+        }
+        for v6 in ["::/0", "fe80::1", "2001:db8::/32", "2001:db8::x", "::x"] {
+            assert_eq!(field(v6), "Ipv6SourceCidrIp", "{v6}");
+        }
+        for name in ["web", "sg-1", "pl-1", "db:prod", "fe80", "\u{fc}ber"] {
+            assert_eq!(field(name), "", "{name}");
         }
     }
 }

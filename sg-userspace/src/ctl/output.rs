@@ -1,12 +1,12 @@
-//! Tables for people, JSON and YAML for programs.
+//! Tables for people, JSON and YAML for programs; lines, and questions.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 use serde::Serialize;
 
-use super::args::Output;
+use super::{Ended, args::Output};
 
 /// An empty table with a head.
 pub fn table(head: &[&str]) -> Table {
@@ -27,4 +27,44 @@ pub fn print<T: Serialize>(output: Output, value: &T, rows: impl FnOnce(&T) -> T
         Output::Yaml => write!(out, "{}", serde_yaml_ng::to_string(value)?)?,
     }
     Ok(())
+}
+
+/// Says what was done.
+///
+/// # Errors
+/// A closed output.
+pub fn say(line: &str) -> Result<Ended> {
+    writeln!(std::io::stdout().lock(), "{line}")?;
+    Ok(Ended::Done)
+}
+
+/// Says what was made: a line for people, a value for programs.
+///
+/// # Errors
+/// A closed output.
+pub fn made(output: Output, value: &serde_json::Value, line: &str) -> Result<Ended> {
+    if output == Output::Table {
+        return say(line);
+    }
+    print(output, value, |_| table(&[]))?;
+    Ok(Ended::Done)
+}
+
+/// Asks before something is destroyed, where somebody can answer.
+///
+/// # Errors
+/// Nobody can.
+pub fn sure(question: &str, yes: bool) -> Result<bool> {
+    if yes {
+        return Ok(true);
+    }
+    if !std::io::stdin().is_terminal() {
+        bail!("{question} Say --yes");
+    }
+    let mut out = std::io::stderr().lock();
+    write!(out, "{question} [y/N] ")?;
+    out.flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::{
     Ended,
-    args::{Arguments, Interface, Output},
+    args::{Arguments, Output},
     client, count, output,
 };
 use crate::daemon::protocol::{Action, DeviceStatus, FlowShare, InterfaceView, Reply, Status};
@@ -135,14 +135,14 @@ fn tell_interface(view: &InterfaceView, rules: bool) -> Result<()> {
     Ok(())
 }
 
-pub fn interface(arguments: &Arguments, command: &Interface) -> Result<Ended> {
-    let Interface::Show { device, rules } = command;
-    let view = match client::ask(&arguments.socket, &Action::Interface { device: device.clone() })? {
+/// `sgctl interface show`, of a device that is protected.
+pub fn device(arguments: &Arguments, device: &str, rules: bool) -> Result<Ended> {
+    let view = match client::ask(&arguments.socket, &Action::Interface { device: device.to_owned() })? {
         Reply::Interface(view) => view,
         other => return client::unexpected(other),
     };
     if arguments.output == Output::Table {
-        tell_interface(&view, *rules)?;
+        tell_interface(&view, rules)?;
     } else {
         output::print(arguments.output, &view, |_| output::table(&[]))?;
     }

@@ -12,7 +12,7 @@ use clap::{Args, Subcommand};
 use super::{
     Ended, apply,
     args::{Arguments, Output, on_change},
-    client, output, read_all, session,
+    client, complete, output, read_all, session,
 };
 use crate::{
     api::draft::time,
@@ -60,7 +60,7 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct How {
     /// Only the rules of this group
-    #[arg(long, value_name = "GROUP")]
+    #[arg(long, value_name = "GROUP", add = complete::groups())]
     pub group: Option<String>,
     /// Only those of its rules that it lacks now; none is taken away
     #[arg(long, requires = "group")]

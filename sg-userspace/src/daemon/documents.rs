@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    api::draft::OWNER,
     document::{Document, Instance, List, Problems, Source, parse},
     validate::{Quotas, Valid, names::Names},
 };
@@ -130,6 +131,12 @@ fn detail(old: Option<&serde_json::Value>, new: Option<&serde_json::Value>) -> S
 pub fn plan(documents: &[Document], new: Document, adopt: bool, quotas: &Quotas) -> Result<Change, Problems> {
     let mut documents = documents.iter().map(restore).collect::<Result<Vec<_>, _>>()?;
     let mut problems = Problems::default();
+    // Applied under that name, a file would delete all that the API made and it does not hold.
+    if let Some(name) = new.document.as_ref().filter(|name| name.value == OWNER) {
+        let message = format!("{OWNER:?} stands for what came by the API, and is no document's name");
+        let help = "give it a name of its own; --adopt takes over what the API made";
+        problems.add(&name.at, "document", message, Some(help.into()));
+    }
     let mut steps = Vec::new();
     let mut step = |step: &str, id: &ObjectId, name: &str, detail: String| {
         steps.push(Step { step: step.into(), kind: id.0.into(), name: name.into(), detail });
@@ -209,6 +216,18 @@ mod tests {
         let b = "document: b\nsecurity_groups: [{security_group_name: g}]\n";
         assert!(steps(&fewer, b, false).unwrap_err().contains("belongs to document \"a\"; --adopt takes it over"));
         let (both, taken) = steps(&fewer, b, true).unwrap();
+        assert_eq!(taken, ["adopt security group g", "create security group g"]);
+        assert!(both[0].security_groups.is_empty());
+    }
+
+    #[test]
+    fn what_came_by_the_api_has_a_name_that_no_file_has() {
+        let own = Document { document: Some(OWNER.into()), ..read("security_groups: [{security_group_name: g}]\n") };
+        let text = format!("security_groups: []\ndocument: {OWNER}\n");
+        let e = steps(std::slice::from_ref(&own), &text, true).unwrap_err();
+        assert!(e.contains("f:2:") && e.contains("stands for what came by the API"), "{e}");
+        assert!(steps(&[], &text, false).is_err());
+        let (both, taken) = steps(&[own], "document: a\nsecurity_groups: [{security_group_name: g}]\n", true).unwrap();
         assert_eq!(taken, ["adopt security group g", "create security group g"]);
         assert!(both[0].security_groups.is_empty());
     }

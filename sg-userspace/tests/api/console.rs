@@ -6,6 +6,7 @@ use sg_userspace::testbed::Daemon;
 use super::client::{call, daemon, key};
 use crate::world::{Way, World, can_run, to};
 
+/// What `sgctl` says of something that it does.
 #[track_caller]
 pub fn done(daemon: &Daemon<'_>, arguments: &[&str]) -> String {
     let (done, said) = daemon.sgctl(arguments).unwrap();
@@ -13,6 +14,7 @@ pub fn done(daemon: &Daemon<'_>, arguments: &[&str]) -> String {
     said
 }
 
+/// What it says of something that is refused.
 #[track_caller]
 pub fn refused(daemon: &Daemon<'_>, arguments: &[&str]) -> String {
     let (done, said) = daemon.sgctl(arguments).unwrap();

@@ -1,0 +1,189 @@
+//! `sgctl instance`, `sgctl interface`: who is in which groups.
+
+use std::io::Write;
+
+use anyhow::{Error, Result};
+use serde_json::{Value, json};
+
+use super::{
+    Ended,
+    args::{Arguments, Instance, Interface, Output},
+    call::{self, Refusal, all, call, items, text},
+    group::Titles,
+    output::{self, say},
+    show,
+};
+
+/// Addresses of an interface, as listings have them.
+fn addresses(interface: &Value) -> String {
+    let v4 = items(&interface["PrivateIpSets"]).into_iter().map(|a| text(&a, "PrivateIpAddress").to_owned());
+    let v6 = items(&interface["Ipv6Sets"]).into_iter().map(|a| text(&a, "Ipv6Address").to_owned());
+    v4.chain(v6).collect::<Vec<_>>().join(", ")
+}
+
+fn groups(titles: &Titles, member: &Value) -> String {
+    let ids = items(&member["SecurityGroupIds"]);
+    ids.iter().map(|id| titles.of(id.as_str().unwrap_or_default())).collect::<Vec<_>>().join(", ")
+}
+
+fn interfaces_table(titles: &Titles, interfaces: &[Value]) -> comfy_table::Table {
+    let mut table = output::table(&["interface", "name", "instance", "groups", "addresses"]);
+    for i in interfaces {
+        let instance = match (text(i, "InstanceId"), text(i, "Type")) {
+            ("", _) => String::new(),
+            (id, "Primary") => format!("{id} (primary)"),
+            (id, _) => id.to_owned(),
+        };
+        table.add_row([
+            text(i, "NetworkInterfaceId").to_owned(),
+            text(i, "NetworkInterfaceName").to_owned(),
+            instance,
+            groups(titles, i),
+            addresses(i),
+        ]);
+    }
+    table
+}
+
+/// All interfaces of which something is so.
+pub fn interfaces(arguments: &Arguments, mut ask: Value) -> Result<Vec<Value>> {
+    ask["MaxResults"] = 500.into();
+    Ok(all(arguments, "DescribeNetworkInterfaces", ask, "NetworkInterfaceSets")?.0)
+}
+
+/// All instances of which something is so.
+pub fn instances(arguments: &Arguments, mut ask: Value) -> Result<Vec<Value>> {
+    ask["MaxResults"] = 100.into();
+    Ok(all(arguments, "DescribeInstances", ask, "Instances")?.0)
+}
+
+fn interface_of(arguments: &Arguments, name: &str) -> Result<Value> {
+    let ask = json!({"NetworkInterfaceId": name, "Attribute": "connectionTrackingConfiguration"});
+    call(arguments, "DescribeNetworkInterfaceAttribute", &ask, false).map_err(|e| known(e, name))
+}
+
+/// A refusal, with what to do when there is no such interface.
+fn known(e: Error, name: &str) -> Error {
+    match e.downcast_ref::<Refusal>() {
+        Some(refusal) if refusal.code == "InvalidEniId.NotFound" => e.context(format!(
+            "there is no network interface {name:?}; `sgctl interface list` shows those that there are"
+        )),
+        _ => e,
+    }
+}
+
+/// Joins or leaves.
+fn one_group(arguments: &Arguments, action: &str, interface: &str, group: &str) -> Result<Ended> {
+    let ask = json!({"NetworkInterfaceId": interface, "SecurityGroupId": group});
+    call(arguments, action, &ask, false).map_err(|e| known(e, interface))?;
+    say("done; in force")
+}
+
+fn instance_of(arguments: &Arguments, name: &str) -> Result<Value> {
+    let mut found = instances(arguments, json!({"InstanceIds": json!([name]).to_string()}))?;
+    if found.is_empty() {
+        found = instances(arguments, json!({"InstanceName": name}))?;
+    }
+    call::one(found, name, "instance", "instance", "InstanceId")
+}
+
+/// An interface that is no device here.
+fn tell_interface(arguments: &Arguments, i: &Value) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", interfaces_table(&Titles::read(arguments)?, std::slice::from_ref(i)))?;
+    writeln!(out, "\nno device of that name is protected here")?;
+    let seconds = |name: &str| i["ConnectionTrackingConfiguration"][name].to_string();
+    let (tcp, closed, udp) = ("TcpEstablishedTimeout", "TcpClosedAndTimeWaitTimeout", "UdpTimeout");
+    writeln!(out, "timeouts: TCP {} s, closed {} s, UDP {} s", seconds(tcp), seconds(closed), seconds(udp))?;
+    Ok(())
+}
+
+/// A device as it is protected; or else an interface that the policy knows.
+fn show_interface(arguments: &Arguments, name: &str, rules: bool) -> Result<Ended> {
+    let unprotected = match show::device(arguments, name, rules) {
+        Err(e) if !rules => e,
+        other => return other,
+    };
+    let Ok(interface) = interface_of(arguments, name) else { return Err(unprotected) };
+    if arguments.output == Output::Table {
+        tell_interface(arguments, &interface)?;
+    } else {
+        output::print(arguments.output, &interface, |_| output::table(&[]))?;
+    }
+    Ok(Ended::Done)
+}
+
+fn set_groups(arguments: &Arguments, interface: &str, groups: &[String]) -> Result<Ended> {
+    let found = interface_of(arguments, interface)?;
+    // The groups of a primary interface are those of its instance, and are set as such.
+    let (action, ask) = if text(&found, "Type") == "Primary" {
+        ("ModifyInstanceAttribute", json!({"InstanceId": found["InstanceId"], "SecurityGroupIds": groups}))
+    } else {
+        let id = &found["NetworkInterfaceId"];
+        ("ModifyNetworkInterfaceAttribute", json!({"NetworkInterfaceId": id, "SecurityGroupId": groups}))
+    };
+    call(arguments, action, &ask, false)?;
+    say("done; in force")
+}
+
+/// `sgctl interface`.
+pub fn interface(arguments: &Arguments, command: &Interface) -> Result<Ended> {
+    match command {
+        Interface::List => {
+            let (titles, all) = (Titles::read(arguments)?, interfaces(arguments, json!({}))?);
+            output::print(arguments.output, &all, |all| interfaces_table(&titles, all))?;
+            Ok(Ended::Done)
+        }
+        Interface::Show { interface, rules } => show_interface(arguments, interface, *rules),
+        Interface::Join { interface, group } => one_group(arguments, "JoinSecurityGroup", interface, group),
+        Interface::Leave { interface, group } => one_group(arguments, "LeaveSecurityGroup", interface, group),
+        Interface::SetGroups { interface, groups } => set_groups(arguments, interface, groups),
+    }
+}
+
+fn instances_table(titles: &Titles, instances: &[Value]) -> comfy_table::Table {
+    let mut table = output::table(&["instance", "name", "groups", "interfaces", "addresses"]);
+    for i in instances {
+        let interfaces = items(&i["NetworkInterfaces"]);
+        let each = |of: &dyn Fn(&Value) -> String| interfaces.iter().map(of).collect::<Vec<_>>().join(", ");
+        table.add_row([
+            text(i, "InstanceId").to_owned(),
+            text(i, "InstanceName").to_owned(),
+            groups(titles, i),
+            each(&|n| text(n, "NetworkInterfaceId").to_owned()),
+            each(&addresses),
+        ]);
+    }
+    table
+}
+
+/// `sgctl instance`.
+pub fn instance(arguments: &Arguments, command: &Instance) -> Result<Ended> {
+    match command {
+        Instance::List => {
+            let (titles, all) = (Titles::read(arguments)?, instances(arguments, json!({}))?);
+            output::print(arguments.output, &all, |all| instances_table(&titles, all))?;
+            Ok(Ended::Done)
+        }
+        Instance::Show { instance } => {
+            let mut found = instance_of(arguments, instance)?;
+            let mut of = interfaces(arguments, json!({"InstanceId": found["InstanceId"]}))?;
+            of.sort_by_key(|i| text(i, "Type") != "Primary");
+            if arguments.output == Output::Table {
+                let mut out = std::io::stdout().lock();
+                writeln!(out, "{} {}", text(&found, "InstanceId"), text(&found, "InstanceName"))?;
+                writeln!(out, "\n{}", interfaces_table(&Titles::read(arguments)?, &of))?;
+            } else {
+                found["NetworkInterfaces"]["NetworkInterface"] = of.into();
+                output::print(arguments.output, &found, |_| output::table(&[]))?;
+            }
+            Ok(Ended::Done)
+        }
+        Instance::SetGroups { instance, groups } => {
+            let found = instance_of(arguments, instance)?;
+            let ask = json!({"InstanceId": found["InstanceId"], "SecurityGroupIds": groups});
+            call(arguments, "ModifyInstanceAttribute", &ask, false)?;
+            say("done; in force")
+        }
+    }
+}
