@@ -160,6 +160,15 @@ fn a_group_goes_with_all_that_holds_it_and_only_then() {
     done(&daemon, &["group", "manage", "held"]);
     let (status, body) = call(&daemon, &key, &delete);
     assert_eq!((status, &body["Code"]), (403, &"InvalidOperation.ResourceManagedByCloudProduct".into()), "{body}");
+    // Nor is anything taken out of it by what puts an interface in other groups.
+    let web = call(&daemon, &key, &[("Action", "DescribeSecurityGroups"), ("SecurityGroupName", "web")]).1;
+    let web = web["SecurityGroups"]["SecurityGroup"][0]["SecurityGroupId"].as_str().unwrap().to_owned();
+    done(&daemon, &["api", "ModifyInstanceAttribute", "InstanceId=i-guest", "SecurityGroupIds.1=held"]);
+    let out = [("Action", "ModifyInstanceAttribute"), ("InstanceId", "i-guest"), ("SecurityGroupIds.1", web.as_str())];
+    let (status, body) = call(&daemon, &key, &out);
+    assert_eq!((status, &body["Code"]), (403, &"InvalidOperation.ResourceManagedByCloudProduct".into()), "{body}");
+    assert_eq!(daemon.interface("tap0").unwrap().status.groups, ["held"]);
+    done(&daemon, &["api", "ModifyInstanceAttribute", "InstanceId=i-guest", "SecurityGroupIds.1=web"]);
     for action in ["sg:MarkSecurityGroup", "sg:DeleteSecurityGroup"] {
         let (status, body) = call(&daemon, &key, &[("Action", action), ("SecurityGroupId", id.as_str())]);
         assert_eq!((status, &body["Code"]), (404, &"InvalidAction.NotFound".into()), "{body}");

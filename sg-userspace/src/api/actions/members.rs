@@ -83,9 +83,17 @@ fn compatible(draft: &Draft<'_>, groups: &[usize], says: &Says) -> Result<(), Ap
     Ok(())
 }
 
-fn put(draft: &mut Draft<'_>, interface: usize, groups: &[usize]) {
+/// Puts an interface in other groups.
+///
+/// # Errors
+/// [`error::MANAGED`]: it would leave a group that is not the caller's to change.
+fn put(draft: &mut Draft<'_>, interface: usize, groups: &[usize]) -> Result<(), ApiError> {
+    for left in draft.groups_of(interface).into_iter().filter(|g| !groups.contains(g)) {
+        draft.not_managed(left)?;
+    }
     let ids = groups.iter().map(|&g| Text::from(draft.names.groups.ids[g].as_str())).collect();
     draft.interface_mut(interface).security_group_ids = ids;
+    Ok(())
 }
 
 /// What Join and Leave are about: an interface, and whether it was named as an instance.
@@ -118,7 +126,7 @@ pub fn join(draft: &mut Draft<'_>, p: &Params) -> Answer {
     }
     groups.push(group);
     compatible(draft, &groups, if by_instance { &JOIN } else { &JOIN_INTERFACE })?;
-    put(draft, interface, &groups);
+    put(draft, interface, &groups)?;
     Ok(Map::new())
 }
 
@@ -134,7 +142,7 @@ pub fn leave(draft: &mut Draft<'_>, p: &Params) -> Answer {
         return Err(kind.into());
     }
     groups.retain(|&g| g != group);
-    put(draft, interface, &groups);
+    put(draft, interface, &groups)?;
     Ok(Map::new())
 }
 
@@ -152,7 +160,7 @@ pub fn modify_instance(draft: &mut Draft<'_>, p: &Params) -> Answer {
     if !ids.is_empty() {
         let groups = named(draft, &ids)?;
         compatible(draft, &groups, &INSTANCE)?;
-        put(draft, interface, &groups);
+        put(draft, interface, &groups)?;
     }
     Ok(Map::new())
 }
@@ -193,7 +201,7 @@ pub fn modify_interface(draft: &mut Draft<'_>, p: &Params) -> Answer {
         }
         let groups = named(draft, &ids)?;
         compatible(draft, &groups, &INTERFACE)?;
-        put(draft, i, &groups);
+        put(draft, i, &groups)?;
     }
     let interface = draft.interface_mut(i);
     if let Some(name) = name {
