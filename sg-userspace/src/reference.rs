@@ -195,7 +195,11 @@ fn is_rogue(q: &FlowQuery) -> bool {
     }
 }
 
-fn spoofs(instance: &Instance, q: &FlowQuery) -> bool {
+/// Whether what an instance sends has an address that is not its own.
+pub fn spoofs(instance: &Instance, q: &FlowQuery) -> bool {
+    if q.direction == Direction::Inbound {
+        return false;
+    }
     if instance.addresses.contains(&q.local) || is_link_local(q.local) {
         return false;
     }

@@ -2,11 +2,14 @@
 //! taken back.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
+
+use sg_common::flow::FlowKeys;
+use sg_ebpf::classify::query;
 
 use super::{Control, together};
 use crate::{
@@ -14,6 +17,7 @@ use crate::{
         auth::now,
         facts::{Fact, Facts, Replay},
     },
+    compiler::{compile, host::HostPolicy},
     daemon::{
         documents::{self, Change},
         log,
@@ -25,8 +29,9 @@ use crate::{
         machine::Resolved,
     },
     document::{Problems, Source, parse},
-    model::{Direction, Side, Verdict},
-    reference::{FlowQuery, Reference},
+    effective::PolicyKey,
+    model::{Direction, Model, Side, Verdict},
+    reference::{FlowQuery, Reference, spoofs},
     validate::{Valid, names::Names},
 };
 
@@ -182,14 +187,17 @@ impl Control {
         (planned.adopted, planned.observing) = (forecast.adopted, forecast.observing);
         planned.warnings = forecast.warnings;
         let mut denied = forecast.denied;
+        let mut judges = Judges::new(change.policy.model(), &resolved);
+        let zones: HashMap<u32, (&str, usize)> = self
+            .engine
+            .bound()
+            .values()
+            .filter_map(|b| Some((b.generation.zone, (b.device.as_str(), position(&resolved, &b.device)?))))
+            .collect();
         for flow in live.iter().filter(|f| f.verdict == Verdict::Accept) {
-            let Some(device) = self.engine.bound().values().find(|b| b.generation.zone == flow.key.zone) else {
-                continue;
-            };
-            let Some(instance) = position(&resolved, &device.device) else { continue };
-            let outcome = reference.judge(instance, &query_of(flow));
-            if outcome.verdict == Verdict::Drop {
-                denied.add(|| format!("{} {}", device.device, flows::text(&flow.key, flow.origin)));
+            let Some(&(device, instance)) = zones.get(&flow.key.zone) else { continue };
+            if judges.denies(instance, flow) {
+                denied.add(|| format!("{device} {}", flows::text(&flow.key, flow.origin)));
             }
         }
         (planned.cut_count, planned.cut) = (denied.count, denied.shown);
@@ -243,6 +251,39 @@ fn note(facts: &mut Facts, old: &Valid, new: &Valid) {
 /// Ids of all instances that have one.
 fn instances(policy: &Valid) -> BTreeSet<&str> {
     policy.documents().iter().flat_map(|d| d.instances.iter()).filter_map(|i| i.instance_id.as_deref()).collect()
+}
+
+/// What a model says of live flows, by the tables that the program would go by: there may
+/// be a million flows, and a list of rules takes a thousand times as long.
+struct Judges<'a> {
+    model: &'a Model,
+    resolved: &'a Resolved,
+    policies: BTreeMap<PolicyKey, Option<HostPolicy>>,
+}
+
+impl<'a> Judges<'a> {
+    fn new(model: &'a Model, resolved: &'a Resolved) -> Self {
+        Self { model, resolved, policies: BTreeMap::new() }
+    }
+
+    /// Whether an instance's flow would be dropped, had it begun now.
+    fn denies(&mut self, instance: usize, flow: &Live) -> bool {
+        let instance = &self.resolved.instances[instance];
+        let interface = &self.model.interfaces[instance.interface];
+        if interface.side == Side::Guest && interface.source_check && spoofs(instance, &query_of(flow)) {
+            return true;
+        }
+        let key = PolicyKey::of(interface);
+        let compiled = || {
+            let tables = compile(self.model, &self.resolved.instances, &key, |_| 0).ok()?;
+            Some(HostPolicy::new(&tables))
+        };
+        // One that does not fit is refused, with numbers, by who asks for more than this.
+        let Some(policy) = self.policies.entry(key.clone()).or_insert_with(compiled) else { return false };
+        let keys = FlowKeys::new(flow.key, IpAddr::from(flow.key.local).is_ipv4());
+        let row = policy.decide(&query(&keys, flow.origin));
+        row.is_none_or(|row| Verdict::from_u8(row.verdict) == Verdict::Drop)
+    }
 }
 
 fn position(resolved: &Resolved, device: &str) -> Option<usize> {
