@@ -98,6 +98,17 @@ pub fn million(_: &Peers, _: &Scale, figures: &mut Vec<Figure>) -> Result<()> {
     figures.push(Figure::new(PART, "1,000,000 live IPv4 flows: kernel maps, both families", "MiB", &one(bytes)));
     let pid = daemon.pid().context("sgd is not running")?;
     figures.push(Figure::new(PART, "1,000,000 live IPv4 flows: daemon, resident", "MiB", &one(resident(pid)?)));
+    // Each flow is judged by what would be in force.
+    let file = daemon.dir().join("plan.yaml");
+    std::fs::write(&file, crate::policy::document(990, 0, "eth0"))?;
+    let file = file.to_str().context("not a path")?;
+    let start = std::time::Instant::now();
+    let (done, said) = daemon.sgctl(&["plan", "-f", file, "-o", "json"])?;
+    let took = start.elapsed().as_secs_f64();
+    ensure!(done, "{said}");
+    let planned: serde_json::Value = serde_json::from_str(&said).context("the plan is not JSON")?;
+    ensure!(planned["cut_count"].as_u64() >= Some(u64::from(FLOWS) * 99 / 100), "not judged: {}", planned["cut_count"]);
+    figures.push(Figure::new(PART, "1,000,000 live IPv4 flows: plan of 1000 rules that deny all", "s", &one(took)));
     progress("");
     Ok(())
 }
