@@ -9,6 +9,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use super::draft::time;
 
@@ -62,6 +63,23 @@ pub struct KeyView {
 pub struct Keys {
     path: PathBuf,
     keys: Vec<Key>,
+    /// From a credential of the service manager: they are what they are.
+    given: Vec<Key>,
+}
+
+/// Name of the credential with keys that the service manager may give, in the format of
+/// the file.
+pub const CREDENTIAL: &str = "sg-keys";
+
+/// Why keys could not be changed.
+#[derive(Debug, Error)]
+pub enum KeyError {
+    /// The file.
+    #[error("cannot keep the keys: {0}")]
+    File(#[from] io::Error),
+    /// From a credential.
+    #[error("key {0} comes from the credential {CREDENTIAL} of the service manager: change it there, and restart sgd")]
+    Given(String),
 }
 
 impl Keys {
@@ -73,7 +91,7 @@ impl Keys {
         let named = |e: String| io::Error::other(format!("{}: {e}", path.display()));
         let bytes = match fs::read(path) {
             Ok(bytes) => bytes,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Self { path: path.into(), keys: Vec::new() }),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Self { path: path.into(), ..Self::default() }),
             Err(e) => return Err(named(e.to_string())),
         };
         let mode = fs::metadata(path)?.permissions().mode();
@@ -81,12 +99,39 @@ impl Keys {
             return Err(named(format!("others can read the secrets in it (mode {:o}); `chmod 600` it", mode & 0o777)));
         }
         let keys = serde_json::from_slice(&bytes).map_err(|e| named(format!("it is damaged: {e}")))?;
-        Ok(Self { path: path.into(), keys })
+        Ok(Self { path: path.into(), keys, given: Vec::new() })
+    }
+
+    /// Adds the keys of a directory of credentials, if it has any.
+    ///
+    /// # Errors
+    /// What cannot be read, or names a key that there is already.
+    pub fn with_credential(mut self, dir: &Path) -> io::Result<Self> {
+        let path = dir.join(CREDENTIAL);
+        let named = |e: String| io::Error::other(format!("the credential {}: {e}", path.display()));
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(self),
+            Err(e) => return Err(named(e.to_string())),
+        };
+        let given: Vec<Key> = serde_json::from_slice(&bytes).map_err(|e| named(format!("it is damaged: {e}")))?;
+        for (i, key) in given.iter().enumerate() {
+            if self.find(&key.id).is_some() || given[..i].iter().any(|k| k.id == key.id) {
+                return Err(named(format!("there are two keys {}", key.id)));
+            }
+        }
+        self.given = given;
+        Ok(self)
+    }
+
+    /// Refuses what came from a credential.
+    fn own(&self, id: &str) -> Result<(), KeyError> {
+        if self.given.iter().any(|k| k.id == id) { Err(KeyError::Given(id.into())) } else { Ok(()) }
     }
 
     /// A key by its id.
     pub fn find(&self, id: &str) -> Option<&Key> {
-        self.keys.iter().find(|k| k.id == id)
+        self.keys.iter().chain(&self.given).find(|k| k.id == id)
     }
 
     /// What may be shown.
@@ -99,7 +144,7 @@ impl Keys {
             created: time(k.created),
             comment: k.comment.clone(),
         };
-        self.keys.iter().map(view).collect()
+        self.keys.iter().chain(&self.given).map(view).collect()
     }
 
     fn save(&self, keys: &[Key]) -> io::Result<()> {
@@ -140,8 +185,9 @@ impl Keys {
     /// Disables a key, or enables it again. False when there is none of that id.
     ///
     /// # Errors
-    /// The file cannot be written.
-    pub fn disable(&mut self, id: &str, disabled: bool) -> io::Result<bool> {
+    /// The file cannot be written, or it is not in it.
+    pub fn disable(&mut self, id: &str, disabled: bool) -> Result<bool, KeyError> {
+        self.own(id)?;
         let mut keys = self.keys.clone();
         let Some(key) = keys.iter_mut().find(|k| k.id == id) else { return Ok(false) };
         key.disabled = disabled;
@@ -153,8 +199,9 @@ impl Keys {
     /// Deletes a key. False when there is none of that id.
     ///
     /// # Errors
-    /// The file cannot be written.
-    pub fn delete(&mut self, id: &str) -> io::Result<bool> {
+    /// The file cannot be written, or it is not in it.
+    pub fn delete(&mut self, id: &str) -> Result<bool, KeyError> {
+        self.own(id)?;
         let keys: Vec<Key> = self.keys.iter().filter(|k| k.id != id).cloned().collect();
         if keys.len() == self.keys.len() {
             return Ok(false);
@@ -184,6 +231,18 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert!(Keys::open(&path).unwrap_err().to_string().contains("chmod 600"));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        // What the service manager gives is used beside them, and left alone.
+        let given = Key { id: "GIVEN".into(), ..key.clone() };
+        fs::write(dir.join(CREDENTIAL), serde_json::to_vec(&[&given]).unwrap()).unwrap();
+        let mut both = Keys::open(&path).unwrap().with_credential(&dir).unwrap();
+        assert_eq!(both.find("GIVEN").map(|k| &k.secret), Some(&key.secret));
+        assert_eq!(both.list().len(), 2);
+        assert!(both.delete("GIVEN").unwrap_err().to_string().contains("change it there"));
+        assert!(both.disable("GIVEN", true).is_err() && both.disable(&key.id, false).unwrap());
+        assert_eq!(Keys::open(&path).unwrap().list().len(), 1, "it is not written down");
+        fs::write(dir.join(CREDENTIAL), serde_json::to_vec(&[&key]).unwrap()).unwrap();
+        let twice = Keys::open(&path).unwrap().with_credential(&dir);
+        assert!(twice.unwrap_err().to_string().contains("there are two keys"));
         assert!(keys.delete(&key.id).unwrap() && Keys::open(&path).unwrap().list().is_empty());
         fs::remove_dir_all(dir).unwrap();
     }

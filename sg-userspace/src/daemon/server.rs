@@ -230,7 +230,10 @@ async fn serve(config: Config) -> Result<()> {
     let mut network = Network::watch().context("cannot watch the network")?;
     let machine = network.machine().await.context("cannot list devices")?;
     let keys = config.keys_file();
-    let keys = Keys::open(&keys).with_context(|| format!("cannot use {}", keys.display()))?;
+    let mut keys = Keys::open(&keys).with_context(|| format!("cannot use {}", keys.display()))?;
+    if let Some(dir) = std::env::var_os("CREDENTIALS_DIRECTORY") {
+        keys = keys.with_credential(Path::new(&dir))?;
+    }
     let keys = Arc::new(Mutex::new(keys));
     let api = match config.api.address().map_err(anyhow::Error::msg)? {
         None => None,

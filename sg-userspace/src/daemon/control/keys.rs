@@ -2,7 +2,7 @@
 
 use super::Control;
 use crate::{
-    api::auth::now,
+    api::{auth::now, keys::KeyError},
     daemon::protocol::{KeyCommand, Reply},
 };
 
@@ -11,7 +11,7 @@ impl Control {
         let Ok(mut keys) = self.keys.lock() else { return Reply::Refused { message: "the keys are lost".into() } };
         let unknown =
             |id: &str| Reply::Refused { message: format!("there is no key {id}; `sgctl key list` shows them") };
-        let failed = |e: std::io::Error| Reply::Refused { message: format!("cannot keep the keys: {e}") };
+        let failed = |e: KeyError| Reply::Refused { message: e.to_string() };
         let done = match command {
             KeyCommand::Create { account, writes, comment } => {
                 let account = account.as_deref().unwrap_or(&self.here.account);
@@ -22,7 +22,7 @@ impl Control {
                 }
                 return match keys.create(account, *writes, comment, now()) {
                     Ok(key) => Reply::NewKey { id: key.id, secret: key.secret },
-                    Err(e) => failed(e),
+                    Err(e) => failed(e.into()),
                 };
             }
             KeyCommand::List => Ok(true),

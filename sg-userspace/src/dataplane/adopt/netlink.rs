@@ -12,6 +12,8 @@ use rtnetlink::{
 
 /// Bytes that the kernel fills at most with one part of a listing.
 const PART: usize = 1 << 16;
+/// Seconds that the kernel has for each part.
+const PATIENCE: libc::time_t = 5;
 /// Octets that messages are aligned to.
 const ALIGN: usize = 4;
 
@@ -27,6 +29,14 @@ impl Netlink {
         let mut socket = Socket::new(family)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
+        // An answer that was lost must not stop the daemon for good.
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&socket);
+        let patience = libc::timeval { tv_sec: PATIENCE, tv_usec: 0 };
+        let (value, length) = ((&raw const patience).cast(), size_of::<libc::timeval>() as libc::socklen_t);
+        // SAFETY: `fd` is open for as long as `socket` lives, and `value` is a timeval of `length` bytes.
+        if unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_RCVTIMEO, value, length) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
         Ok(Self(socket))
     }
 
@@ -75,7 +85,12 @@ impl Netlink {
         let mut part = Vec::with_capacity(PART);
         loop {
             part.clear();
-            self.0.recv(&mut part, 0)?;
+            self.0.recv(&mut part, 0).map_err(|e| match e.kind() {
+                io::ErrorKind::WouldBlock => {
+                    io::Error::new(io::ErrorKind::TimedOut, format!("the kernel has not answered for {PATIENCE} s"))
+                }
+                _ => e,
+            })?;
             let mut rest = part.as_slice();
             while !rest.is_empty() {
                 let message = NetlinkMessage::<M>::deserialize(rest).map_err(|e| invalid(&e))?;
