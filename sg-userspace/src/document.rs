@@ -19,6 +19,9 @@ pub const MAX_DOCUMENT: usize = 8 << 20;
 /// Name of a document that does not name itself.
 pub const DEFAULT_NAME: &str = "main";
 
+/// Name of the document that holds what came by the API; no file can have it.
+pub const API_NAME: &str = "(api)";
+
 /// Where an object stands; equal to any other, so that moved objects are equal.
 #[derive(Clone, Debug, Default)]
 pub struct Position(pub At);

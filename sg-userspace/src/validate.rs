@@ -72,24 +72,29 @@ impl Default for Quotas {
 /// # Errors
 /// Every problem of it.
 pub fn validate(document: &Document, quotas: &Quotas) -> Result<Model, Problems> {
-    validate_named(document, quotas).map(|(_, model)| model)
-}
-
-/// The same; also returns what everything is called.
-fn validate_named(document: &Document, quotas: &Quotas) -> Result<(names::Names, Model), Problems> {
     let mut problems = Problems::default();
     let names = names::Names::of(document, &mut problems);
+    validate_named(document, &names, quotas, problems)
+}
+
+/// The same, of a document in which everything is called so.
+fn validate_named(
+    document: &Document,
+    names: &names::Names,
+    quotas: &Quotas,
+    mut problems: Problems,
+) -> Result<Model, Problems> {
     let model = Model {
-        prefix_lists: lists::prefix_lists(document, &names, quotas, &mut problems),
-        port_lists: lists::port_lists(document, &names, quotas, &mut problems),
-        groups: groups::groups(document, &names, quotas, &mut problems),
-        interfaces: interfaces::interfaces(document, &names, quotas, &mut problems),
+        prefix_lists: lists::prefix_lists(document, names, quotas, &mut problems),
+        port_lists: lists::port_lists(document, names, quotas, &mut problems),
+        groups: groups::groups(document, names, quotas, &mut problems),
+        interfaces: interfaces::interfaces(document, names, quotas, &mut problems),
     };
-    interfaces::instances(document, &names, &mut problems);
+    interfaces::instances(document, names, &mut problems);
     if problems.0.is_empty() {
         interfaces::quotas(document, &model, quotas, &mut problems);
     }
-    problems.or((names, model))
+    problems.or(model)
 }
 
 #[cfg(test)]

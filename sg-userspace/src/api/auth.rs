@@ -48,8 +48,9 @@ impl Request {
         all
     }
 
+    /// One parameter, as [`Request::all`] has it: what is signed is what counts.
     fn get(&self, name: &str) -> Option<&str> {
-        self.query.get(name).or_else(|| self.form.get(name)).map(String::as_str).filter(|v| !v.is_empty())
+        self.form.get(name).or_else(|| self.query.get(name)).map(String::as_str).filter(|v| !v.is_empty())
     }
 
     /// A common parameter: of a header, or of the query or form.

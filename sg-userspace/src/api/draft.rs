@@ -19,8 +19,8 @@ use crate::{
     },
 };
 
-/// Name of the document that holds what came by the API; no file can have it.
-pub const OWNER: &str = "(api)";
+/// The document of what came by the API.
+pub use crate::document::API_NAME as OWNER;
 /// The VSwitch that there is.
 pub const DEFAULT_VSWITCH: &str = "vsw-default";
 
@@ -37,6 +37,8 @@ pub struct Here {
     pub vpcs: Vec<String>,
     /// Groups that may be made.
     pub max_groups: usize,
+    /// Groups that one interface may be in.
+    pub groups_per_interface: usize,
     /// Prefix lists that may be made.
     pub max_lists: usize,
 }
@@ -49,6 +51,7 @@ impl Default for Here {
             account: "1000000000000001".into(),
             vpcs: Vec::new(),
             max_groups: 1000,
+            groups_per_interface: 10,
             max_lists: 100,
         }
     }
@@ -150,8 +153,7 @@ impl<'a> Draft<'a> {
 
     /// Whether the caller sees an object.
     pub fn sees(&self, id: &str) -> bool {
-        let owner = self.fact(id).and_then(|f| f.account.as_deref()).unwrap_or(&self.here.account);
-        self.account.is_none_or(|account| account == owner)
+        self.account.is_none_or(|account| account == self.account_of_id(id))
     }
 
     /// A group of the caller's.
@@ -302,10 +304,14 @@ impl<'a> Draft<'a> {
         self.group_at(i).vpc_id.as_deref().unwrap_or(DEFAULT_VPC)
     }
 
+    /// The account an object belongs to.
+    pub fn account_of_id(&self, id: &str) -> &str {
+        self.fact(id).and_then(|f| f.account.as_deref()).unwrap_or(&self.here.account)
+    }
+
     /// The account a group belongs to.
     pub fn account_of(&self, i: usize) -> String {
-        let account = self.fact(&self.names.groups.ids[i]).and_then(|f| f.account.clone());
-        account.unwrap_or_else(|| self.here.account.clone())
+        self.account_of_id(&self.names.groups.ids[i]).to_owned()
     }
 
     /// Whether a group is an enterprise one.

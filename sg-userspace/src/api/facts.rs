@@ -84,18 +84,21 @@ pub const MAX_TOKENS: usize = 10_000;
 impl Replay {
     /// Forgets what is too old to count.
     pub fn expire(&mut self, now: u64) {
-        let mut left: Vec<(u64, String)> = Vec::new();
+        let mut left: BTreeMap<&str, Vec<(u64, String)>> = BTreeMap::new();
         let mut old = Vec::new();
         for (key, answered) in &self.tokens {
             if answered.at + TOKEN_LIFE > now {
-                left.push((answered.at, key.clone()));
+                let account = key.split_once(' ').map_or("", |(account, _)| account);
+                left.entry(account).or_default().push((answered.at, key.clone()));
             } else {
                 old.push(key.clone());
             }
         }
-        left.sort_unstable();
-        let more = left.len().saturating_sub(MAX_TOKENS);
-        old.extend(left.drain(..more).map(|(_, key)| key));
+        for mut left in left.into_values() {
+            left.sort_unstable();
+            let more = left.len().saturating_sub(MAX_TOKENS);
+            old.extend(left.drain(..more).map(|(_, key)| key));
+        }
         for key in &old {
             self.tokens.remove(key);
         }
@@ -111,5 +114,26 @@ impl Replay {
                 self.nonces.remove(&key);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_account_asks_pushes_out_nothing_of_anothers() {
+        let mut replay = Replay::default();
+        let answered = |at| Answered { parameters: String::new(), status: 200, body: Value::Null, at };
+        replay.tokens.insert("1 CreateSecurityGroup mine".into(), answered(1));
+        for i in 0..MAX_TOKENS as u64 + 5 {
+            replay.tokens.insert(format!("2 CreateSecurityGroup {i}"), answered(2 + i));
+        }
+        replay.expire(100);
+        assert_eq!(replay.tokens.len(), MAX_TOKENS + 1);
+        assert!(replay.tokens.contains_key("1 CreateSecurityGroup mine"));
+        assert!(!replay.tokens.contains_key("2 CreateSecurityGroup 4"));
+        replay.expire(TOKEN_LIFE + 1);
+        assert!(!replay.tokens.contains_key("1 CreateSecurityGroup mine"));
     }
 }

@@ -56,7 +56,7 @@ fn show(planned: &Planned) -> Result<()> {
         writeln!(out, "guests that observe before they enforce: {}", planned.observing.join(", "))?;
     }
     if planned.steps.is_empty() {
-        writeln!(out, "nothing is different from what is in force")?;
+        writeln!(out, "nothing to change: the policy is in force as it is")?;
     } else {
         let mut table = output::table(&["step", "object", "name", "what"]);
         for s in &planned.steps {

@@ -298,6 +298,7 @@ impl Config {
             vpcs: self.api.vpcs.clone(),
             max_groups: self.api.max_groups,
             max_lists: self.api.max_prefix_lists,
+            groups_per_interface: self.quotas().groups_per_interface,
             ..Here::default()
         }
     }

@@ -99,7 +99,7 @@ impl Control {
         let mut state = store.load()?;
         let audit = config.audit_file();
         let audit = Audit::open(&audit).with_context(|| format!("cannot write {}", audit.display()))?;
-        let whole = state.documents.iter().map(documents::restore).collect::<Result<Vec<_>, _>>()?;
+        let whole: Vec<Document> = state.documents.iter().map(documents::restore).collect();
         let empty = whole.is_empty();
         let policy = match Valid::of(whole.clone(), &config.quotas()) {
             // Quotas are for changes: what was good when it came stays in force.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     api::draft::OWNER,
-    document::{Document, Instance, List, Problems, Source, parse},
+    document::{At, Document, Instance, List, Problems, read::Mapping},
     validate::{Quotas, Valid, names::Names},
 };
 
@@ -84,12 +84,11 @@ fn remove(document: &mut Document, (kind, id): &ObjectId) {
 }
 
 /// A stored document with places again, so that problems can point at it.
-///
-/// # Errors
-/// It no longer reads, which a store of our own never holds.
-pub fn restore(document: &Document) -> Result<Document, Problems> {
-    let bytes = export(document).into_bytes();
-    parse(&[Source { name: format!("document {:?} in force", document.name()), bytes }])
+pub fn restore(document: &Document) -> Document {
+    let mut document = document.clone();
+    let file = format!("document {:?} in force", document.name());
+    document.place(&At { file: file.as_str().into(), line: 0, column: 0 });
+    document
 }
 
 /// A document as YAML; reading it gives the same.
@@ -129,7 +128,7 @@ fn detail(old: Option<&serde_json::Value>, new: Option<&serde_json::Value>) -> S
 /// # Errors
 /// Every problem of the whole policy after it, and objects of other owners.
 pub fn plan(documents: &[Document], new: Document, adopt: bool, quotas: &Quotas) -> Result<Change, Problems> {
-    let mut documents = documents.iter().map(restore).collect::<Result<Vec<_>, _>>()?;
+    let mut documents: Vec<Document> = documents.iter().map(restore).collect();
     let mut problems = Problems::default();
     // Applied under that name, a file would delete all that the API made and it does not hold.
     if let Some(name) = new.document.as_ref().filter(|name| name.value == OWNER) {
@@ -192,6 +191,7 @@ pub fn difference(old: &[Document], new: &[Document]) -> Vec<Step> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::document::{API_NAME, Source, parse};
 
     fn read(text: &str) -> Document {
         parse(&[Source { name: "f".into(), bytes: text.into() }]).unwrap()
@@ -239,6 +239,21 @@ mod tests {
         let (docs, _) = steps(&docs, b, false).unwrap();
         let e = steps(&docs, "document: a\nsecurity_groups: []\n", false).unwrap_err();
         assert!(e.contains("document \"b\" in force:") && e.contains("there is no security group \"g\""), "{e}");
+    }
+
+    #[test]
+    fn a_name_means_a_documents_own_object_before_one_of_the_apis() {
+        let mut api = read("security_groups: [{security_group_name: monitoring, security_group_id: sg-theirs}]");
+        api.document = Some(API_NAME.into());
+        let text = "security_groups: [{security_group_name: monitoring}, {security_group_name: b, permissions: [\
+                    {direction: ingress, ip_protocol: all, source_group_id: monitoring}]}]";
+        let change = plan(std::slice::from_ref(&api), read(text), false, &Quotas::default()).unwrap();
+        let model = change.policy.model();
+        assert_eq!(model.groups[2].rules[0].object, crate::model::Object::Group(1));
+        // Where there is no other, the name means the one of the API.
+        let text = text.replace("{security_group_name: monitoring}, ", "");
+        let change = plan(&[api], read(&text), false, &Quotas::default()).unwrap();
+        assert_eq!(change.policy.model().groups[1].rules[0].object, crate::model::Object::Group(0));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::documents::Step;
 use crate::{
     api::facts::Facts,
     document::Document,
@@ -137,6 +138,28 @@ pub fn with_rules_of(
     Ok((documents, facts))
 }
 
+/// What is known otherwise of objects that are there before and after, as steps.
+pub fn facts_that_change(old: &Facts, new: &Facts) -> Vec<Step> {
+    let mut steps = Vec::new();
+    for (id, after) in &new.objects {
+        let Some(before) = old.objects.get(id) else { continue };
+        let words = [
+            (before.protected != after.protected, "deletion protection"),
+            (before.managed != after.managed, "managed"),
+            (before.account != after.account, "account"),
+            (before.description != after.description, "description"),
+            (before.resource_group != after.resource_group, "resource group"),
+            (before.tags != after.tags, "tags"),
+        ];
+        let words: Vec<&str> = words.into_iter().filter(|(changed, _)| *changed).map(|(_, word)| word).collect();
+        if !words.is_empty() {
+            let detail = words.join(", ");
+            steps.push(Step { step: "change".into(), kind: "label".into(), name: id.clone(), detail });
+        }
+    }
+    steps
+}
+
 /// First line of a backup.
 pub const FORMAT: &str = "sg-backup-1";
 
@@ -191,6 +214,18 @@ mod tests {
         let missing = with_rules_of(&now, &Facts::default(), &kept, "c", true).unwrap_err();
         assert_eq!(missing, GroupError::Absent("c".into()));
         assert_eq!((kept.head.groups, kept.head.rules, kept.head.interfaces), (2, 2, 0));
+    }
+
+    #[test]
+    fn labels_that_come_back_are_told() {
+        let fact = |protected| crate::api::facts::Fact { protected, ..Default::default() };
+        let facts = |protected| {
+            let mut facts = Facts::default();
+            facts.objects.insert("sg-1".into(), fact(protected));
+            facts
+        };
+        assert_eq!(facts_that_change(&facts(true), &facts(true)), []);
+        assert_eq!(facts_that_change(&facts(true), &facts(false))[0].detail, "deletion protection");
     }
 
     #[test]

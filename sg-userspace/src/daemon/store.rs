@@ -246,7 +246,8 @@ mod tests {
         }
         state.facts.objects.insert("sg-1".into(), Fact { created: 5, ..Fact::default() });
         let fact = RuleFact { id: "sgr-1".into(), created: 6 };
-        state.facts.rules.entry("sg-1".into()).or_default().insert("ingress a/b".into(), fact);
+        state.facts.rules.entry("sg-1".into()).or_default().insert("ingress a/b".into(), fact.clone());
+        state.facts.rules.entry("a/b%2Fc".into()).or_default().insert("ingress a/b".into(), fact);
         state.replay.nonces.entry("k".into()).or_default().insert("n/1".into(), 9);
         let same = |open: &mut dyn FnMut() -> Box<dyn Store>, state: &State| {
             open().save(state).unwrap();

@@ -79,12 +79,16 @@ pub trait Read: Default {
     fn read(node: &Node, path: &str, problems: &mut Problems) -> Self;
     /// Whether there is nothing to write.
     fn is_absent(&self) -> bool;
+    /// Says where it, and all in it, stands.
+    fn place(&mut self, at: &At);
 }
 
 /// A mapping with known keys.
 pub trait Mapping: Sized {
     /// Reads it from its entries.
     fn read_entries(at: &At, entries: &[(String, At, Node)], path: &str, problems: &mut Problems) -> Self;
+    /// Says where it, and all in it, stands.
+    fn place(&mut self, at: &At);
 }
 
 fn expected(what: &str, node: &Node, path: &str, problems: &mut Problems) {
@@ -104,6 +108,9 @@ impl Read for Option<Text> {
     }
     fn is_absent(&self) -> bool {
         self.is_none()
+    }
+    fn place(&mut self, at: &At) {
+        self.iter_mut().for_each(|text| text.at = at.clone());
     }
 }
 
@@ -132,6 +139,9 @@ impl Read for Vec<Text> {
     fn is_absent(&self) -> bool {
         self.is_empty()
     }
+    fn place(&mut self, at: &At) {
+        self.iter_mut().for_each(|text| text.at = at.clone());
+    }
 }
 
 fn read_mapping<T: Mapping>(node: &Node, path: &str, problems: &mut Problems) -> Option<T> {
@@ -153,6 +163,9 @@ impl<T: Mapping> Read for Option<Box<T>> {
     }
     fn is_absent(&self) -> bool {
         self.is_none()
+    }
+    fn place(&mut self, at: &At) {
+        self.iter_mut().for_each(|mapping| mapping.place(at));
     }
 }
 
@@ -251,7 +264,7 @@ impl<T: Clone> List<T> {
     }
 }
 
-impl<T: Mapping> Read for List<T> {
+impl<T: Mapping + Clone> Read for List<T> {
     fn read(node: &Node, path: &str, problems: &mut Problems) -> Self {
         match &node.value {
             Value::Absent => Self::default(),
@@ -268,6 +281,9 @@ impl<T: Mapping> Read for List<T> {
     }
     fn is_absent(&self) -> bool {
         self.0.is_empty()
+    }
+    fn place(&mut self, at: &At) {
+        self.edit_all().for_each(|item| item.place(at));
     }
 }
 
@@ -316,6 +332,11 @@ macro_rules! mapping {
                     }
                 }
                 result
+            }
+
+            fn place(&mut self, at: &$crate::document::At) {
+                self.at = $crate::document::Position(at.clone());
+                $(Read::place(&mut self.$field, at);)*
             }
         }
     };

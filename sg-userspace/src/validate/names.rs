@@ -1,9 +1,12 @@
 //! Ids, names, and what a reference means: first an exact id, then a name
-//! within account and VPC; a name borne by two objects means neither.
+//! within account and VPC; a name borne by two objects means neither. Names that
+//! documents give come before those that were given by the API.
 
 use std::{collections::HashMap, sync::Arc};
 
-use crate::document::{At, Document, Group, List, NetworkInterface, PortRangeList, PrefixList, Problems, Text};
+use crate::document::{
+    API_NAME, At, Document, Group, List, NetworkInterface, PortRangeList, PrefixList, Problems, Text,
+};
 
 /// Name of the VPC that a document need not name.
 pub const DEFAULT_VPC: &str = "vpc-default";
@@ -20,6 +23,9 @@ pub struct Kind {
     pub places: Vec<(usize, usize)>,
     by_id: HashMap<String, usize>,
     by_name: HashMap<String, Vec<usize>>,
+    /// The same of what came by the API: whoever writes a document does not know of it, so
+    /// that a name means it only if no document has an object of that name.
+    by_api_name: HashMap<String, Vec<usize>>,
 }
 
 /// All kinds.
@@ -162,6 +168,7 @@ impl Kind {
             places: Vec::with_capacity(count),
             by_id: HashMap::with_capacity(count),
             by_name: HashMap::with_capacity(count),
+            by_api_name: HashMap::new(),
         };
         let mut positions: Vec<&At> = Vec::with_capacity(count);
         let all = documents.iter().enumerate().flat_map(|(d, document)| {
@@ -192,7 +199,9 @@ impl Kind {
             }
             let shown = name.map_or_else(|| derived.clone(), |t| t.value.clone());
             if let Some(name) = name {
-                kind.by_name.entry(name.value.clone()).or_default().push(i);
+                let api = documents[place.0].name() == API_NAME;
+                let names = if api { &mut kind.by_api_name } else { &mut kind.by_name };
+                names.entry(name.value.clone()).or_default().push(i);
             }
             kind.ids.push(derived);
             kind.names.push(shown);
@@ -214,10 +223,14 @@ impl Kind {
 
     /// The one object of a name.
     pub fn named(&self, name: &str) -> Option<usize> {
-        match self.by_name.get(name).map(Vec::as_slice) {
+        match self.bearers(name) {
             Some([one]) => Some(*one),
             _ => None,
         }
+    }
+
+    fn bearers(&self, name: &str) -> Option<&[usize]> {
+        self.by_name.get(name).or_else(|| self.by_api_name.get(name)).map(Vec::as_slice)
     }
 
     /// What a reference means.
@@ -225,7 +238,7 @@ impl Kind {
         if let Some(&i) = self.by_id.get(&text.value) {
             return Some(i);
         }
-        match self.by_name.get(&text.value).map(Vec::as_slice) {
+        match self.bearers(&text.value) {
             Some([one]) => Some(*one),
             Some(several) => {
                 let ids: Vec<_> = several.iter().map(|&i| self.ids[i].as_str()).collect();

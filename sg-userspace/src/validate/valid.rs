@@ -43,9 +43,9 @@ impl Valid {
     /// Every problem of the whole.
     pub fn of(documents: Vec<Document>, quotas: &Quotas) -> Result<Self, Problems> {
         let whole = Document::merge(&documents);
-        let (_, model) = validate_named(&whole, quotas)?;
-        // The same names, but with their places in these documents.
-        let names = Names::of_all(&documents, &mut Problems::default());
+        let mut problems = Problems::default();
+        let names = Names::of_all(&documents, &mut problems);
+        let model = validate_named(&whole, &names, quotas, problems)?;
         Ok(Self { documents, whole, quotas: *quotas, names, model: Arc::new(model) })
     }
 

@@ -112,6 +112,14 @@ fn accounts_neither_see_nor_use_what_is_not_theirs() {
         &[("Action", "JoinSecurityGroup"), ("SecurityGroupId", &theirs), ("InstanceId", "i-guest")],
         "InvalidInstanceId.NotFound",
     );
+    // Instances, also one that has no interface yet.
+    daemon.apply(&format!("{}instances: [{{instance_id: i-empty}}]\n", super::story::document()), &[]).unwrap();
+    for instance in ["i-guest", "i-empty"] {
+        let id = [("ResourceType", "instance"), ("ResourceId.1", instance)];
+        refused(&[&[("Action", "TagResources"), ("Tag.1.Key", "k")], &id[..]].concat(), "InvalidResourceId.NotFound");
+        let body = call(&daemon, &other, &[("Action", "DescribeInstances")]).1;
+        assert!(body["Instances"]["Instance"].as_array().unwrap().is_empty(), "{body}");
+    }
     let eni = ("NetworkInterfaceId", "eni-guest");
     refused(&[("Action", "JoinSecurityGroup"), ("SecurityGroupId", &theirs), eni], "InvalidEniId.NotFound");
     let rule = |object: (&'static str, &str)| {
@@ -153,4 +161,85 @@ fn a_header_that_is_not_signed_decides_nothing() {
         let (status, body) = parsed(&raw(&daemon, text.as_bytes()));
         assert_eq!((status, &body["Code"]), (400, &"SignatureDoesNotMatch".into()), "{body}");
     }
+}
+
+#[test]
+fn what_stands_in_the_query_does_not_exchange_what_was_signed_in_the_form() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::Guest);
+    let (daemon, key) = ready(&world);
+    let made = call(&daemon, &key, &[("Action", "CreateSecurityGroup"), ("SecurityGroupName", "kept")]).1;
+    let id = made["SecurityGroupId"].as_str().unwrap();
+    let read = signed(&key, &[("Action", "DescribeSecurityGroupAttribute"), ("SecurityGroupId", id)]);
+    let with = |query: &str| {
+        let bytes = String::from_utf8(post(&read)).unwrap();
+        parsed(&raw(&daemon, bytes.replacen("POST / ", &format!("POST /?{query} "), 1).as_bytes()))
+    };
+    // Whatever it does, it is what was signed, and once.
+    let delete = "Action=DeleteSecurityGroup&SignatureNonce=another";
+    let (status, body) = with(delete);
+    assert!(status == 200 && body["SecurityGroupName"] == "kept", "{body}");
+    let (status, body) = with(delete);
+    assert_eq!((status, &body["Code"]), (400, &"SignatureNonceUsed".into()), "{body}");
+    let (status, body) = with("SignatureNonce=third&Timestamp=2026-01-01T00:00:00Z");
+    assert_eq!((status, &body["Code"]), (400, &"SignatureNonceUsed".into()), "{body}");
+    assert_eq!(with("More=1").1["Code"], "SignatureDoesNotMatch");
+}
+
+#[test]
+fn a_refused_change_is_no_change_later_either() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::Guest);
+    let (mut daemon, key) = ready(&world);
+    daemon.apply(super::story::document(), &[]).unwrap();
+    let made = call(&daemon, &key, &[("Action", "CreateSecurityGroup")]).1;
+    let id = made["SecurityGroupId"].as_str().unwrap();
+    let join = [("Action", "JoinSecurityGroup"), ("SecurityGroupId", id), ("NetworkInterfaceId", "eni-guest")];
+    assert_eq!(call(&daemon, &key, &join).0, 200);
+    // It is a member already.
+    let refused = post(&signed(&key, &join));
+    assert_eq!(parsed(&raw(&daemon, &refused)).0, 403);
+    let leave = [("Action", "LeaveSecurityGroup"), join[1], join[2]];
+    assert_eq!(call(&daemon, &key, &leave).0, 200);
+    daemon.stop(libc::SIGKILL).unwrap();
+    daemon.start().unwrap();
+    let (status, body) = parsed(&raw(&daemon, &refused));
+    assert_eq!((status, &body["Code"]), (400, &"SignatureNonceUsed".into()), "{body}");
+    assert_eq!(daemon.interface("tap0").unwrap().status.groups, ["base"]);
+}
+
+#[test]
+fn no_number_of_good_calls_keeps_the_daemon_from_starting() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::Guest);
+    let (mut daemon, key) = ready(&world);
+    daemon.apply(super::story::document(), &[]).unwrap();
+    // More than a document may have that somebody writes.
+    let description = format!("d{}", "\u{e4}".repeat(511));
+    let names: Vec<[String; 4]> = (1..=100)
+        .map(|n| ["IpProtocol", "PortRange", "SourceCidrIp", "Description"].map(|f| format!("Permissions.{n}.{f}")))
+        .collect();
+    let ports: Vec<String> = (1..=100).map(|n| format!("{n}/{n}")).collect();
+    let mut written = 0;
+    while written < sg_userspace::document::MAX_DOCUMENT {
+        let made = call(&daemon, &key, &[("Action", "CreateSecurityGroup")]).1;
+        let mut rules =
+            vec![("Action", "AuthorizeSecurityGroup"), ("SecurityGroupId", made["SecurityGroupId"].as_str().unwrap())];
+        for ([protocol, port, source, text], number) in names.iter().zip(&ports) {
+            rules.extend([(protocol.as_str(), "tcp"), (port, number), (source, "10.0.0.0/8"), (text, &description)]);
+        }
+        let (status, body) = call(&daemon, &key, &rules);
+        assert_eq!(status, 200, "{body}");
+        written += 100 * description.len();
+    }
+    daemon.stop(libc::SIGKILL).unwrap();
+    daemon.start().unwrap();
+    let said = daemon.apply(super::story::document(), &[]).unwrap();
+    assert!(said.contains("in force as it is"), "{said}");
 }

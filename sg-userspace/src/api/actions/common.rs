@@ -59,6 +59,13 @@ pub fn tags(p: &Params) -> Result<BTreeMap<String, String>, ApiError> {
     if tags.len() > 20 { Err(error::TAG_QUOTA.into()) } else { Ok(tags) }
 }
 
+/// The resource group that a call names: a label of at most 128 characters.
+pub fn resource_group(p: &Params) -> Result<Option<String>, ApiError> {
+    let Some(label) = p.get("ResourceGroupId") else { return Ok(None) };
+    let good = label.chars().count() <= 128 && !label.chars().any(char::is_control);
+    if good { Ok(Some(label.to_owned())) } else { Err(error::UNREADABLE.of("ResourceGroupId")) }
+}
+
 /// Tags as a document has them.
 pub fn labels(tags: BTreeMap<String, String>) -> List<Tag> {
     let label = |(key, value): (String, String)| Tag {

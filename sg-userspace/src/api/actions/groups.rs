@@ -46,7 +46,7 @@ pub fn create(draft: &mut Draft<'_>, p: &Params) -> Answer {
         description,
         security_group_type: (kind != "normal").then(|| Text::from(kind)),
         vpc_id: (vpc != DEFAULT_VPC).then(|| Text::from(vpc)),
-        resource_group_id: p.get("ResourceGroupId").map(Text::from),
+        resource_group_id: common::resource_group(p)?.as_deref().map(Text::from),
         tags: common::labels(tags),
         ..Group::default()
     };

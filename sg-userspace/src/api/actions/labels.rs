@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, json};
 
-use super::common::{self, Answer};
+use super::{
+    common::{self, Answer},
+    members,
+};
 use crate::{
     api::{
         draft::{DEFAULT_VSWITCH, Draft},
@@ -52,8 +55,7 @@ fn resource(draft: &Draft<'_>, kind: &str, id: &str) -> Result<Resource, ApiErro
             Ok(Resource::Other(draft.names.interfaces.ids[i].clone()))
         }
         _ => {
-            let known = draft.instances().any(|i| i.instance_id.as_deref() == Some(id))
-                || draft.all_interfaces().any(|n| draft.interface_at(n).instance_id.as_deref() == Some(id));
+            let known = members::instance_ids(draft).iter().any(|known| known == id);
             known.then(|| Resource::Other(id.to_owned())).ok_or_else(missing)
         }
     }
@@ -125,7 +127,7 @@ pub fn list(draft: &mut Draft<'_>, p: &Params) -> Answer {
         "prefixlist" => draft.names.prefix_lists.ids.clone(),
         "portrangelist" => draft.names.port_lists.ids.clone(),
         "eni" => draft.names.interfaces.ids.clone(),
-        _ => draft.instances().filter_map(|i| i.instance_id.as_ref()).map(|t| t.value.clone()).collect(),
+        _ => members::instance_ids(draft),
     };
     let mut items = Vec::new();
     for id in all.iter().filter(|id| ids.is_empty() || ids.contains(&id.as_str())) {
@@ -147,7 +149,8 @@ pub fn list(draft: &mut Draft<'_>, p: &Params) -> Answer {
 
 pub fn join_resource_group(draft: &mut Draft<'_>, p: &Params) -> Answer {
     let id = p.get("ResourceId").ok_or_else(|| error::NOT_SIGNED.of("ResourceId"))?;
-    let label = p.get("ResourceGroupId").ok_or_else(|| error::NOT_SIGNED.of("ResourceGroupId"))?;
+    let label = common::resource_group(p)?.ok_or_else(|| error::NOT_SIGNED.of("ResourceGroupId"))?;
+    let label = label.as_str();
     match resource(draft, kind(p)?, id)? {
         Resource::Group(i) => draft.group_mut(i).resource_group_id = Some(Text::from(label)),
         Resource::PrefixList(i) => {

@@ -75,12 +75,15 @@ pub fn create_prefix_list(draft: &mut Draft<'_>, p: &Params) -> Answer {
     };
     let most = p.get("MaxEntries").and_then(|t| parse::number(t, 1, 200).ok()).ok_or(error::LIST_MAX_ENTRIES)?;
     let description = common::description(p, "Description", error::GROUP_DESCRIPTION)?;
+    let resource_group = common::resource_group(p)?;
     let entries = prefixes(p, "Entry", v4)?;
     if entries.len() > most as usize {
         return Err(error::LIST_ENTRIES.into());
     }
     let tags = common::tags(p)?;
-    if draft.all_prefix_lists().len() >= draft.here.max_lists {
+    let owner = draft.owner();
+    let own = draft.names.prefix_lists.ids.iter().filter(|id| draft.account_of_id(id) == owner).count();
+    if own >= draft.here.max_lists {
         return Err(error::LIST_QUOTA.into());
     }
     let id = new_id("pl");
@@ -96,7 +99,7 @@ pub fn create_prefix_list(draft: &mut Draft<'_>, p: &Params) -> Answer {
     };
     draft.own().prefix_lists.push(list);
     common::own(draft, &id);
-    draft.fact_mut(&id).resource_group = p.get("ResourceGroupId").map(str::to_owned);
+    draft.fact_mut(&id).resource_group = resource_group;
     Ok(Map::from_iter([("PrefixListId".to_owned(), Value::from(id))]))
 }
 
@@ -289,7 +292,7 @@ pub fn create_port_list(draft: &mut Draft<'_>, p: &Params) -> Answer {
     };
     draft.own().port_range_lists.push(list);
     common::own(draft, &id);
-    draft.fact_mut(&id).resource_group = p.get("ResourceGroupId").map(str::to_owned);
+    draft.fact_mut(&id).resource_group = common::resource_group(p)?;
     Ok(Map::from_iter([("PortRangeListId".to_owned(), Value::from(id))]))
 }
 

@@ -1,6 +1,6 @@
 //! Who is in a group: network interfaces and instances.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use serde_json::{Map, Value, json};
 
@@ -42,15 +42,35 @@ fn instances(draft: &Draft<'_>) -> Vec<Instance> {
             None => all.push(Instance { id: id.to_owned(), name: String::new(), interfaces: vec![n] }),
         }
     }
-    all.retain(|i| i.interfaces.iter().all(|&n| draft.sees(&draft.names.interfaces.ids[n])));
+    // One without interfaces is whose it is said to be; as everything, the default account's.
+    let own = |i: &Instance| match i.interfaces.as_slice() {
+        [] => draft.sees(&i.id),
+        some => some.iter().all(|&n| draft.sees(&draft.names.interfaces.ids[n])),
+    };
+    all.retain(own);
     all
 }
 
-/// The instance an interface belongs to, and whether it is its primary one.
+/// Ids of the instances that the caller sees.
+pub fn instance_ids(draft: &Draft<'_>) -> Vec<String> {
+    instances(draft).into_iter().map(|i| i.id).collect()
+}
+
+/// The instance that each interface belongs to, and whether it is its primary one.
+type Owners = HashMap<usize, (String, bool)>;
+
+fn owners(draft: &Draft<'_>) -> Owners {
+    let mut owners = Owners::new();
+    for instance in instances(draft) {
+        for (i, &n) in instance.interfaces.iter().enumerate() {
+            owners.entry(n).or_insert_with(|| (instance.id.clone(), i == 0));
+        }
+    }
+    owners
+}
+
 fn instance_of(draft: &Draft<'_>, interface: usize) -> Option<(String, bool)> {
-    let found = instances(draft).into_iter().find(|i| i.interfaces.contains(&interface))?;
-    let primary = found.interfaces.first() == Some(&interface);
-    Some((found.id, primary))
+    owners(draft).remove(&interface)
 }
 
 /// Which errors a way of changing groups has.
@@ -70,7 +90,7 @@ const INSTANCE: Says =
 
 /// Refuses groups that one interface cannot be in together.
 fn compatible(draft: &Draft<'_>, groups: &[usize], says: &Says) -> Result<(), ApiError> {
-    if groups.len() > 10 {
+    if groups.len() > draft.here.groups_per_interface {
         return Err(says.too_many.into());
     }
     let Some((&first, rest)) = groups.split_first() else { return Ok(()) };
@@ -286,6 +306,11 @@ pub fn create_interface(draft: &mut Draft<'_>, p: &Params) -> Answer {
     Ok(answer)
 }
 
+fn status(draft: &Draft<'_>, owners: &Owners, i: usize) -> &'static str {
+    let used = draft.interface_at(i).device.is_some() || owners.contains_key(&i);
+    if used { "InUse" } else { "Available" }
+}
+
 /// Addresses as listings show them.
 fn sets(addresses: &[std::net::IpAddr]) -> Map<String, Value> {
     let v4: Vec<String> = addresses.iter().filter(|a| a.is_ipv4()).map(ToString::to_string).collect();
@@ -341,10 +366,10 @@ pub fn detach(draft: &mut Draft<'_>, p: &Params) -> Answer {
     Ok(Map::new())
 }
 
-fn show(draft: &Draft<'_>, i: usize, tracking: bool) -> Value {
+fn show(draft: &Draft<'_>, owners: &Owners, i: usize, tracking: bool) -> Value {
     let (interface, id) = (draft.interface_at(i), &draft.names.interfaces.ids[i]);
     let fact = draft.facts.objects.get(id);
-    let instance = instance_of(draft, i);
+    let instance = owners.get(&i).cloned();
     let groups: Vec<String> = draft.groups_of(i).iter().map(|&g| draft.names.groups.ids[g].clone()).collect();
     let vpc = draft.groups_of(i).first().map(|&g| draft.vpc_of(g).to_owned()).unwrap_or_default();
     let tags: Vec<Value> =
@@ -355,7 +380,7 @@ fn show(draft: &Draft<'_>, i: usize, tracking: bool) -> Value {
         "NetworkInterfaceId": id,
         "NetworkInterfaceName": name,
         "Description": fact.and_then(|f| f.description.clone()).unwrap_or_default(),
-        "Status": if interface.device.is_some() || instance.is_some() { "InUse" } else { "Available" },
+        "Status": status(draft, owners, i),
         "Type": if instance.as_ref().is_some_and(|(_, primary)| *primary) { "Primary" } else { "Secondary" },
         "InstanceId": instance.map(|(id, _)| id).unwrap_or_default(),
         "SecurityGroupIds": {"SecurityGroupId": groups},
@@ -383,21 +408,23 @@ pub fn interfaces(draft: &mut Draft<'_>, p: &Params) -> Answer {
     let list = |field: &str| p.list(field).map_err(|name| error::UNREADABLE.of(&name));
     let (ids, v4, v6) = (list("NetworkInterfaceId")?, list("PrivateIpAddress")?, list("Ipv6Address")?);
     let group = p.get("SecurityGroupId").map(|id| draft.group(id));
+    let owners = owners(draft);
     let wanted = |i: &usize| {
         let id = draft.names.interfaces.ids[*i].as_str();
         let own = || addresses(draft, *i).iter().map(ToString::to_string).collect::<Vec<_>>();
         draft.sees(id)
             && (ids.is_empty() || ids.contains(&id))
             && group.is_none_or(|g| g.is_some_and(|g| draft.groups_of(*i).contains(&g)))
-            && p.get("InstanceId").is_none_or(|w| instance_of(draft, *i).is_some_and(|(id, _)| id == w))
+            && p.get("InstanceId").is_none_or(|w| owners.get(i).is_some_and(|(id, _)| id == w))
+            && p.get("Status").is_none_or(|s| s == status(draft, &owners, *i))
             && [&v4, &v6].iter().all(|list| list.is_empty() || own().iter().any(|a| list.contains(&a.as_str())))
     };
-    let found: Vec<usize> = draft.all_interfaces().filter(wanted).collect();
-    let items = found.into_iter().map(|i| (draft.names.interfaces.ids[i].clone(), show(draft, i, false)));
-    let status = |item: &Value| p.get("Status").is_none_or(|s| item["Status"] == s);
+    let found = draft.all_interfaces().filter(wanted).map(|i| (draft.names.interfaces.ids[i].clone(), i)).collect();
     let mut answer = Map::new();
     let sizes = Sizes { default: 10, least: 10, most: 500 };
-    let items = page(items.filter(|(_, item)| status(item)).collect(), true, sizes, p, &mut answer)?;
+    let items = page(found, true, sizes, p, &mut answer)?;
+    // Only those of the page: there may be many thousands.
+    let items: Vec<Value> = items.into_iter().map(|i| show(draft, &owners, i, false)).collect();
     answer.insert("NetworkInterfaceSets".into(), json!({"NetworkInterfaceSet": items}));
     Ok(answer)
 }
@@ -411,7 +438,7 @@ pub fn interface_attribute(draft: &mut Draft<'_>, p: &Params) -> Answer {
         Some("attachment") => false,
         Some(_) => return Err(error::ATTRIBUTE.into()),
     };
-    Ok(show(draft, i, tracking).as_object().cloned().unwrap_or_default())
+    Ok(show(draft, &owners(draft), i, tracking).as_object().cloned().unwrap_or_default())
 }
 
 pub fn describe_instances(draft: &mut Draft<'_>, p: &Params) -> Answer {

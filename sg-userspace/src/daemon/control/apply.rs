@@ -22,6 +22,7 @@ use crate::{
         documents::{self, Change},
         log,
         protocol::{Action, File, Planned, Reply, Session},
+        store::StoreError,
     },
     dataplane::{
         engine::{EngineError, OnChange, Report},
@@ -151,7 +152,10 @@ impl Control {
                 self.tell(&report);
                 self.last = report.clone();
                 self.trouble = None;
-                self.keep_counters().map_err(|e| e.to_string())?;
+                // It is stored and in force; what counts what is found out again by the next change.
+                if let Err(e) = self.keep_counters() {
+                    log::error!("{e}");
+                }
                 Ok(report)
             }
             Err(e) => {
@@ -171,6 +175,15 @@ impl Control {
                 Err(message)
             }
         }
+    }
+
+    /// Keeps what refused calls have used up.
+    pub(super) fn remember(&mut self, replay: Replay) -> Result<(), StoreError> {
+        if replay == self.state.replay {
+            return Ok(());
+        }
+        let before = std::mem::replace(&mut self.state.replay, replay);
+        self.store.save(&self.state).inspect_err(|_| self.state.replay = before)
     }
 
     /// Live flows, as far as they can be read.

@@ -139,10 +139,11 @@ impl Control {
             }
         };
         // With places again, so that problems can point at them.
-        let restored = documents.iter().map(documents::restore).collect::<Result<Vec<_>, _>>();
+        let restored = documents.iter().map(documents::restore).collect();
         let problems = |p: Problems| Reply::Problems { problems: p.0.iter().map(ToString::to_string).collect() };
-        let policy = Valid::of(restored.map_err(problems)?, &self.config.quotas()).map_err(problems)?;
-        let steps = documents::difference(self.policy.documents(), policy.documents());
+        let policy = Valid::of(restored, &self.config.quotas()).map_err(problems)?;
+        let mut steps = documents::difference(self.policy.documents(), policy.documents());
+        steps.extend(history::facts_that_change(&self.state.facts, &facts));
         let change = Change { policy: Arc::new(policy), steps };
         let live = self.live();
         let mut planned: Planned = self.weigh(&change, current, *session, &live)?;

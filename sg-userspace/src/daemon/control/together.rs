@@ -103,6 +103,9 @@ impl Control {
             });
         }
         let good = judged.iter().any(Result::is_ok);
+        if !good && let Err(e) = self.remember(pending.replay.clone()) {
+            log::error!("{e}");
+        }
         if good && pending.generation != self.state.generation {
             let documents = actions.iter().any(reads);
             self.keep_settled(if documents { "before an apply" } else { "before calls" }, documents);
@@ -142,6 +145,10 @@ impl Control {
             };
         }
         let at = now();
+        // Whatever becomes of it: the same bytes must not be a call once more.
+        if let Some((key, nonce)) = &call.signed {
+            pending.replay.nonces.entry(key.clone()).or_default().insert(nonce.clone(), at);
+        }
         let Pending { policy, facts, .. } = &*pending;
         let mut draft = Draft::new(policy, facts, &self.here, here, call.account.as_deref(), at);
         let answer = call::perform(&mut draft, call).map_err(refused)?;
@@ -160,9 +167,6 @@ impl Control {
         if let Some(token) = token {
             let known = Answered { parameters: fingerprint, status, body: body.clone(), at };
             pending.replay.tokens.insert(token, known);
-        }
-        if let Some((key, nonce)) = &call.signed {
-            pending.replay.nonces.entry(key.clone()).or_default().insert(nonce.clone(), at);
         }
         Ok(Judged::Called(status, body))
     }

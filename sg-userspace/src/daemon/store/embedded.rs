@@ -197,19 +197,22 @@ impl Embedded {
         Ok(state)
     }
 
+    /// The database, opened anew after a failure.
+    fn take_db(&mut self) -> Result<Database, StoreError> {
+        match self.db.take() {
+            Some(db) => Ok(db),
+            None => {
+                let db = self.open_db(false)?;
+                // A write that failed may be stored all the same.
+                self.last = self.read_from(&db)?;
+                Ok(db)
+            }
+        }
+    }
+
     /// Writes what is different from what is stored; with `first`, everything.
     fn write(&mut self, state: &State, first: bool) -> Result<(), StoreError> {
-        let db = match self.db.take() {
-            Some(db) => db,
-            None => {
-                let db = self.open_db(first)?;
-                if !first {
-                    // A write that failed may be stored all the same.
-                    self.last = self.read_from(&db)?;
-                }
-                db
-            }
-        };
+        let db = if first { self.open_db(true)? } else { self.take_db()? };
         let fail = |e: redb::Error| self.failed("write", e);
         let transaction = db.begin_write().map_err(|e| fail(e.into()))?;
         {
@@ -258,10 +261,7 @@ impl Store for Embedded {
             Ok((new.head.generation, head, serde_json::to_vec(new).map_err(json)?))
         });
         let bytes = bytes.transpose()?;
-        let db = match self.db.take() {
-            Some(db) => db,
-            None => self.open_db(false)?,
-        };
+        let db = self.take_db()?;
         let write = || -> Result<(), redb::Error> {
             let transaction = db.begin_write()?;
             {
@@ -354,12 +354,12 @@ fn place(state: &mut State, key: &str, value: &[u8]) -> Result<(), String> {
         "fact" => drop(state.facts.objects.insert(rest.into(), json(key, value)?)),
         "rule" => {
             let (group, rule) = rest.split_once('/').ok_or_else(unknown)?;
-            state.facts.rules.entry(group.into()).or_default().insert(rule.into(), json(key, value)?);
+            state.facts.rules.entry(unescaped(group)).or_default().insert(rule.into(), json(key, value)?);
         }
         "token" => drop(state.replay.tokens.insert(rest.into(), json(key, value)?)),
         "nonce" => {
             let (who, nonce) = rest.split_once('/').ok_or_else(unknown)?;
-            state.replay.nonces.entry(who.into()).or_default().insert(nonce.into(), json(key, value)?);
+            state.replay.nonces.entry(unescaped(who)).or_default().insert(nonce.into(), json(key, value)?);
         }
         _ => return Err(unknown()),
     }
@@ -420,9 +420,18 @@ fn maps<T: Serialize + Clone + PartialEq>(
             DiffItem::Update { old: (key, old), new: (_, new) } => (key, old, new),
             DiffItem::Remove(key, value) => (key, value, &none),
         };
-        map(table, &format!("{path}/{key}"), old, new)?;
+        map(table, &format!("{path}/{}", escaped(key)), old, new)?;
     }
     Ok(())
+}
+
+/// A part of a path: what stands between slashes has none.
+fn escaped(part: &str) -> String {
+    part.replace('%', "%25").replace('/', "%2F")
+}
+
+fn unescaped(part: &str) -> String {
+    part.replace("%2F", "/").replace("%25", "%")
 }
 
 fn sorted(map: &HashMap<String, u32>) -> OrdMap<String, u32> {
