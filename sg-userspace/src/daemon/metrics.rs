@@ -6,8 +6,10 @@
 //! - [`picture`]: how things stand at one moment, as the writer says
 //! - [`render`]: both, and the kernel's counters, as text
 //! - [`listen`]: where scrapers ask
+//! - [`docs`]: `docs/metrics.md`
 //! - [`timed`]: a store that is measured
 
+pub mod docs;
 pub mod listen;
 pub mod names;
 pub mod picture;
