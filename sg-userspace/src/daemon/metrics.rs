@@ -6,7 +6,7 @@
 //! - [`picture`]: how things stand at one moment, as the writer says
 //! - [`render`]: both, and the kernel's counters, as text
 //! - [`listen`]: where scrapers ask
-//! - [`docs`]: `docs/metrics.md`
+//! - [`docs`] writes `docs/metrics.md`
 //! - [`timed`]: a store that is measured
 
 pub mod docs;

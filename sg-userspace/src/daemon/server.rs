@@ -1,5 +1,5 @@
 //! `sgd` itself: one thread, one writer; socket, network, signals and timers
-//! are its inputs.
+//! are its inputs. Only the kernel's counters are read on another thread, for metrics.
 
 use std::{
     ffi::CString,

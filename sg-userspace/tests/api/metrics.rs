@@ -22,7 +22,7 @@ use super::{
     full,
 };
 use crate::{
-    foreign::{Foreign, NEXT, XDP_PASS, link_of, standing, take_off},
+    foreign::{Foreign, NEXT, standing, take_off},
     world::{Way, World, bin, can_run, eventually},
 };
 
@@ -141,17 +141,41 @@ fn policy(world: &World, more: &str) -> String {
     format!("{text}{}{more}", world.interface("g"))
 }
 
-/// Leaves the daemon so much more address space; `None` lifts the bound.
-fn leave(daemon: &Daemon<'_>, more: Option<u64>) {
-    let pid = daemon.pid().unwrap();
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let size = status.lines().find_map(|l| l.strip_prefix("VmSize:")).unwrap().trim().trim_end_matches(" kB");
-    let size = size.parse::<u64>().unwrap() * 1024;
-    let limit =
-        libc::rlimit { rlim_cur: more.map_or(libc::RLIM_INFINITY, |more| size + more), rlim_max: libc::RLIM_INFINITY };
+/// Bounds a resource of the daemon; `None` lifts the bound.
+fn limit(daemon: &Daemon<'_>, resource: libc::__rlimit_resource_t, most: Option<u64>) {
+    let pid = daemon.pid().unwrap() as i32;
+    let mut was = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: a limit of our own to write, none to read.
+    assert_eq!(unsafe { libc::prlimit(pid, resource, std::ptr::null(), &raw mut was) }, 0);
+    let new = libc::rlimit { rlim_cur: most.unwrap_or(was.rlim_max), ..was };
     // SAFETY: a limit of our own to read, none to write.
-    let done = unsafe { libc::prlimit(pid as i32, libc::RLIMIT_AS, &raw const limit, std::ptr::null_mut()) };
-    assert_eq!(done, 0);
+    assert_eq!(unsafe { libc::prlimit(pid, resource, &raw const new, std::ptr::null_mut()) }, 0);
+}
+
+/// Bytes of the daemon's address space.
+fn size(daemon: &Daemon<'_>) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid().unwrap())).unwrap();
+    let size = status.lines().find_map(|l| l.strip_prefix("VmSize:")).unwrap().trim().trim_end_matches(" kB");
+    size.parse::<u64>().unwrap() * 1024
+}
+
+/// What is scraped while the daemon can open nothing.
+fn without_files(daemon: &Daemon<'_>) -> Samples {
+    let answer = daemon
+        .enter(|| {
+            let mut stream = TcpStream::connect(AT)?;
+            // Until it is accepted; and then until the hooks have been looked at.
+            std::thread::sleep(Duration::from_millis(500));
+            limit(daemon, libc::RLIMIT_NOFILE, Some(3));
+            std::thread::sleep(Duration::from_secs(2));
+            write!(stream, "GET /metrics HTTP/1.1\r\n\r\n")?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer)?;
+            Ok(answer)
+        })
+        .unwrap();
+    limit(daemon, libc::RLIMIT_NOFILE, None);
+    samples(answer.split_once("\r\n\r\n").unwrap().1)
 }
 
 #[test]
@@ -252,15 +276,12 @@ fn every_metric_moves_by_what_it_is_about() {
     other.again(net, "eth0", false);
     seen.until(&daemon, "it insists", |s| at(s, "sg_foreign_programs_before") == 1.0);
     drop(other);
-    // Ours taken off: put back, and not possible any more.
+    // Ours taken off: put back; and not to be seen, which may be the same.
     take_off(standing(net, "eth0", false)[0].link);
     seen.until(&daemon, "put back", |s| at(s, "sg_links_reattached_total") == 1.0);
-    let shown = run(&daemon, "ip", &["-d", "link", "show", "dev", "eth0"]);
-    let id = shown.split("prog/xdp id ").nth(1).and_then(|t| t.split_whitespace().next()).unwrap();
-    take_off(link_of(id.parse().unwrap()));
-    let other = Foreign::xdp(net, "eth0", XDP_PASS).unwrap();
-    eventually("seen", || daemon.log().contains("cannot be put back"));
-    drop(other);
+    seen.0.push(without_files(&daemon));
+    assert!(at(&seen.0[seen.0.len() - 1], "sg_interfaces_detached") > 0.0, "{:?}", seen.0.last());
+    seen.until(&daemon, "they are seen again", |s| at(s, "sg_interfaces_detached") == 0.0);
 
     // A file system for pins that goes away, and comes again.
     let bpf = daemon.dir().join("bpf").display().to_string();
@@ -270,9 +291,9 @@ fn every_metric_moves_by_what_it_is_about() {
     seen.until(&daemon, "pinned again", |s| at(s, "sg_pins_gone") == 0.0 && at(s, "sg_pins_repaired_total") > 0.0);
 
     // Too little memory to map what is to be read.
-    leave(&daemon, Some(64 << 10));
+    limit(&daemon, libc::RLIMIT_AS, Some(size(&daemon) + (64 << 10)));
     eventually("it cannot read", || daemon.log().contains("cannot count flows"));
-    leave(&daemon, None);
+    limit(&daemon, libc::RLIMIT_AS, None);
     seen.until(&daemon, "that is counted", |s| at(s, "sg_read_errors_total") > 0.0);
 
     // Who says nothing is cut.

@@ -70,7 +70,7 @@ metrics! {
     AUDIT_FAILURES = Counter "sg_audit_write_failures_total" [] "Times that the audit log could not be written.";
     AUDIT_FAILING = Gauge "sg_audit_failing" [] "1 while the audit log cannot be written and changes are refused.";
     // Whether the programs are where they belong.
-    DETACHED = Gauge "sg_interfaces_detached" [] "Interfaces whose programs are not as they should be and could not be mended.";
+    DETACHED = Gauge "sg_interfaces_detached" [] "Interfaces whose programs are not as they should be or cannot be seen, and could not be mended.";
     REATTACHED = Counter "sg_links_reattached_total" [] "Times that the programs of an interface had been taken off and were put back.";
     FOREIGN = Gauge "sg_foreign_programs_before" [] "Programs of others that run before ours: what they accept is not judged.";
     PASSED = Counter "sg_foreign_programs_passed_total" [] "Programs of others that ran before ours and were passed.";
