@@ -8,6 +8,7 @@
 //! - [`documents`]: whose object is whose, and what a change does
 //! - [`control`]: the one writer; [`views`]: what is in force, for listings
 //! - [`pressure`]: room in the conntrack tables
+//! - [`metrics`]: for Prometheus
 //! - [`network`]: devices and addresses, watched
 //! - [`protocol`]: what is said over the socket; [`wait`]: who waits for devices
 //! - [`server`]: the daemon itself; [`notify`]: word to the service manager
@@ -18,6 +19,7 @@ pub mod control;
 pub mod documents;
 pub mod history;
 pub mod log;
+pub mod metrics;
 pub mod network;
 pub mod notify;
 pub mod pressure;

@@ -15,6 +15,7 @@ mod api {
     pub mod hostile;
     pub mod lists;
     pub mod members;
+    pub mod metrics;
     pub mod sdk;
     pub mod settings;
     pub mod store;
@@ -22,6 +23,9 @@ mod api {
     pub mod terraform;
     pub mod tls;
 }
+#[path = "namespaces/foreign.rs"]
+#[allow(dead_code, reason = "shared with the tests of the data plane")]
+mod foreign;
 mod support;
 #[path = "namespaces/world.rs"]
 #[allow(dead_code, reason = "shared with the tests of the data plane")]

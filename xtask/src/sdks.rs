@@ -1,5 +1,5 @@
 //! The official SDKs that the tests of the control API call with, versions pinned,
-//! in `target/sdks`.
+//! in `target/sdks`; and Debian's Prometheus, which runs the queries of dashboard and alerts.
 
 use std::{fs, path::PathBuf, process::Command};
 
@@ -8,10 +8,20 @@ use anyhow::{Context, Result};
 use crate::{
     run::{find, output_of, root, run, step, target},
     setup::packages,
+    vm,
 };
 
 /// Seconds that one download may take.
 const PATIENCE: &str = "600";
+
+/// Where Debian's `prometheus` is unpacked. Not installed: the package would start a
+/// server of its own on this machine.
+///
+/// # Errors
+/// Neither here nor to be had.
+pub fn prometheus() -> Result<PathBuf> {
+    vm::package("prometheus", vm::Extent::Alone)
+}
 
 /// Finds or installs them.
 ///

@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader},
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -10,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use crate::{
     build, fuzz,
     run::{cargo, is_root, output_of, run, shown, step, target},
-    sdks::sdks,
+    sdks::{prometheus, sdks},
     vm,
 };
 
@@ -65,7 +66,7 @@ impl Counts {
 }
 
 /// Runs one layer, passing its output on and counting.
-fn layer(arguments: &[&str], root: bool, object: &std::path::Path, scale: u32) -> Result<Counts> {
+fn layer(arguments: &[&str], root: bool, object: &Path, prometheus: &Path, scale: u32) -> Result<Counts> {
     let mut command = cargo();
     command
         .arg("test")
@@ -73,6 +74,7 @@ fn layer(arguments: &[&str], root: bool, object: &std::path::Path, scale: u32) -
         .env("SG_EBPF_OBJECT", object)
         .env("SG_SOAK", scale.to_string())
         .env("SG_SDKS", target().join("sdks"))
+        .env("SG_PROMETHEUS", prometheus)
         .stdout(Stdio::piped());
     if root {
         // A test that finds neither root nor the program fails instead of being skipped.
@@ -120,18 +122,18 @@ pub fn test(scale: u32) -> Result<()> {
             continue;
         }
         step(&format!("layer {name}"));
-        let empty = std::path::PathBuf::new();
+        let empty = PathBuf::new();
         let path = object.as_ref().unwrap_or(&empty);
-        let clients = if name == "4 API" { sdks().map(Some) } else { Ok(None) };
-        let result = if let Err(e) = clients {
-            Err(e)
+        let clients = if name == "4 API" { sdks().and_then(|_| prometheus()) } else { Ok(PathBuf::new()) };
+        let result = if let Err(e) = &clients {
+            Err(anyhow::anyhow!("{e:#}"))
         } else if name == machines.0 {
             vm::test(path, &vm::Choice { everything: scale > 1, ..vm::Choice::default() })
         } else if name == bytes.0 {
             fuzz::fuzz(&fuzz::Wish { seconds: 15 * scale, ..fuzz::Wish::default() })
                 .map(|targets| Counts { passed: targets.len() as u32, failed: 0 })
         } else {
-            layer(arguments, needs_root, path, scale)
+            layer(arguments, needs_root, path, &clients.unwrap_or_default(), scale)
         };
         match result {
             Ok(counts) => {

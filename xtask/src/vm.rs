@@ -27,7 +27,7 @@ use crate::{
     test::Counts,
 };
 use boot::Emulator;
-use fetch::{Extent, package};
+pub use fetch::{Extent, package};
 
 /// A kernel to test on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

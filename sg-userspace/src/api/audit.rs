@@ -71,6 +71,11 @@ impl Audit {
         Ok(Self { path: path.into(), file: open(path)?, failing: false })
     }
 
+    /// Whether the last attempt to write it failed.
+    pub fn is_failing(&self) -> bool {
+        self.failing
+    }
+
     fn rotate(&mut self) -> io::Result<()> {
         let old = |n: u32| PathBuf::from(format!("{}.{n}", self.path.display()));
         // An attempt that found no room for the new file has put the old one aside already.

@@ -19,7 +19,10 @@ use super::{
     refusals::Refusals,
     tls::Tls,
 };
-use crate::daemon::protocol::{Action, Reply};
+use crate::daemon::{
+    metrics::Metrics,
+    protocol::{Action, Reply},
+};
 
 /// The version of the API.
 const VERSION: &str = "2014-05-26";
@@ -37,6 +40,8 @@ pub struct Endpoint {
     pub refusals: Arc<Mutex<Refusals>>,
     /// Held by requests from their first byte to the last of their answer.
     pub open: Arc<RwLock<()>>,
+    /// How calls end is counted there.
+    pub metrics: Arc<Metrics>,
     /// The writer.
     pub jobs: mpsc::Sender<(String, (Action, oneshot::Sender<Reply>))>,
 }
@@ -67,6 +72,7 @@ impl Endpoint {
 
     async fn answer(&self, request: &Request, from: SocketAddr) -> Result<(u16, serde_json::Value), ApiError> {
         let call = self.call(request).inspect_err(|e| {
+            self.metrics.refused(&e.code);
             if let Ok(mut refusals) = self.refusals.lock() {
                 let action = request.common("x-acs-action", "Action").unwrap_or_default();
                 refusals.add(request.claimed_key(), &from.ip().to_string(), action, e, Instant::now());
@@ -90,6 +96,9 @@ impl Endpoint {
             .answer(&request, from)
             .await
             .unwrap_or_else(|e| (e.status, envelope::refusal(&envelope::request_id(), &host, &e)));
+        let action = request.common("x-acs-action", "Action").and_then(actions::find);
+        let code = if status == 200 { "ok" } else { body["Code"].as_str().unwrap_or_default() };
+        self.metrics.request(action.map(|a| a.writes), code);
         let root = if status == 200 {
             format!("{}Response", request.common("x-acs-action", "Action").unwrap_or_default())
         } else {

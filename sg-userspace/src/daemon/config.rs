@@ -45,6 +45,8 @@ pub struct Config {
     pub log: Level,
     /// The control API.
     pub api: ApiConfig,
+    /// Metrics for Prometheus.
+    pub metrics: MetricsConfig,
     /// Bounds.
     pub quotas: QuotaConfig,
     /// Who may hold how many live flows.
@@ -133,6 +135,39 @@ impl ApiConfig {
     }
 }
 
+/// Metrics for Prometheus.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// Where they are; nowhere when empty.
+    pub listen: String,
+    /// The most rules that have counters there.
+    pub rules: usize,
+}
+
+impl MetricsConfig {
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// What is no address, or one that others reach: they say who is protected how, without a key.
+    pub fn address(&self) -> Result<Option<SocketAddr>, String> {
+        if self.listen.is_empty() {
+            return Ok(None);
+        }
+        let address: SocketAddr = self
+            .listen
+            .parse()
+            .map_err(|_| format!("metrics.listen = {:?} is no address such as \"127.0.0.1:19100\"", self.listen))?;
+        if !address.ip().is_loopback() {
+            return Err(format!(
+                "metrics.listen = {:?} is not on the loopback device: metrics are for this machine only",
+                self.listen
+            ));
+        }
+        Ok(Some(address))
+    }
+}
+
 /// Bounds, see [`Quotas`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -204,6 +239,7 @@ impl Default for Config {
             guest_observe: 120,
             log: Level::Info,
             api: ApiConfig::default(),
+            metrics: MetricsConfig::default(),
             quotas: QuotaConfig::default(),
             conntrack: ConntrackConfig::default(),
         }
@@ -269,6 +305,7 @@ impl Config {
         }
         config.conntrack.settings()?;
         config.api.address()?;
+        config.metrics.address()?;
         for path in config.api.certificate.iter().chain(&config.api.private_key) {
             if !path.is_absolute() {
                 return Err(format!("{path:?} is not an absolute path"));
@@ -335,6 +372,12 @@ mod tests {
         assert!(Config::parse("socket = 'x'").unwrap_err().contains("not an absolute path"));
         assert!(Config::parse("max_flows = 1023").unwrap_err().contains("is not from 1024 to 4194304"));
         assert!(Config::parse("log = 'loud'").unwrap_err().contains("loud"));
+        let metrics = |listen: &str| Config::parse(&format!("[metrics]\nlisten = '{listen}'"));
+        assert!(metrics("127.0.0.1:19100").is_ok() && metrics("[::1]:19100").is_ok());
+        for elsewhere in ["0.0.0.0:19100", "192.0.2.1:19100", "[::]:19100"] {
+            assert!(metrics(elsewhere).unwrap_err().contains("is not on the loopback device"));
+        }
+        assert!(metrics("localhost").unwrap_err().contains("is no address"));
         let management = |list: &str| Config::parse(&format!("[conntrack]\nmanagement = [{list}]"));
         assert!(management("'192.0.2.0/33'").unwrap_err().contains("neither a prefix"));
         assert!(management(&"'192.0.2.1',".repeat(17)).unwrap_err().contains("at most 16"));

@@ -6,6 +6,7 @@ mod audited;
 mod history;
 mod keys;
 mod look;
+mod measured;
 mod together;
 
 use std::{
@@ -21,6 +22,7 @@ use look::tell_carried;
 use super::{
     config::{Config, Level},
     documents, log,
+    metrics::Metrics,
     pressure::Pressure,
     protocol::{Action, Reply},
     store::{State, Store, StoreError},
@@ -82,6 +84,7 @@ pub struct Control {
     /// Who may call it.
     keys: Arc<Mutex<Keys>>,
     audit: Audit,
+    metrics: Arc<Metrics>,
 }
 
 impl Control {
@@ -95,6 +98,7 @@ impl Control {
         store: Box<dyn Store>,
         machine: Machine,
         keys: Arc<Mutex<Keys>>,
+        metrics: Arc<Metrics>,
     ) -> anyhow::Result<Self> {
         let mut state = store.load()?;
         let audit = config.audit_file();
@@ -136,6 +140,7 @@ impl Control {
             here: config_here,
             keys,
             audit,
+            metrics,
         };
         let _ = control.look(machine, Look::First);
         Ok(control)
@@ -182,12 +187,12 @@ impl Control {
             },
             Action::Status => match views::status(self) {
                 Ok(status) => Reply::Status(Box::new(status)),
-                Err(e) => refused(format!("cannot read the kernel's tables: {e}")),
+                Err(e) => self.unread(&e),
             },
             Action::Interface { device } => match views::interface(self, device) {
                 Ok(Some(view)) => Reply::Interface(Box::new(view)),
                 Ok(None) => refused(format!("{device} is not protected; `sgctl status` lists what is")),
-                Err(e) => refused(format!("cannot read the kernel's tables: {e}")),
+                Err(e) => self.unread(&e),
             },
             Action::Export { document } => self.export(document.as_deref()),
             Action::Call(call) => self.read(call),
@@ -206,6 +211,11 @@ impl Control {
                 Reply::Explained { answers: answers.unwrap_or_default() }
             }
         }
+    }
+
+    fn unread(&self, e: &std::io::Error) -> Reply {
+        self.metrics.read_failed();
+        Reply::Refused { message: format!("cannot read the kernel's tables: {e}") }
     }
 
     fn export(&self, name: Option<&str>) -> Reply {

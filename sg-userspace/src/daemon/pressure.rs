@@ -52,6 +52,11 @@ fn parts(engine: &Engine, quotas: &Quotas, capacity: [u32; 2]) -> io::Result<Vec
 }
 
 impl Pressure {
+    /// How many are short of room.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// Looks at the program's counts, and logs what has begun and what has ended;
     /// returns whether anything is short of room.
     ///

@@ -1,5 +1,5 @@
 //! `sgd` itself: one thread, one writer; socket, network, signals and timers
-//! are its inputs.
+//! are its inputs. Only the kernel's counters are read on another thread, for metrics.
 
 use std::{
     ffi::CString,
@@ -24,6 +24,12 @@ use super::{
     config::{self, Config},
     control::{Control, Look},
     log,
+    metrics::{
+        Metrics,
+        listen::{Asked, Scrapes},
+        render::Kernel,
+        timed::Timed,
+    },
     network::Network,
     notify::notify,
     protocol::{Action, Reply},
@@ -247,7 +253,17 @@ async fn serve(config: Config) -> Result<()> {
         _ => None,
     };
     let rate = config.api.rate;
-    let mut control = Control::start(config, Box::new(store), machine, keys.clone())?;
+    let scraped = match config.metrics.address().map_err(anyhow::Error::msg)? {
+        None => None,
+        Some(address) => {
+            let listener = TcpListener::bind(address).await;
+            Some(listener.with_context(|| format!("cannot listen on {address} (metrics.listen)"))?)
+        }
+    };
+    let most_rules = config.metrics.rules;
+    let metrics = Arc::new(Metrics::new()?);
+    let store = Box::new(Timed::new(store, metrics.clone()));
+    let mut control = Control::start(config, store, machine, keys.clone(), metrics.clone())?;
     // Whoever asks for lines gets the logger of that moment.
     log::bridge();
     if let Some(lines) = control.debug_lines() {
@@ -256,11 +272,17 @@ async fn serve(config: Config) -> Result<()> {
     let (sender, mut jobs) = mpsc::channel::<(String, Job)>(TOGETHER);
     let refusals = Arc::new(Mutex::new(Refusals::new(Instant::now())));
     let open = Arc::new(RwLock::new(()));
+    let (asks, mut asked) = mpsc::channel::<Asked>(1);
+    if let Some(listener) = scraped {
+        log::info!("metrics are at http://{}/metrics", listener.local_addr()?);
+        let kernel = Kernel::open(control.maps()).context("cannot open the kernel's counters")?;
+        tokio::spawn(Scrapes::new(metrics.clone(), kernel, most_rules, asks.clone()).serve(listener));
+    }
     let api = api.map(|listener| -> Result<_> {
         log::info!("the control API listens on {}", listener.local_addr()?);
         let fresh = Arc::new(Mutex::new(Fresh::restored(&control.state().replay)));
         let (refusals, open, jobs) = (refusals.clone(), open.clone(), sender.clone());
-        let endpoint = Endpoint { keys, fresh, rate, refusals, open, jobs };
+        let endpoint = Endpoint { keys, fresh, rate, refusals, open, metrics: metrics.clone(), jobs };
         Ok(tokio::spawn(endpoint.serve(listener, tls.clone())))
     });
     let api = api.transpose()?;
@@ -303,8 +325,15 @@ async fn serve(config: Config) -> Result<()> {
                         log::info!("followed a change of the network within {} us", heard.elapsed().as_micros());
                     }
                 }
-                Err(e) => log::error!("cannot list devices: {e}"),
+                Err(e) => {
+                    metrics.read_failed();
+                    log::error!("cannot list devices: {e}");
+                }
             },
+            // Once a second at most, and of no cost.
+            Some(ask) = asked.recv() => {
+                let _ = ask.send(control.picture());
+            }
             Some(job) = jobs.recv() => {
                 let (mut actions, mut sources, mut callers) = (Vec::new(), Vec::new(), Vec::new());
                 let mut next = Some(job);

@@ -124,6 +124,19 @@ impl Control {
         generation: u64,
         mode: OnChange,
     ) -> Result<Report, String> {
+        let begun = Instant::now();
+        let result = self.put(policy, beside, generation, mode);
+        self.metrics.applied(begun.elapsed(), result.is_ok());
+        result
+    }
+
+    fn put(
+        &mut self,
+        policy: Arc<Valid>,
+        beside: Option<(Facts, Replay)>,
+        generation: u64,
+        mode: OnChange,
+    ) -> Result<Report, String> {
         let before = self.state.clone();
         let (mut facts, mut replay) = beside.unwrap_or_else(|| (before.facts.clone(), before.replay.clone()));
         note(&mut facts, &self.policy, &policy);

@@ -5,7 +5,10 @@ use std::{sync::Mutex, time::Instant};
 use super::Control;
 use crate::{
     api::{audit::Line, auth::now, draft::time, params::Params, refusals::Refusals},
-    daemon::protocol::{Action, KeyCommand, Reply, SnapshotCommand, Source},
+    daemon::{
+        metrics::Transport,
+        protocol::{Action, KeyCommand, Reply, SnapshotCommand, Source},
+    },
 };
 
 /// What a line says of an action.
@@ -115,6 +118,7 @@ impl Control {
             .map(|(said, source)| Line { parameters: said.parameters.as_ref(), ..said.line("intent", source) })
             .collect();
         self.audit.write_durably(&lines).map_err(|e| {
+            self.metrics.audit_failed();
             format!(
                 "the audit log cannot be written ({e}): nothing was changed, and nothing is until it can; make room in \
                  the daemon's state_dir"
@@ -137,13 +141,28 @@ impl Control {
             })
             .collect();
         // What was done is done; the log has said that it fails, and refuses the next change.
-        let _ = self.audit.write(&lines);
+        if self.audit.write(&lines).is_err() {
+            self.metrics.audit_failed();
+        }
     }
+
+    /// Counts how changes ended, by the way they came.
+    pub(super) fn count(&self, actions: &[Action], replies: &[Reply]) {
+        for (action, reply) in actions.iter().zip(replies) {
+            if said(action).writes {
+                let signed = matches!(action, Action::Call(call) if call.signed.is_some());
+                let transport = if signed { Transport::Api } else { Transport::Socket };
+                self.metrics.change(transport, result(reply) == "ok");
+            }
+        }
+    }
+
     /// Writes down what was refused before it came here; with `all`, nothing waits any longer.
     pub fn note_refusals(&mut self, refusals: &Mutex<Refusals>, all: bool) {
         let Ok(mut refusals) = refusals.lock() else { return };
         let lines = refusals.take(all, Instant::now());
         if self.audit.write(&lines).is_err() {
+            self.metrics.audit_failed();
             refusals.unwritten(lines);
         }
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::{Control, Look};
 use crate::{
-    daemon::log,
+    daemon::{log, metrics::Transport},
     dataplane::{
         carry::Carried,
         engine::{Beginning, OnChange, Report},
@@ -36,6 +36,7 @@ impl Control {
             let new = self.machine.devices.iter().map(|d| d.index).filter(|i| !there(&old, *i));
             self.appeared.extend(new.map(|index| (index, now)));
         }
+        let begun = Instant::now();
         self.engine.begin(self.beginning(start));
         self.keep_pinned();
         let result = self.engine.enforce(self.policy.model(), &self.machine, OnChange::Cut);
@@ -44,6 +45,13 @@ impl Control {
             Ok(report) => {
                 self.tell(&report);
                 let changed = !report.is_nothing();
+                // A look that found nothing to do says nothing of how long one takes.
+                if changed {
+                    self.metrics.applied(begun.elapsed(), true);
+                    self.metrics.change(Transport::Network, true);
+                } else {
+                    self.metrics.in_force();
+                }
                 self.last = report;
                 self.trouble = None;
                 if let Err(e) = self.keep_counters() {
@@ -52,6 +60,8 @@ impl Control {
                 changed
             }
             Err(e) => {
+                self.metrics.applied(begun.elapsed(), false);
+                self.metrics.change(Transport::Network, false);
                 self.deny(e.to_string());
                 true
             }
@@ -111,6 +121,7 @@ impl Control {
             let _ = self.look(machine, Look::Again);
         }
         let order = self.engine.order(&self.machine);
+        self.metrics.mended(order.back.len(), order.passed.len());
         for device in &order.back {
             log::warning!("the programs of {device} had been taken off; they are there again");
         }
@@ -165,6 +176,7 @@ impl Control {
             quotas::recount(maps, &slots)
         });
         if let Err(e) = swept {
+            self.metrics.read_failed();
             log::warning!("cannot sweep flows: {e}");
         }
         self.share_out();
@@ -184,7 +196,10 @@ impl Control {
         match self.pressure.look(&self.engine) {
             Ok(true) if self.swept.elapsed() >= SHORT_PERIOD => self.sweep(),
             Ok(_) => {}
-            Err(e) => log::warning!("cannot count flows: {e}"),
+            Err(e) => {
+                self.metrics.read_failed();
+                log::warning!("cannot count flows: {e}");
+            }
         }
     }
 
@@ -195,6 +210,7 @@ impl Control {
         match self.engine.repin() {
             Ok(done) => {
                 self.pins_gone = false;
+                self.metrics.repinned(done.pins);
                 if done.pins > 0 {
                     log::warning!("{} pins in {root} were gone (was bpffs unmounted?) and are there again", done.pins);
                 }

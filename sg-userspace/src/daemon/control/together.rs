@@ -60,10 +60,15 @@ impl Control {
         for run in runs {
             let from = &sources[replies.len()..replies.len() + run.len()];
             if let Err(why) = self.intend(run, from) {
-                replies.extend(run.iter().map(|action| match action {
-                    Action::Call(_) => called(&Err(error::INTERNAL.because(&why))),
-                    _ => Reply::Refused { message: why.clone() },
-                }));
+                let refused: Vec<Reply> = run
+                    .iter()
+                    .map(|action| match action {
+                        Action::Call(_) => called(&Err(error::INTERNAL.because(&why))),
+                        _ => Reply::Refused { message: why.clone() },
+                    })
+                    .collect();
+                self.count(run, &refused);
+                replies.extend(refused);
                 continue;
             }
             let calls = run.iter().any(|a| matches!(a, Action::Call(_)));
@@ -72,6 +77,7 @@ impl Control {
                 _ => run.iter().map(|action| self.act(action)).collect(),
             };
             self.note(run, from, &new);
+            self.count(run, &new);
             replies.extend(new);
         }
         replies
