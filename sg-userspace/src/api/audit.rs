@@ -3,20 +3,26 @@
 //! is not made.
 
 use std::{
+    borrow::Cow,
     fs::{self, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
-use serde::Serialize;
+use serde::{Serialize, Serializer, ser::SerializeMap};
 
+use super::params::Params;
 use crate::daemon::log;
 
 /// Bytes at which a file is put aside.
 const MAX: u64 = 16 << 20;
 /// Files that are kept beside the one in use.
 const KEPT: u32 = 5;
+/// Bytes of a parameter's name, and of its value.
+const TEXT: usize = 1 << 10;
+/// Bytes of all parameters of a line, as they are written.
+const TEXTS: usize = 16 << 10;
 
 /// A line.
 #[derive(Debug, Serialize)]
@@ -35,15 +41,44 @@ pub struct Line<'a> {
     pub source: &'a str,
     /// What.
     pub action: &'a str,
-    /// Its parameters.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub parameters: Option<&'a super::params::Params>,
+    /// Its parameters, as much of them as a line has room for.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "parameters")]
+    pub parameters: Option<&'a Params>,
     /// How it ended: `ok`, or the error's code.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result: Option<&'a str>,
     /// The state after it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
+}
+
+/// A text that is not too long for a line, or its beginning.
+fn cut(text: &str) -> Cow<'_, str> {
+    match text.floor_char_boundary(TEXT) {
+        at if at == text.len() => text.into(),
+        at => format!("{}… ({} bytes)", &text[..at], text.len()).into(),
+    }
+}
+
+/// Writes parameters. What a caller says must not push the lines of others out of
+/// the files that are kept: long values are cut, and of too many the number is written.
+fn parameters<S: Serializer>(all: &Option<&Params>, to: S) -> Result<S::Ok, S::Error> {
+    let all = all.map(|p| &p.0).into_iter().flatten();
+    let (mut map, mut room, mut left_out) = (to.serialize_map(None)?, TEXTS, 0);
+    for pair in all.map(|(name, value)| (cut(name), cut(value))) {
+        let bytes = serde_json::to_vec(&pair).map_or(usize::MAX, |bytes| bytes.len());
+        match room.checked_sub(bytes) {
+            Some(rest) => {
+                room = rest;
+                map.serialize_entry(&pair.0, &pair.1)?;
+            }
+            None => left_out += 1,
+        }
+    }
+    if left_out > 0 {
+        map.serialize_entry("…", &format!("{left_out} parameters left out"))?;
+    }
+    map.end()
 }
 
 /// The file.
@@ -173,6 +208,36 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("sg-audit-{}-{name}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
         dir
+    }
+
+    /// The parameters of a line, and its bytes.
+    fn written(pairs: &[(&str, &str)]) -> (serde_json::Value, usize) {
+        let all: Params = pairs.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        let text = serde_json::to_string(&Line { parameters: Some(&all), ..line("k") }).unwrap();
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        (line["parameters"].clone(), text.len())
+    }
+
+    #[test]
+    fn large_parameters_make_no_large_lines() {
+        let exact = "x".repeat(TEXT);
+        assert_eq!(written(&[("A", &exact), ("B", "")]).0, serde_json::json!({"A": exact, "B": ""}));
+        // Two bytes a character, the first begins at an odd one.
+        let long = format!("x{}", "ü".repeat(2 << 20));
+        let (said, bytes) = written(&[("A", &long), ("B", "b")]);
+        assert_eq!(said, serde_json::json!({"A": format!("x{}… (4194305 bytes)", "ü".repeat(511)), "B": "b"}));
+        assert!(bytes < 2 << 10, "{bytes}");
+        assert!(written(&[(&long, "b")]).1 < 2 << 10);
+        // Many, and those that are longer as they are written than as they are said.
+        for text in ["y".repeat(900), "\u{1}".repeat(900)] {
+            let names: Vec<String> = (0..5000).map(|i| format!("P{i:04}")).collect();
+            let pairs: Vec<(&str, &str)> = names.iter().map(|n| (n.as_str(), text.as_str())).collect();
+            let (said, bytes) = written(&pairs);
+            let kept = said.as_object().unwrap().len() - 1;
+            assert!((2..=17).contains(&kept) && bytes < 17 << 10, "{kept} in {bytes}");
+            assert_eq!(said["…"], format!("{} parameters left out", 5000 - kept));
+            assert_eq!(said["P0000"], text);
+        }
     }
 
     #[test]
