@@ -27,6 +27,16 @@ use crate::daemon::{
 /// The version of the API.
 const VERSION: &str = "2014-05-26";
 
+/// Bytes of an answer that repeat what a stranger said: a message, such as the text to sign.
+const REPEATED: usize = 16 << 10;
+/// Bytes of the host that is said again.
+const HOST: usize = 300;
+
+/// A text up to a number of bytes.
+fn cut(text: &mut String, most: usize) {
+    text.truncate(text.floor_char_boundary(most));
+}
+
 /// What the connections share.
 #[derive(Clone)]
 pub struct Endpoint {
@@ -71,12 +81,15 @@ impl Endpoint {
     }
 
     async fn answer(&self, request: &Request, from: SocketAddr) -> Result<(u16, serde_json::Value), ApiError> {
-        let call = self.call(request).inspect_err(|e| {
+        let call = self.call(request).map_err(|mut e| {
+            // The answer waits for whoever reads it, and is to be no larger than others.
+            cut(&mut e.message, REPEATED);
             self.metrics.refused(&e.code);
             if let Ok(mut refusals) = self.refusals.lock() {
                 let action = request.common("x-acs-action", "Action").unwrap_or_default();
-                refusals.add(request.claimed_key(), &from.ip().to_string(), action, e, Instant::now());
+                refusals.add(request.claimed_key(), &from.ip().to_string(), action, &e, Instant::now());
             }
+            e
         })?;
         let (sender, receiver) = oneshot::channel();
         let source = from.ip().to_string();
@@ -91,7 +104,8 @@ impl Endpoint {
     /// Answers a request.
     pub async fn respond(&self, request: Request, from: SocketAddr) -> Response {
         let format = request.format();
-        let host = request.header("host").unwrap_or_default().to_owned();
+        let mut host = request.header("host").unwrap_or_default().to_owned();
+        cut(&mut host, HOST);
         let (status, mut body) = self
             .answer(&request, from)
             .await
@@ -110,7 +124,7 @@ impl Endpoint {
 
     /// Takes connections for ever.
     pub async fn serve(self, listener: tokio::net::TcpListener, tls: Option<Arc<Tls>>) {
-        let room = http::room();
+        let (room, budget) = (http::room(), http::budget());
         loop {
             let Ok(permit) = room.clone().acquire_owned().await else { return };
             let (stream, from) = match listener.accept().await {
@@ -123,6 +137,7 @@ impl Endpoint {
                 }
             };
             let (endpoint, acceptor) = (self.clone(), tls.as_ref().map(|tls| tls.acceptor()));
+            let budget = budget.clone();
             tokio::spawn(async move {
                 let _ = stream.set_nodelay(true);
                 // Whoever begins when the end has begun is not waited for.
@@ -130,9 +145,9 @@ impl Endpoint {
                 let handle = |request| endpoint.respond(request, from);
                 // A client that went away, or speaks no TLS, is no trouble of ours.
                 let _ = match acceptor {
-                    None => http::serve(stream, begin, handle).await,
+                    None => http::serve(stream, budget, begin, handle).await,
                     Some(acceptor) => match tokio::time::timeout(http::PATIENCE, acceptor.accept(stream)).await {
-                        Ok(Ok(stream)) => http::serve(stream, begin, handle).await,
+                        Ok(Ok(stream)) => http::serve(stream, budget, begin, handle).await,
                         _ => Ok(()),
                     },
                 };

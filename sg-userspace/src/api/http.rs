@@ -28,6 +28,16 @@ pub const MAX_CONNECTIONS: usize = 512;
 pub const PATIENCE: Duration = Duration::from_secs(10);
 /// How long it may be silent between two.
 const IDLE: Duration = Duration::from_secs(60);
+/// Bytes of a request that every connection has room for.
+const OWN: usize = 16 << 10;
+/// Bytes beyond that of the requests of all connections.
+const BUDGET: usize = 64 << 20;
+/// How long a request waits for room.
+const ROOM_PATIENCE: Duration = Duration::from_secs(1);
+/// Bytes that are read at once; TLS clears as many before each time.
+const CHUNK: u64 = 16 << 10;
+/// Bytes that a parameter or header takes beside its text.
+const PAIR: usize = 128;
 
 /// What goes back.
 #[derive(Debug)]
@@ -80,6 +90,58 @@ async fn send(stream: &mut (impl AsyncWrite + Unpin), response: &Response, close
     })
     .await
     .map_err(|_| io::ErrorKind::TimedOut)?
+}
+
+/// The room that all connections of a listener share for what is larger than [`OWN`].
+pub fn budget() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(BUDGET))
+}
+
+/// What a connection has of it.
+struct Share {
+    budget: Arc<Semaphore>,
+    held: usize,
+}
+
+impl Share {
+    /// Has room for this many bytes from now on, or the request is refused.
+    async fn hold(&mut self, bytes: usize) -> Result<(), Response> {
+        let wanted = bytes.saturating_sub(OWN);
+        if wanted > self.held {
+            let more = u32::try_from(wanted - self.held).unwrap_or(u32::MAX);
+            let Ok(Ok(permits)) = timeout(ROOM_PATIENCE, self.budget.acquire_many(more)).await else {
+                let e = error::UNAVAILABLE.because("Too many large requests are on their way.");
+                let body = super::envelope::refusal(&super::envelope::request_id(), "", &e);
+                return Err(Response { status: e.status, format: Format::Json, body: body.to_string() });
+            };
+            permits.forget();
+        } else {
+            self.budget.add_permits(self.held - wanted);
+        }
+        self.held = wanted;
+        Ok(())
+    }
+
+    /// Makes room in a buffer that is full; `most` is what it will ever need, `beside` what else there is.
+    async fn room(&mut self, buffer: &mut Vec<u8>, most: usize, beside: usize) -> Result<(), Response> {
+        if buffer.len() == buffer.capacity() {
+            let capacity = (2 * buffer.len()).max(4 << 10).min(most).max(buffer.len() + 1);
+            self.hold(beside + capacity).await?;
+            buffer.reserve_exact(capacity - buffer.len());
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.budget.add_permits(self.held);
+    }
+}
+
+/// Bytes that names and values take.
+fn weight(pairs: &BTreeMap<String, String>) -> usize {
+    pairs.iter().map(|(name, value)| name.len() + value.len() + PAIR).sum()
 }
 
 /// A read request, whether it is the last one, and bytes that came behind it.
@@ -137,8 +199,8 @@ pub(crate) fn head(bytes: &[u8]) -> Result<Option<(Request, usize, bool)>, Respo
 async fn read(
     stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     mut bytes: Vec<u8>,
+    share: &mut Share,
 ) -> Result<Option<Read>, Response> {
-    let mut chunk = vec![0; 16 << 10];
     let mut checked = 0;
     let (mut request, length, close) = loop {
         // Only a new end of a line can make it whole.
@@ -153,10 +215,11 @@ async fn read(
         if bytes.len() > MAX_HEAD {
             return Err(refused(431, "the request line and headers are too long"));
         }
-        match stream.read(&mut chunk).await {
+        share.room(&mut bytes, MAX_HEAD + 1, 0).await?;
+        match (&mut *stream).take(CHUNK).read_buf(&mut bytes).await {
             Ok(0) if bytes.is_empty() => return Ok(None),
             Ok(0) | Err(_) => return Err(refused(400, "the request is cut short")),
-            Ok(n) => bytes.extend_from_slice(&chunk[..n]),
+            Ok(_) => {}
         }
     };
     if request.headers.contains_key("transfer-encoding") {
@@ -171,30 +234,42 @@ async fn read(
         },
     };
     let mut body = bytes.split_off(length);
+    // What it said is in the request now.
+    drop(bytes);
+    let said = weight(&request.query) + weight(&request.headers);
+    share.hold(said + body.capacity()).await?;
     if body.len() < wanted && request.header("expect").is_some_and(|e| e.eq_ignore_ascii_case("100-continue")) {
         let _ = stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await;
     }
     while body.len() < wanted {
-        match stream.read(&mut chunk).await {
+        share.room(&mut body, wanted, said).await?;
+        match (&mut *stream).take(CHUNK).read_buf(&mut body).await {
             Ok(0) | Err(_) => return Err(refused(400, "the body is cut short")),
-            Ok(n) => body.extend_from_slice(&chunk[..n]),
+            Ok(_) => {}
         }
     }
     let rest = body.split_off(wanted);
     let form = request.header("content-type").is_some_and(|t| t.starts_with("application/x-www-form-urlencoded"));
-    if form && !decode(&body, &mut request.form) {
-        return Err(refused(400, "too many parameters"));
+    if form {
+        // Before it is read a second time, as parameters.
+        let kept = said + body.capacity() + rest.capacity();
+        share.hold(kept + body.len()).await?;
+        if !decode(&body, &mut request.form) {
+            return Err(refused(400, "too many parameters"));
+        }
+        share.hold(kept + weight(&request.form)).await?;
     }
     request.body = body;
     Ok(Some(Read { request, close, rest }))
 }
 
 /// Serves one connection to its end. What `begin` returns is held from the first
-/// byte of a request to the last of its answer.
+/// byte of a request to the last of its answer; `budget` is what its requests share
+/// with those of other connections.
 ///
 /// # Errors
 /// It cannot be written to.
-pub async fn serve<S, B, G, F, A>(mut stream: S, begin: B, handle: F) -> io::Result<()>
+pub async fn serve<S, B, G, F, A>(mut stream: S, budget: Arc<Semaphore>, begin: B, handle: F) -> io::Result<()>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     B: Fn() -> G,
@@ -202,6 +277,7 @@ where
     A: Future<Output = Response>,
 {
     let mut rest = Vec::new();
+    let mut share = Share { budget, held: 0 };
     // Between two calls a client may be silent for longer than before its first.
     let mut silence = PATIENCE;
     loop {
@@ -213,10 +289,11 @@ where
             }
         }
         let _begun = begin();
-        let read = timeout(PATIENCE, read(&mut stream, std::mem::take(&mut rest))).await;
+        let read = timeout(PATIENCE, read(&mut stream, std::mem::take(&mut rest), &mut share)).await;
         match read.unwrap_or_else(|_| Err(refused(408, "the request took too long"))) {
             Ok(None) => return Ok(()),
             Err(response) => {
+                drop(share);
                 send(&mut stream, &response, true).await?;
                 return stream.shutdown().await;
             }
@@ -228,6 +305,9 @@ where
                     return stream.shutdown().await;
                 }
                 rest = behind;
+                if share.hold(rest.capacity()).await.is_err() {
+                    return stream.shutdown().await;
+                }
             }
         }
     }
@@ -256,7 +336,7 @@ mod tests {
             let _ = client.read_to_string(&mut all).await;
             all
         };
-        let (served, said) = tokio::join!(serve(server, || (), handle), write);
+        let (served, said) = tokio::join!(serve(server, budget(), || (), handle), write);
         let _ = served;
         said
     }
@@ -273,6 +353,48 @@ mod tests {
         assert!(said.contains("POST 1 2") && said.ends_with("GET 2 0"), "{said}");
         let long = format!("GET /?a={} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(900 << 10));
         assert!(run(long.as_bytes()).contains("GET 1 0"));
+    }
+
+    #[tokio::test]
+    async fn large_requests_share_their_room_and_small_ones_have_their_own() {
+        let budget = Arc::new(Semaphore::new(1 << 20));
+        let handle = |_: Request| async { Response { status: 200, format: Format::Json, body: "{}".into() } };
+        let begin = |bytes: Vec<u8>| {
+            let (mut client, server) = tokio::io::duplex(64 << 10);
+            tokio::spawn(serve(server, budget.clone(), || (), handle));
+            async move {
+                let _ = client.write_all(&bytes).await;
+                client
+            }
+        };
+        let post = |length: usize, sent: usize| {
+            let head = format!("POST / HTTP/1.1\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
+            [head.into_bytes(), vec![b'x'; sent]].concat()
+        };
+        let answer = |mut client: tokio::io::DuplexStream| async move {
+            let mut said = String::new();
+            let _ = client.read_to_string(&mut said).await;
+            said
+        };
+        // One that has most of the room, and does not end.
+        let slow = begin(post(900 << 10, 800 << 10)).await;
+        let said = answer(begin(post(800 << 10, 800 << 10)).await).await;
+        assert!(said.starts_with("HTTP/1.1 503 ") && said.contains("\"ServiceUnavailable\""), "{said}");
+        // Nor for a head, nor for many small parameters.
+        let long = format!("GET /?a={} HTTP/1.1\r\n\r\n", "x".repeat(900 << 10));
+        assert!(answer(begin(long.into_bytes()).await).await.starts_with("HTTP/1.1 503 "));
+        let many = format!("GET /?{} HTTP/1.1\r\n\r\n", (0..4000).map(|i| format!("{i}&")).collect::<String>());
+        assert!(answer(begin(many.into_bytes()).await).await.starts_with("HTTP/1.1 503 "));
+        // Small ones are answered all the while.
+        for _ in 0..20 {
+            assert!(answer(begin(post(8 << 10, 8 << 10)).await).await.starts_with("HTTP/1.1 200 "));
+        }
+        // When it is gone, so is what it held; and each gives back what it had.
+        drop(slow);
+        for _ in 0..3 {
+            assert!(answer(begin(post(800 << 10, 800 << 10)).await).await.starts_with("HTTP/1.1 200 "));
+        }
+        assert_eq!(budget.available_permits(), 1 << 20);
     }
 
     #[test]

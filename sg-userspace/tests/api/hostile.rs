@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use sg_userspace::testbed::Daemon;
+
 use super::client::{call, daemon, key, parsed, post, raw, signed};
 use crate::world::{Way, World, can_run};
 
@@ -95,7 +97,69 @@ fn hostile_requests_are_refused_and_others_answered() {
         assert!(said.starts_with("HTTP/1.1 408"), "{said:?}");
     }
     assert!(daemon.runs().unwrap());
-    let rss = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid().unwrap())).unwrap();
-    let kib: u64 = rss.lines().find_map(|l| l.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok()).unwrap();
+    let kib = memory(&daemon, "VmRSS:");
     assert!(kib < 200 << 10, "{kib} KiB resident");
+}
+
+/// KiB that the daemon has.
+fn memory(daemon: &Daemon<'_>, line: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.pid().unwrap())).unwrap();
+    status.lines().find_map(|l| l.strip_prefix(line)?.split_whitespace().next()?.parse().ok()).unwrap()
+}
+
+#[test]
+fn many_large_requests_take_little_memory_and_others_are_answered() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::Guest);
+    let mut daemon = daemon(&world);
+    let key = key(&daemon, &[]);
+    let ask = [("Action", "DescribeRegions")];
+    assert_eq!(call(&daemon, &key, &ask).0, 200);
+    let before = memory(&daemon, "VmRSS:");
+
+    // A MiB of a head and four of a body from each, but for the last byte; nobody has signed anything.
+    let large = format!("POST /?a={} HTTP/1.1\r\nContent-Length: {}\r\n\r\n", "x".repeat(1 << 20), 4 << 20);
+    let large = [large.into_bytes(), vec![b'y'; (4 << 20) - 1]].concat();
+    let connect = |_| Ok(TcpStream::connect("127.0.0.1:8080")?);
+    let streams: Vec<TcpStream> = daemon.enter(|| (0..300).map(connect).collect()).unwrap();
+    let (mut most, mut busy) = (0, 0);
+    std::thread::scope(|scope| {
+        let send = |mut stream: TcpStream| {
+            let large = &large;
+            scope.spawn(move || {
+                stream.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
+                stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+                // It may be refused in the middle, and what was said be lost with the rest.
+                let _ = stream.write_all(large);
+                let mut said = Vec::new();
+                let _ = stream.read_to_end(&mut said);
+                String::from_utf8_lossy(&said).into_owned()
+            })
+        };
+        let senders: Vec<_> = streams.into_iter().map(send).collect();
+        let mut rounds = 0;
+        while rounds < 20 || senders.iter().any(|s| !s.is_finished()) {
+            let asked = std::time::Instant::now();
+            assert_eq!(call(&daemon, &key, &ask).0, 200);
+            assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+            most = most.max(memory(&daemon, "VmRSS:"));
+            rounds += 1;
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        for sender in senders {
+            let said = sender.join().unwrap();
+            let statuses = ["HTTP/1.1 503 ", "HTTP/1.1 408 "];
+            assert!(said.is_empty() || statuses.iter().any(|s| said.starts_with(s)), "{said}");
+            busy += usize::from(said.starts_with(statuses[0]));
+        }
+    });
+    assert!(daemon.runs().unwrap());
+    let most = most.max(memory(&daemon, "VmHWM:"));
+    println!("{before} KiB before, {most} KiB at most, {busy} told that it is busy");
+    assert!(most - before < 150 << 10, "{before} KiB before, {most} KiB at most");
+    // And when they are gone, there is room again.
+    let long = "x".repeat(3 << 20);
+    assert_eq!(call(&daemon, &key, &[("Action", "DescribeRegions"), ("Ignored", &long)]).0, 200);
 }
