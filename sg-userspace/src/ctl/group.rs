@@ -186,44 +186,71 @@ pub fn created(arguments: &Arguments, ask: &Value, rules: &[Value]) -> Result<St
     Ok(id)
 }
 
+/// Priorities above what a rule can have become the lowest that one has. How many were.
+fn lowered<'a>(rules: impl Iterator<Item = &'a mut Value>) -> usize {
+    let high = rules.filter(|r| rules_file::priority(r).is_some_and(|p| p > 100));
+    high.map(|r| r["Priority"] = 100.into()).count()
+}
+
+/// What is said of priorities that became others.
+fn lowered_note(count: usize) -> String {
+    if count > 0 { format!("; {count} priorities above 100 became 100") } else { String::new() }
+}
+
 fn clone(arguments: &Arguments, source: &str, name: &str, vpc: Option<&str>, rules: bool, tags: bool) -> Result<Ended> {
-    let mut ask = json!({"SecurityGroupName": name});
-    let (mut all_rules, mut kind) = (Vec::new(), Value::Null);
     if Path::new(source).is_file() {
-        // Rules of an exported file; those of the system's had priorities that no rule has any more.
-        all_rules = rules_file::read(Path::new(source))?.into_iter().map(|r| r.rule).collect();
-    } else {
-        let (found, group) = whole(arguments, source)?;
-        let id = text(&group, "SecurityGroupId");
-        let listed = listed(arguments, json!({"SecurityGroupId": id}))?.first().cloned().unwrap_or_default();
-        kind = listed["SecurityGroupType"].clone();
-        ask["VpcId"] = listed["VpcId"].clone();
-        if !text(&group, "Description").is_empty() {
-            ask["Description"] = group["Description"].clone();
-        }
-        if tags {
-            let of = listed["Tags"]["Tag"].as_array().cloned().unwrap_or_default();
-            ask["Tag"] = of.iter().map(|t| json!({"Key": t["TagKey"], "Value": t["TagValue"]})).collect();
-        }
-        if rules {
-            all_rules = found;
-        }
+        return clone_file(arguments, Path::new(source), name, vpc, rules);
     }
-    ask["SecurityGroupType"] = kind;
-    if let Some(vpc) = vpc {
-        ask["VpcId"] = vpc.into();
+    let (mut found, group) = whole(arguments, source)?;
+    let id = text(&group, "SecurityGroupId");
+    let listed = listed(arguments, json!({"SecurityGroupId": id}))?.first().cloned().unwrap_or_default();
+    let mut ask = json!({"SecurityGroupName": name, "SecurityGroupType": listed["SecurityGroupType"]});
+    ask["VpcId"] = vpc.map_or_else(|| listed["VpcId"].clone(), Value::from);
+    if !text(&group, "Description").is_empty() {
+        ask["Description"] = group["Description"].clone();
     }
-    let mut lowered = 0;
-    for rule in &mut all_rules {
-        if rules_file::priority(rule).is_some_and(|p| p > 100) {
-            rule["Priority"] = 100.into();
-            lowered += 1;
-        }
+    if tags {
+        let of = listed["Tags"]["Tag"].as_array().cloned().unwrap_or_default();
+        ask["Tag"] = of.iter().map(|t| json!({"Key": t["TagKey"], "Value": t["TagValue"]})).collect();
     }
-    let id = created(arguments, &ask, &all_rules)?;
-    let note = if lowered > 0 { format!("; {lowered} priorities above 100 became 100") } else { String::new() };
-    let line = format!("{id} made with {} rules{note}", all_rules.len());
+    if !rules {
+        found.clear();
+    }
+    let note = lowered_note(lowered(found.iter_mut()));
+    let id = created(arguments, &ask, &found)?;
+    let line = format!("{id} made with {} rules{note}", found.len());
     made(arguments.output, &json!({"SecurityGroupId": id}), &line)
+}
+
+/// A new group with the rules of an exported file, as many of them as can be.
+fn clone_file(arguments: &Arguments, file: &Path, name: &str, vpc: Option<&str>, rules: bool) -> Result<Ended> {
+    let mut items = rules_file::read(file)?;
+    if !rules {
+        items.clear();
+    }
+    // The system's had priorities that no rule has any more.
+    let readable = items.iter_mut().filter(|i| i.problem.is_none());
+    let note = lowered_note(lowered(readable.map(|i| &mut i.rule)));
+    let group = call(arguments, "CreateSecurityGroup", &json!({"SecurityGroupName": name, "VpcId": vpc}), false)?;
+    let id = text(&group, "SecurityGroupId").to_owned();
+    let placed = match place(arguments, &id, file, items, usize::MAX, false) {
+        Ok(placed) => placed,
+        Err(e) => {
+            call(arguments, "DeleteSecurityGroup", &json!({"SecurityGroupId": id}), false)?;
+            return Err(e.context("no group was made"));
+        }
+    };
+    let skipped: Vec<&Placed> = placed.iter().filter(|p| p.refused.is_some()).collect();
+    let good = placed.len() - skipped.len();
+    let mut value = json!({"SecurityGroupId": id});
+    let mut line = format!("{id} made with {good} rules{note}");
+    if !skipped.is_empty() {
+        let one = |p: &&Placed| json!({"Line": p.line, "Reason": p.refused});
+        value["Skipped"] = skipped.iter().map(one).collect();
+        line = format!("{}\n{line}, without {}", placed_table(&skipped, ""), skipped.len());
+    }
+    made(arguments.output, &value, &line)?;
+    Ok(if skipped.is_empty() { Ended::Done } else { Ended::Refused })
 }
 
 fn export(arguments: &Arguments, group: &str, format: Format, dir: Option<&Path>) -> Result<Ended> {
@@ -240,52 +267,86 @@ fn export(arguments: &Arguments, group: &str, format: Format, dir: Option<&Path>
     say(&format!("{} rules written to {}", rules.len(), path.display()))
 }
 
-/// What becomes of each rule of a file: put in, or why not.
-fn import(arguments: &Arguments, group: &str, file: &Path, preview: bool) -> Result<Ended> {
+/// What became of a rule of a file.
+struct Placed {
+    line: usize,
+    rule: Value,
+    /// Why it was not put in.
+    refused: Option<String>,
+}
+
+/// Puts the rules of a file into a group, one by one; `most` of them.
+fn place(
+    arguments: &Arguments,
+    group: &str,
+    file: &Path,
+    items: Vec<rules_file::Item>,
+    most: usize,
+    preview: bool,
+) -> Result<Vec<Placed>> {
     let (standing, whole) = whole(arguments, group)?;
     let (id, region) = (text(&whole, "SecurityGroupId"), text(&whole, "RegionId"));
     let elsewhere = rules_file::region(file).filter(|r| r != region);
-    let mut table = output::table(&["line", "direction", "policy", "prio", "protocol", "ports", "remote", "result"]);
-    let (mut good, mut bad) = (0, 0);
-    for (n, item) in rules_file::read(file)?.into_iter().enumerate() {
-        let rule = &item.rule;
+    let mut standing: Vec<(String, Value)> = standing.iter().map(said).collect();
+    let mut placed = Vec::new();
+    for (n, rules_file::Item { line, rule, problem }) in items.into_iter().enumerate() {
         let objects = ["SourceGroupId", "DestGroupId", "SourcePrefixListId", "DestPrefixListId", "PortRangeListId"];
-        let refused = if let Some(why) = item.problem {
-            Some(why)
-        } else if n >= rules_file::MOST {
-            Some(format!("more than {} rules are not imported at once", rules_file::MOST))
-        } else if rules_file::priority(rule).is_none_or(|p| !(1..=100).contains(&p)) {
+        let refused = if problem.is_some() {
+            problem
+        } else if n >= most {
+            Some(format!("more than {most} rules are not imported at once"))
+        } else if rules_file::priority(&rule).is_none_or(|p| !(1..=100).contains(&p)) {
             Some("skipped: its priority is not from 1 to 100".into())
-        } else if let (Some(from), true) = (&elsewhere, objects.iter().any(|o| !text(rule, o).is_empty())) {
+        } else if let (Some(from), true) = (&elsewhere, objects.iter().any(|o| !text(&rule, o).is_empty())) {
             Some(format!("it names an object of region {from}"))
-        } else if standing.iter().any(|s| permission(s) == permission(rule)) {
+        } else if standing.contains(&said(&rule)) {
             Some("it is there already".into())
         } else {
-            let ask = json!({"SecurityGroupId": id, "Permissions": [permission(rule)]});
-            match call(arguments, authorize(rule), &ask, preview) {
+            let ask = json!({"SecurityGroupId": id, "Permissions": [permission(&rule)]});
+            match call(arguments, authorize(&rule), &ask, preview) {
                 Ok(_) => None,
                 Err(e) if e.is::<Refusal>() => Some(e.to_string()),
                 Err(e) => return Err(e),
             }
         };
-        good += usize::from(refused.is_none());
-        bad += usize::from(refused.is_some());
-        let done = if preview { "would be put in" } else { "put in" };
+        if refused.is_none() {
+            standing.push(said(&rule));
+        }
+        placed.push(Placed { line, rule, refused });
+    }
+    Ok(placed)
+}
+
+/// What a rule says, to be compared with others.
+fn said(rule: &Value) -> (String, Value) {
+    (text(rule, "Direction").to_owned(), permission(rule))
+}
+
+fn placed_table(placed: &[&Placed], done: &str) -> comfy_table::Table {
+    let mut table = output::table(&["line", "direction", "policy", "prio", "protocol", "ports", "remote", "result"]);
+    for Placed { line, rule, refused } in placed {
         table.add_row([
-            item.line.to_string(),
+            line.to_string(),
             text(rule, "Direction").to_owned(),
             text(rule, "Policy").to_owned(),
             rules_file::priority(rule).map(|p| p.to_string()).unwrap_or_default(),
             text(rule, "IpProtocol").to_owned(),
             text(rule, "PortRange").to_owned(),
             remote(rule),
-            refused.unwrap_or_else(|| done.into()),
+            refused.clone().unwrap_or_else(|| done.to_owned()),
         ]);
     }
+    table
+}
+
+/// What becomes of each rule of a file: put in, or why not.
+fn import(arguments: &Arguments, group: &str, file: &Path, preview: bool) -> Result<Ended> {
+    let placed = place(arguments, group, file, rules_file::read(file)?, rules_file::MOST, preview)?;
+    let bad = placed.iter().filter(|p| p.refused.is_some()).count();
+    let done = if preview { "would be put in" } else { "put in" };
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{table}")?;
-    let verb = if preview { "would be put in" } else { "put in" };
-    writeln!(out, "{good} {verb}, {bad} not; rules that stood there are as they were")?;
+    writeln!(out, "{}", placed_table(&placed.iter().collect::<Vec<_>>(), done))?;
+    writeln!(out, "{} {done}, {bad} not; rules that stood there are as they were", placed.len() - bad)?;
     Ok(if bad == 0 { Ended::Done } else { Ended::Refused })
 }
 

@@ -107,6 +107,26 @@ fn rules_travel_by_files_and_clones() {
     let said = refused(&daemon, &["group", "import", "app", csv_name]);
     assert!(said.contains("broken.csv:2: not UTF-8"), "{said}");
 
+    // So have those that a clone of a file cannot have; it is made with the others.
+    let bad = json!([one(1, 1), 7, {"Direction": "up"}, one(2, 1), {"Direction": "ingress", "PortRange": "9/1",
+        "IpProtocol": "TCP", "SourceCidrIp": "1.2.3.4"}, one(1, 1), one(3, 110)]);
+    std::fs::write(&old, bad.to_string()).unwrap();
+    let said = refused(&daemon, &["group", "clone", old_name, "partly"]);
+    for why in ["not a rule", "Direction is ingress or egress", "InvalidParam.PortRange", "it is there already"] {
+        let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains(why), "{why}: {said}");
+    }
+    let lines: Vec<&str> = said.lines().filter_map(|l| l.split_whitespace().next()).collect();
+    assert!(["2", "3", "5", "6"].iter().all(|place| lines.contains(place)) && !lines.contains(&"4"), "{said}");
+    assert!(said.contains("made with 3 rules; 1 priorities above 100 became 100, without 4"), "{said}");
+    assert_eq!(rules(&daemon, "partly").len(), 3);
+    let said = refused(&daemon, &["group", "clone", old_name, "partly-json", "-o", "json"]);
+    let value: Value = serde_json::from_str(said.split_inclusive("\n}").next().unwrap()).unwrap();
+    let lines: Vec<&Value> = value["Skipped"].as_array().unwrap().iter().map(|s| &s["Line"]).collect();
+    assert_eq!(lines, [2, 3, 5, 6], "{said}");
+    let said = done(&daemon, &["group", "clone", old_name, "none-of-it", "--without-rules"]);
+    assert!(said.contains("made with 0 rules") && rules(&daemon, "none-of-it").is_empty(), "{said}");
+
     // A clone has the rules, and what is done to it is not done to the first.
     done(&daemon, &["group", "clone", "web", "twin"]);
     assert_eq!(rules(&daemon, "twin"), rules(&daemon, "web"));
