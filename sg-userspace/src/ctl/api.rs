@@ -15,7 +15,7 @@ use crate::{
 };
 
 fn table(keys: &[KeyView]) -> comfy_table::Table {
-    let mut table = output::table(&["key", "account", "access", "state", "created", "comment"]);
+    let mut table = output::listing(&["key", "account", "access", "state", "created", "comment"]);
     for k in keys {
         table.add_row([&k.id, &k.account, &k.access, &k.state, &k.created, &k.comment]);
     }
@@ -71,5 +71,25 @@ pub fn call(arguments: &Arguments, action: &str, parameters: &[(String, String)]
             Ok(Ended::Refused)
         }
         other => client::unexpected(other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_keys_are_whole() {
+        let text = |text: &str| text.to_owned();
+        let key = KeyView {
+            id: text("SG0123456789ABCDEFGHIJKL"),
+            account: text("1234567890123456"),
+            access: text("read and write"),
+            state: text("disabled"),
+            created: text("2026-01-02T03:04:05Z"),
+            comment: text("of the machine that makes the backups at night"),
+        };
+        let shown = table(std::slice::from_ref(&key)).set_width(80).to_string();
+        assert!(shown.lines().any(|line| line.starts_with("SG0123456789ABCDEFGHIJKL ")), "{shown}");
     }
 }

@@ -73,7 +73,7 @@ fn remote(rule: &Value) -> String {
 
 fn rules_table(rules: &[Value]) -> comfy_table::Table {
     let mut table =
-        output::table(&["rule", "direction", "policy", "prio", "protocol", "ports", "remote", "description"]);
+        output::listing(&["rule", "direction", "policy", "prio", "protocol", "ports", "remote", "description"]);
     for r in rules {
         let ports = match text(r, "PortRangeListId") {
             "" => text(r, "PortRange").to_owned(),
@@ -94,7 +94,7 @@ fn rules_table(rules: &[Value]) -> comfy_table::Table {
 }
 
 fn groups_table(groups: &[Value]) -> comfy_table::Table {
-    let mut table = output::table(&["group", "name", "type", "vpc", "rules", "managed", "description"]);
+    let mut table = output::listing(&["group", "name", "type", "vpc", "rules", "managed", "description"]);
     for g in groups {
         table.add_row([
             text(g, "SecurityGroupId").to_owned(),
@@ -508,6 +508,28 @@ pub fn rule(arguments: &Arguments, command: &Rule) -> Result<Ended> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ids_are_whole_at_any_width() {
+        let (id, of) = (crate::api::draft::new_id, "the rule of many words that somebody has written about it");
+        let rule = json!({"SecurityGroupRuleId": id("sgr"), "Direction": "ingress", "Policy": "Accept", "Priority": 1,
+            "IpProtocol": "TCP", "PortRange": "27017/27017", "Ipv6SourceCidrIp": "2001:db8:1234:5678::/64",
+            "Description": of});
+        let group = json!({"SecurityGroupId": id("sg"), "SecurityGroupName": "a-group-with-a-long-name",
+            "SecurityGroupType": "enterprise", "VpcId": id("vpc"), "RuleCount": 100, "Description": of});
+        let tables = [
+            (rules_table(std::slice::from_ref(&rule)), text(&rule, "SecurityGroupRuleId")),
+            (groups_table(std::slice::from_ref(&group)), text(&group, "SecurityGroupId")),
+        ];
+        for (mut table, id) in tables {
+            for width in [40, 80, 200] {
+                let shown = table.set_width(width).to_string();
+                assert!(shown.lines().any(|line| line.starts_with(&format!("{id} "))), "{width}:\n{shown}");
+                let widest = shown.lines().map(|l| l.chars().count()).max();
+                assert!(width == 40 || widest <= Some(width.into()), "{width}:\n{shown}");
+            }
+        }
+    }
 
     #[test]
     fn a_prefix_is_told_from_a_name() {

@@ -69,7 +69,7 @@ fn lists_table(w: &Words, lists: &[Value]) -> comfy_table::Table {
     if families {
         head.insert(2, "family");
     }
-    let mut table = output::table(&head);
+    let mut table = output::listing(&head);
     for l in lists {
         let mut row = vec![
             text(l, &w.id()).to_owned(),

@@ -27,7 +27,7 @@ fn groups(titles: &Titles, member: &Value) -> String {
 }
 
 fn interfaces_table(titles: &Titles, interfaces: &[Value]) -> comfy_table::Table {
-    let mut table = output::table(&["interface", "name", "instance", "groups", "addresses"]);
+    let mut table = output::listing(&["interface", "name", "instance", "groups", "addresses"]);
     for i in interfaces {
         let instance = match (text(i, "InstanceId"), text(i, "Type")) {
             ("", _) => String::new(),
@@ -142,7 +142,7 @@ pub fn interface(arguments: &Arguments, command: &Interface) -> Result<Ended> {
 }
 
 fn instances_table(titles: &Titles, instances: &[Value]) -> comfy_table::Table {
-    let mut table = output::table(&["instance", "name", "groups", "interfaces", "addresses"]);
+    let mut table = output::listing(&["instance", "name", "groups", "interfaces", "addresses"]);
     for i in instances {
         let interfaces = items(&i["NetworkInterfaces"]);
         let each = |of: &dyn Fn(&Value) -> String| interfaces.iter().map(of).collect::<Vec<_>>().join(", ");

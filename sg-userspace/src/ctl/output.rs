@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write};
 
 use anyhow::{Result, bail};
-use comfy_table::{ContentArrangement, Table, presets::NOTHING};
+use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets::NOTHING};
 use serde::Serialize;
 
 use super::{Ended, args::Output};
@@ -12,6 +12,19 @@ use super::{Ended, args::Output};
 pub fn table(head: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_preset(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).set_header(head);
+    table
+}
+
+/// An empty table whose first column are ids, which are copied into other commands:
+/// they are never broken, however narrow the terminal is.
+pub fn listing(head: &[&str]) -> Table {
+    let mut table = table(head);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 1));
+    }
+    if let Some(ids) = table.column_mut(0) {
+        ids.set_constraint(ColumnConstraint::ContentWidth);
+    }
     table
 }
 
