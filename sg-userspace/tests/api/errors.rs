@@ -508,3 +508,74 @@ fn every_error_is_provoked() {
     assert!(missing.is_empty(), "never provoked: {missing:?}");
     eprintln!("{} errors provoked, {} elsewhere", provoked.len(), ELSEWHERE.len());
 }
+
+/// What is changed in a permission, and the code of the refusal.
+const BAD_PERMISSIONS: &[(&str, &str)] = &[
+    ("IpProtocol=", "OperationDenied"),
+    ("IpProtocol=xyz", "InvalidIpProtocol.ValueNotSupported"),
+    ("Priority=x", "InvalidPriority.Malformed"),
+    ("Priority=101", "InvalidPriority.ValueNotSupported"),
+    ("Policy=maybe", "InvalidPolicy.Malformed"),
+    ("PortRange=", "InvalidPortRange.Malformed"),
+    ("PortRange=-1/-1", "OperationDenied"),
+    ("PortRange=9/1", "InvalidParam.PortRange"),
+    ("SourcePortRange=9/1", "InvalidSourcePortRange.Malformed"),
+    ("SourceCidrIp=1.2.3", "InvalidParam.SourceCidrIp"),
+    ("SourceCidrIp=", "MissingParameter.Source"),
+    ("DestCidrIp=1.2.3.4", "InvalidParamter.Conflict"),
+    ("Ipv6DestCidrIp=fe80::1", "InvalidParameter.Conflict"),
+    ("IpProtocol=icmpv6 PortRange=-1/-1", "InvalidParam.Ipv6ProtocolConflictWithIpv4Address"),
+    ("SourceCidrIp= SourceGroupId=sg-none", "InvalidSourceGroupId.NotFound"),
+    ("SourceCidrIp= SourceGroupId=$a", "InvalidParamter.Conflict"),
+    ("SourceCidrIp= SourcePrefixListId=pl-none", "InvalidPrefixListId.NotFound"),
+    ("PortRangeListId=prl-none", "InvalidPortRangeListId.NotFound"),
+    ("PortRange=101/101", "InvalidParam.DuplicatePermissions"),
+];
+
+#[test]
+fn a_refusal_names_the_permission_that_it_is_about() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::Guest);
+    let daemon = super::client::daemon(&world);
+    let key = key(&daemon, &[]);
+    let (_, body) = call(&daemon, &key, &[("Action", "CreateSecurityGroup")]);
+    let made = BTreeMap::from([("a", body["SecurityGroupId"].as_str().unwrap().to_owned())]);
+    // The numbers are those of the client, which may leave some out.
+    for (numbers, bad) in [((1..=59).collect::<Vec<_>>(), 57), (vec![1, 5, 57, 570], 570), (vec![1, 5, 57], 5)] {
+        for (change, code) in BAD_PERMISSIONS {
+            let line = format!("AuthorizeSecurityGroup {change}");
+            let changes = request(&line, &made);
+            let mut all = BTreeMap::from([("SecurityGroupId".to_owned(), made["a"].clone())]);
+            for n in &numbers {
+                let mut field = |f: &str, v: String| all.insert(format!("Permissions.{n}.{f}"), v);
+                field("IpProtocol", "tcp".into());
+                field("PortRange", format!("{0}/{0}", 100 + n));
+                field("SourceCidrIp", "1.2.3.4".into());
+                for (f, v) in changes.iter().skip(1).filter(|_| *n == bad) {
+                    field(f, v.clone());
+                }
+            }
+            for (action, only) in [("AuthorizeSecurityGroup", ""), ("RevokeSecurityGroup", ".NotFound")] {
+                let pairs = all.iter().map(|(k, v)| (k.as_str(), v.as_str())).chain([("Action", action)]);
+                let (status, body) = call(&daemon, &key, &pairs.collect::<Vec<_>>());
+                if !only.is_empty() && status == 200 {
+                    // What does not exist is in no rule that could be taken away.
+                    assert!(code.ends_with(only), "{change}: {body}");
+                    continue;
+                }
+                let message = body["Message"].as_str().unwrap_or_default();
+                assert_eq!(body["Code"], *code, "{change}: {body}");
+                let number = |text: &str| text.chars().take_while(char::is_ascii_digit).collect::<String>();
+                let named: Vec<String> = message.split("Permissions.").skip(1).map(number).collect();
+                // One message ends a sentence with the word.
+                let named: Vec<&String> = named.iter().filter(|n| !n.is_empty()).collect();
+                assert_eq!(named, [&bad.to_string()], "{change}: {message}");
+            }
+        }
+    }
+    let ask = [("Action", "DescribeSecurityGroupAttribute"), ("SecurityGroupId", made["a"].as_str())];
+    let body = call(&daemon, &key, &ask).1;
+    assert_eq!(body["Permissions"]["Permission"], serde_json::json!([]), "all or nothing");
+}

@@ -85,6 +85,19 @@ fn wanted(p: &Params, revoke: bool) -> Result<Vec<(Form, Params)>, ApiError> {
     }
 }
 
+/// Makes a refusal say which of the permissions it is about, unless it does.
+fn at(form: Form) -> impl Fn(ApiError) -> ApiError {
+    move |e| {
+        let Form::Listed(n) = form else { return e };
+        let name = format!("Permissions.{n}");
+        let digit = |after: &str| after.starts_with(|c: char| c.is_ascii_digit());
+        if e.message.match_indices(&name).any(|(i, _)| !digit(&e.message[i + name.len()..])) {
+            return e;
+        }
+        ApiError { message: format!("{} ({name})", e.message), ..e }
+    }
+}
+
 /// Reads all that a call names; a rule that stands there twice is refused.
 fn read_all(
     draft: &Draft<'_>,
@@ -96,7 +109,7 @@ fn read_all(
     let forms = wanted(p, revoke)?;
     // The syntax of all comes before anybody looks at what exists.
     for (form, record) in &forms {
-        rule::syntax(record, *form, direction)?;
+        rule::syntax(record, *form, direction).map_err(at(*form))?;
     }
     let group = group()?;
     let mut rules: Vec<(String, Permission)> = Vec::new();
@@ -105,11 +118,11 @@ fn read_all(
         let rule = match rule::read(draft, record, *form, direction, group) {
             // What does not exist is in no rule that could be taken away.
             Err(e) if revoke && e.status == 404 => continue,
-            read => read?,
+            read => read.map_err(at(*form))?,
         };
         let key = key(draft, &rule);
         if !keys.insert(key.clone()) {
-            return Err(error::PERMISSIONS_TWICE.into());
+            return Err(at(*form)(error::PERMISSIONS_TWICE.into()));
         }
         rules.push((key, rule));
     }
