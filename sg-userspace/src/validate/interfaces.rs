@@ -244,13 +244,6 @@ pub fn quotas(document: &Document, model: &Model, quotas: &Quotas, problems: &mu
             g.rules.iter().map(rule).sum()
         })
         .collect();
-    for (g, &total) in cost.iter().enumerate().filter(|(_, total)| **total > quotas.rules_per_interface) {
-        let limit = quotas.rules_per_interface;
-        let message = format!("{total} rules (lists count their max_entries), the limit is {limit} per interface");
-        let help = Some("no interface could be in this group: use fewer rules".into());
-        problems.add(&document.security_groups[g].at.0, &format!("security_groups[{g}]"), message, help);
-        problems.passes(Limit::RulesPerInterface);
-    }
     for (i, interface) in model.interfaces.iter().enumerate() {
         let total: usize = interface.groups.iter().map(|&g| cost[g]).sum();
         let limit = quotas.rules_per_interface;
