@@ -34,6 +34,8 @@ const LAYERS: &[(&str, &[&str], bool)] = &[
             "changes",
             "--test",
             "explosion",
+            "--test",
+            "lint",
         ],
         false,
     ),
