@@ -25,6 +25,7 @@ use crate::{
         machine::Resolved,
     },
     document::{Problems, Source, parse},
+    lint,
     model::{Direction, Side, Verdict},
     reference::{FlowQuery, Reference},
     validate::{Valid, names::Names},
@@ -90,6 +91,7 @@ impl Control {
         self.engine.begin(self.beginning(true));
         let mut planned = self.consequences(change, session, live);
         planned.generation = generation;
+        planned.lints = lint::added(&self.lint(self.policy.model()), self.lint(change.policy.model()));
         let preview = self.engine.preview(change.policy.model(), &self.machine);
         planned.writes = preview.map_err(|e| Reply::Refused { message: format!("{e}; nothing was changed") })?;
         Ok(planned)
