@@ -21,6 +21,8 @@ mod objects;
 mod open;
 mod rules;
 pub mod space;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
