@@ -71,9 +71,11 @@ pub fn added(out: &mut impl Write, findings: &[Finding]) -> Result<()> {
         return Ok(());
     }
     writeln!(out, "this adds {}; `sgctl lint` shows all:", counted(findings))?;
+    let mut table = output::table(&["where", "finding", "what"]);
     for f in findings.iter().take(SHOWN) {
-        writeln!(out, "  {} {}: {}: {}", f.severity.name(), f.code.name(), f.place.text(), f.message)?;
+        table.add_row([f.place.text(), format!("{} {}", f.severity.name(), f.code.name()), f.message.clone()]);
     }
+    writeln!(out, "{table}")?;
     if findings.len() > SHOWN {
         writeln!(out, "  … and {} more", findings.len() - SHOWN)?;
     }
