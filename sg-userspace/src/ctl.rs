@@ -9,7 +9,7 @@
 //! - `members`: instances and network interfaces
 //! - [`snapshot`]: what was in force, and backups
 //! - `apply`: documents; `show`: what is in force; `wait`: until it is
-//! - `explain`: which rule decides a flow
+//! - `explain`: which rule decides a flow; `lint`: what is unwise or needless
 //! - `complete`: what a shell offers at TAB
 //! - `client`: the daemon's socket; `session`: the caller's own connection
 
@@ -22,6 +22,7 @@ mod complete;
 mod default_group;
 mod explain;
 mod group;
+mod lint;
 mod lists;
 mod members;
 pub mod output;
@@ -84,6 +85,7 @@ fn run(arguments: &Arguments) -> Result<Ended> {
         Command::Apply(a) => apply::apply(arguments, a),
         Command::Plan(a) => apply::plan(arguments, a),
         Command::Explain(a) => explain::run(arguments, a),
+        Command::Lint(a) => lint::run(arguments, a),
         Command::Status => show::status(arguments),
         Command::Instance { command } => members::instance(arguments, command),
         Command::Interface { command } => members::interface(arguments, command),

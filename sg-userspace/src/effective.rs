@@ -6,7 +6,7 @@ use std::{collections::HashMap, net::IpAddr};
 use ipnet::IpNet;
 use sg_common::reason::Reason;
 
-use crate::model::{Direction, GroupType, Instance, Interface, Model, Object, Ports, Verdict};
+use crate::model::{Direction, GroupType, Instance, Interface, Model, Object, Ports, Verdict, protocol_name};
 
 /// The provider's metadata address: outbound always accepted.
 pub const METADATA: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(100, 100, 100, 200));
@@ -137,6 +137,31 @@ pub fn entries(model: &Model, key: &PolicyKey, direction: Direction) -> Vec<Entr
     rules.sort_by_key(|e| (e.priority, e.verdict as u8));
     entries.extend(rules);
     entries
+}
+
+/// What an entry matches, as listings show it.
+pub fn matches(model: &Model, e: &Entry) -> String {
+    let range = |(a, b): (u16, u16)| if a == b { a.to_string() } else { format!("{a}-{b}") };
+    let mut text = protocol_name(e.protocol);
+    match &e.ports {
+        Ports::Any => {}
+        Ports::Range(a, b) => text += &format!(" {}", range((*a, *b))),
+        Ports::List(i) => text += &format!(" {}", model.port_lists[*i].name),
+    }
+    let remote = match e.remote {
+        Remote::Net(net) => net.to_string(),
+        Remote::Members(g) => format!("group {}", model.groups[g].name),
+        Remote::List(i) => format!("list {}", model.prefix_lists[i].name),
+        Remote::Public => "public addresses".into(),
+    };
+    text += &format!(", remote {remote}");
+    if let Some(ports) = e.source_ports {
+        text += &format!(", source port {}", range(ports));
+    }
+    if let Some(local) = e.local {
+        text += &format!(", local {local}");
+    }
+    text
 }
 
 /// What happens when no entry matches.

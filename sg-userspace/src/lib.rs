@@ -8,6 +8,7 @@
 //! - [`effective`]: the merged view of an interface
 //! - [`mod@reference`]: the evaluator of record
 //! - [`compiler`]: merged view to tables
+//! - [`mod@lint`]: what is unwise or needless in a policy
 //! - [`explain`]: which rule decides a flow; [`packet`]: the packet to ask with
 //! - [`dataplane`]: to the kernel
 //! - [`api`]: the control API, as the official SDKs speak it
@@ -24,6 +25,7 @@ pub mod effective;
 pub mod explain;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+pub mod lint;
 pub mod model;
 pub mod packet;
 pub mod reference;

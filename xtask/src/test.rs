@@ -35,6 +35,8 @@ const LAYERS: &[(&str, &[&str], bool)] = &[
             "changes",
             "--test",
             "explosion",
+            "--test",
+            "lint",
         ],
         false,
     ),

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use super::{
     Ended,
     args::{Apply, Arguments, Output, Plan},
-    client, count, output, session, sources,
+    client, count, lint, output, session, sources,
 };
 use crate::{
     daemon::protocol::{Action, File, Planned, Reply},
@@ -64,6 +64,7 @@ fn show(planned: &Planned) -> Result<()> {
         }
         writeln!(out, "{table}")?;
     }
+    lint::added(&mut out, &planned.lints)?;
     let w = &planned.writes;
     if w.policies > 0 {
         let (tables, entries) = (format!("{} policy tables", w.policies), format!("{} address entries", w.entries));

@@ -58,6 +58,8 @@ pub enum Command {
     Plan(Plan),
     /// Say which rule decides a flow, and why
     Explain(Explain),
+    /// Say what is unwise or needless in a policy, and what to do about it
+    Lint(Lint),
     /// Show how things stand: devices, documents, counters
     Status,
     /// Instances: list, show, and their groups
@@ -331,6 +333,23 @@ pub struct Explain {
     /// One flow: DEVICE DIRECTION PROTOCOL LOCAL REMOTE, the last two with `:port` where there are ports
     #[arg(value_name = "FLOW", num_args = 0..=5)]
     pub flow: Vec<String>,
+}
+
+/// Say what is unwise or needless in a policy.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  sgctl lint -f policy.yaml             needs no daemon
+  sudo sgctl lint                       what is in force
+  sgctl lint -f policy.yaml --strict    for tests: exit status 1 if there is a warning
+
+Exit status: 0 done, 1 a warning and --strict, or the document is refused, 2 usage.")]
+pub struct Lint {
+    /// Policy document instead of what is in force; several are one document, `-` is standard input
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: Vec<String>,
+    /// Exit status 1 if there is any warning
+    #[arg(long)]
+    pub strict: bool,
 }
 
 /// Which kernel program judges.

@@ -36,6 +36,7 @@ use crate::{
     },
     document::Document,
     explain,
+    lint::{self, Finding, Subject},
     model::Model,
     reference::{FlowQuery, Reference},
     validate::{Quotas, Valid},
@@ -201,6 +202,7 @@ impl Control {
             Action::Backup => self.backup(),
             Action::Restore { .. } => self.restore(action).unwrap_or_else(|reply| reply),
             Action::Wait { devices, .. } => Reply::Waited { missing: views::missing(self, devices) },
+            Action::Lint => Reply::Linted { findings: self.lint(self.policy.model()) },
             Action::Explain { flows } => {
                 let instances = self.resolved().instances;
                 let reference = Reference::new(self.policy.model(), &instances);
@@ -234,6 +236,12 @@ impl Control {
                 Reply::Refused { message: format!("name one of the documents in force: {}", names.join(", ")) }
             }
         }
+    }
+
+    /// What is unwise or needless in a model, on this machine.
+    pub(super) fn lint(&self, model: &Model) -> Vec<Finding> {
+        let instances = self.machine.resolve(model).instances;
+        lint::lint(&Subject { model, instances: &instances, quotas: &self.config.quotas(), document: None })
     }
 
     /// What the model means on this machine now.

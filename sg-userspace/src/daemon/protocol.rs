@@ -12,6 +12,7 @@ use crate::{
         report::Observed,
     },
     explain::Answer,
+    lint::Finding,
 };
 
 /// A file of a document.
@@ -107,6 +108,8 @@ pub enum Action {
         /// Refused when the change would drop it.
         session: Option<Session>,
     },
+    /// What is unwise or needless in what is in force.
+    Lint,
     /// Which rule decides flows.
     Explain {
         /// Lines of a flows file.
@@ -205,6 +208,9 @@ pub struct Planned {
     /// What could not be looked up.
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// What is unwise or needless after it, and was not before.
+    #[serde(default)]
+    pub lints: Vec<Finding>,
     /// What it would write to the kernel.
     pub writes: Preview,
     /// What applying it did.
@@ -410,6 +416,11 @@ pub enum Reply {
     Different {
         /// By object.
         steps: Vec<Step>,
+    },
+    /// To [`Action::Lint`].
+    Linted {
+        /// All of it.
+        findings: Vec<Finding>,
     },
     /// To [`Action::Explain`].
     Explained {

@@ -23,8 +23,8 @@ use crate::{
         object::Maps,
         report::Observed,
     },
-    effective::{self, Entry, Origin, PolicyKey, Remote},
-    model::{Model, Ports, Side, protocol_name},
+    effective::{self, Origin, PolicyKey},
+    model::Side,
 };
 
 const DIRECTIONS: [Direction; 2] = [Direction::Inbound, Direction::Outbound];
@@ -160,30 +160,6 @@ pub fn missing(control: &Control, devices: &[String]) -> Vec<Missing> {
     devices.iter().filter_map(|d| Some(Missing { device: d.clone(), why: why(d)? })).collect()
 }
 
-fn matches(model: &Model, e: &Entry) -> String {
-    let range = |(a, b): (u16, u16)| if a == b { a.to_string() } else { format!("{a}-{b}") };
-    let mut text = protocol_name(e.protocol);
-    match &e.ports {
-        Ports::Any => {}
-        Ports::Range(a, b) => text += &format!(" {}", range((*a, *b))),
-        Ports::List(i) => text += &format!(" {}", model.port_lists[*i].name),
-    }
-    let remote = match e.remote {
-        Remote::Net(net) => net.to_string(),
-        Remote::Members(g) => format!("group {}", model.groups[g].name),
-        Remote::List(i) => format!("list {}", model.prefix_lists[i].name),
-        Remote::Public => "public addresses".into(),
-    };
-    text += &format!(", remote {remote}");
-    if let Some(ports) = e.source_ports {
-        text += &format!(", source port {}", range(ports));
-    }
-    if let Some(local) = e.local {
-        text += &format!(", local {local}");
-    }
-    text
-}
-
 /// The rows of a device's merged view, invisible rules included.
 fn rules(control: &Control, key: &PolicyKey, slot: u32) -> io::Result<Vec<RuleLine>> {
     let (model, maps) = (control.model(), control.engine().maps());
@@ -213,7 +189,7 @@ fn rules(control: &Control, key: &PolicyKey, slot: u32) -> io::Result<Vec<RuleLi
                 Some(id) => sum(maps.rules.get_per_cpu(id, possible_cpus())?),
                 None => Counter::default(),
             };
-            lines.push(line(name, entry.verdict, entry.priority, matches(model, &entry), count));
+            lines.push(line(name, entry.verdict, entry.priority, effective::matches(model, &entry), count));
         }
         let verdict = effective::default_verdict(model, key, direction);
         let count = reason(maps, slot, direction, Reason::Default, verdict)?;

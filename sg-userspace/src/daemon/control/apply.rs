@@ -31,6 +31,7 @@ use crate::{
     },
     document::{Problems, Source, parse},
     effective::PolicyKey,
+    lint,
     model::{Direction, Model, Side, Verdict},
     reference::{FlowQuery, Reference, spoofs},
     validate::{Valid, names::Names},
@@ -96,6 +97,7 @@ impl Control {
         self.engine.begin(self.beginning(true));
         let mut planned = self.consequences(change, session, live);
         planned.generation = generation;
+        planned.lints = lint::added(&self.lint(self.policy.model()), self.lint(change.policy.model()));
         let preview = self.engine.preview(change.policy.model(), &self.machine);
         planned.writes = preview.map_err(|e| Reply::Refused { message: format!("{e}; nothing was changed") })?;
         Ok(planned)

@@ -94,6 +94,7 @@ fn said(action: &Action) -> Said {
             admin("export", false, document.iter().map(|d| ("document".into(), d.clone())).collect())
         }
         Action::Wait { .. } => admin("wait", false, Vec::new()),
+        Action::Lint => admin("lint", false, Vec::new()),
         Action::Explain { .. } => admin("explain", false, Vec::new()),
     }
 }
