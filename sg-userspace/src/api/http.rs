@@ -92,7 +92,7 @@ async fn send(stream: &mut (impl AsyncWrite + Unpin), response: &Response, close
     .map_err(|_| io::ErrorKind::TimedOut)?
 }
 
-/// The room that all connections of a listener share for what is larger than [`OWN`].
+/// The room that all connections of a listener share for what is larger than `OWN`.
 pub fn budget() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(BUDGET))
 }
