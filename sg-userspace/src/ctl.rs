@@ -4,7 +4,7 @@
 //! - [`args`]: what can be said
 //! - [`output`]: tables, JSON, YAML
 //! - `api`: calls and keys of the control API; `call`: calls for other commands
-//! - `group`: groups and rules; `default_group`: the one that lets everybody in; `rules_file`: their files
+//! - `group`: groups; `rule`: their rules; `default_group`: the one that lets everybody in; `rules_file`: their files
 //! - `lists`: prefix lists and port lists
 //! - `members`: instances and network interfaces
 //! - [`snapshot`]: what was in force, and backups
@@ -26,6 +26,7 @@ mod lint;
 mod lists;
 mod members;
 pub mod output;
+mod rule;
 mod rules_file;
 mod session;
 mod show;
@@ -91,7 +92,7 @@ fn run(arguments: &Arguments) -> Result<Ended> {
         Command::Interface { command } => members::interface(arguments, command),
         Command::Wait(a) => wait::wait(arguments, a),
         Command::Group { command } => group::group(arguments, command),
-        Command::Rule { command } => group::rule(arguments, command),
+        Command::Rule { command } => rule::rule(arguments, command),
         Command::PrefixList { command } => lists::run(arguments, command),
         Command::PortList { command } => lists::run(arguments, command),
         Command::Key { command } => api::key(arguments, command),

@@ -166,7 +166,8 @@ pub fn carry_out(
         }
     }
     // What was shown is what is done, or nothing.
-    let done = ask(arguments, &action(true, Some(planned.generation)))?;
+    let mut done = ask(arguments, &action(true, Some(planned.generation)))?;
+    done.lints = planned.lints;
     if !table {
         output::print(arguments.output, &done, |_| output::table(&[]))?;
         return Ok(Ended::Done);

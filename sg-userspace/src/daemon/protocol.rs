@@ -11,6 +11,7 @@ use crate::{
         engine::{OnChange, Preview, Report},
         report::Observed,
     },
+    document::Problems,
     explain::Answer,
     lint::Finding,
 };
@@ -356,6 +357,12 @@ pub struct InterfaceView {
     pub rules: Vec<RuleLine>,
     /// Its counters by reason.
     pub reasons: Vec<ReasonLine>,
+}
+
+impl From<Problems> for Reply {
+    fn from(problems: Problems) -> Self {
+        Self::Problems { problems: problems.0.iter().map(ToString::to_string).collect() }
+    }
 }
 
 /// What the daemon answers.

@@ -29,9 +29,9 @@ use crate::{
         flows::{self, Live},
         machine::Resolved,
     },
-    document::{Problems, Source, parse},
+    document::{Source, parse},
     effective::PolicyKey,
-    lint,
+    lint::{self, Finding},
     model::{Direction, Model, Side, Verdict},
     reference::{FlowQuery, Reference, spoofs},
     validate::{Valid, names::Names},
@@ -73,16 +73,15 @@ impl Control {
         wanted: &Wanted<'_>,
         live: &[Live],
     ) -> Result<(Change, Planned), Reply> {
-        let problems = |p: Problems| Reply::Problems { problems: p.0.iter().map(ToString::to_string).collect() };
-        if let Some(expected) = wanted.if_generation.filter(|g| *g != generation) {
-            let message = format!("the policy has changed: it is generation {generation}, not {expected}");
-            return Err(Reply::Refused { message: format!("{message}; plan again") });
-        }
+        expect(wanted.if_generation, generation)?;
         let sources: Vec<Source> =
             wanted.files.iter().map(|f| Source { name: f.name.clone(), bytes: f.text.clone().into_bytes() }).collect();
-        let new = parse(&sources).map_err(problems)?;
-        let change = documents::plan(policy.documents(), new, wanted.adopt, &self.config.quotas()).map_err(problems)?;
-        let planned = self.weigh(&change, generation, wanted.session, live)?;
+        let new = parse(&sources)?;
+        let change = documents::plan(policy.documents(), new, wanted.adopt, &self.config.quotas())?;
+        let mut planned = self.weigh(&change, generation, wanted.session, live)?;
+        if !wanted.apply {
+            planned.lints = self.lints_added(&change);
+        }
         Ok((change, planned))
     }
 
@@ -97,10 +96,15 @@ impl Control {
         self.engine.begin(self.beginning(true));
         let mut planned = self.consequences(change, session, live);
         planned.generation = generation;
-        planned.lints = lint::added(&self.lint(self.policy.model()), self.lint(change.policy.model()));
         let preview = self.engine.preview(change.policy.model(), &self.machine);
         planned.writes = preview.map_err(|e| Reply::Refused { message: format!("{e}; nothing was changed") })?;
         Ok(planned)
+    }
+
+    /// What lint says of a policy that it does not say of the one in force. It takes a while,
+    /// so it is for plans: what is applied was planned before.
+    pub(super) fn lints_added(&self, change: &Change) -> Vec<Finding> {
+        lint::added(&self.lint(self.policy.model()), self.lint(change.policy.model()))
     }
 
     pub(super) fn document(&mut self, wanted: &Wanted<'_>) -> Result<Reply, Reply> {
@@ -249,6 +253,16 @@ impl Control {
             (outcome.verdict == Verdict::Drop).then(|| outcome.reason.name().to_owned())
         });
         planned
+    }
+}
+
+/// Refuses a change that was meant for a policy of another generation.
+pub(super) fn expect(expected: Option<u64>, generation: u64) -> Result<(), Reply> {
+    match expected.filter(|g| *g != generation) {
+        None => Ok(()),
+        Some(expected) => Err(Reply::Refused {
+            message: format!("the policy has changed: it is generation {generation}, not {expected}; plan again"),
+        }),
     }
 }
 

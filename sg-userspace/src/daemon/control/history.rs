@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Control, together};
+use super::{Control, apply::expect, together};
 use crate::{
     api::auth::now,
     daemon::{
@@ -12,7 +12,7 @@ use crate::{
         protocol::{Action, Planned, Reply, SnapshotCommand, Source},
         store::StoreError,
     },
-    document::{Document, Problems},
+    document::Document,
     validate::Valid,
 };
 
@@ -118,10 +118,7 @@ impl Control {
             return Err(refused("nothing to put back"));
         };
         let current = self.state.generation;
-        if let Some(expected) = if_generation.filter(|g| *g != current) {
-            let message = format!("the policy has changed: it is generation {current}, not {expected}");
-            return Err(refused(format!("{message}; plan again")));
-        }
+        expect(*if_generation, current)?;
         let kept = match source {
             Source::Backup(text) => history::read_backup(text).map_err(refused)?,
             Source::Kept(Some(generation)) => self.kept(*generation)?,
@@ -140,14 +137,15 @@ impl Control {
         };
         // With places again, so that problems can point at them.
         let restored = documents.iter().map(documents::restore).collect();
-        let problems = |p: Problems| Reply::Problems { problems: p.0.iter().map(ToString::to_string).collect() };
-        let policy = Valid::of(restored, &self.config.quotas()).map_err(problems)?;
+        let policy = Valid::of(restored, &self.config.quotas())?;
         let mut steps = documents::difference(self.policy.documents(), policy.documents());
         steps.extend(history::facts_that_change(&self.state.facts, &facts));
         let change = Change { policy: Arc::new(policy), steps };
         let live = self.live();
         let mut planned: Planned = self.weigh(&change, current, *session, &live)?;
-        if *apply {
+        if !apply {
+            planned.lints = self.lints_added(&change);
+        } else {
             self.keep_settled("before a restore", true);
             let generation = together::next(current, &self.policy, &change.policy);
             let beside = Some((facts, self.state.replay.clone()));
