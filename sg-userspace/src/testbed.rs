@@ -2,6 +2,7 @@
 //! the tests. Nothing has a name that could be left behind: when the process
 //! ends, or the values are dropped, everything is gone.
 
+pub mod call;
 mod daemon;
 
 use std::{

@@ -1,6 +1,7 @@
 //! The last good state, durable before it is applied.
 
 pub mod embedded;
+mod records;
 
 use std::{
     collections::HashMap,

@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde_json::Value;
-use sg_userspace::{api::sign, testbed::Daemon};
+use sg_userspace::testbed::{Daemon, call};
 
 use crate::world::{World, bin, eventually};
 
@@ -30,11 +30,16 @@ pub fn key(daemon: &Daemon<'_>, more: &[&str]) -> (String, String) {
     (text("AccessKeyId"), text("AccessKeySecret"))
 }
 
-/// Sends bytes as they are, and says what came back.
+/// Sends bytes to the API as they are, and says what came back.
 pub fn raw(daemon: &Daemon<'_>, bytes: &[u8]) -> String {
+    raw_to(daemon, "127.0.0.1:8080", bytes)
+}
+
+/// Sends bytes to a listener of the daemon's, and says what came back.
+pub fn raw_to(daemon: &Daemon<'_>, address: &str, bytes: &[u8]) -> String {
     daemon
         .enter(|| {
-            let mut stream = TcpStream::connect("127.0.0.1:8080")?;
+            let mut stream = TcpStream::connect(address)?;
             stream.set_read_timeout(Some(Duration::from_secs(20)))?;
             // It may answer and hang up before all is written.
             let _ = stream.write_all(bytes);
@@ -47,37 +52,12 @@ pub fn raw(daemon: &Daemon<'_>, bytes: &[u8]) -> String {
 
 /// Parameters of a V1 request, signed.
 pub fn signed(key: &(String, String), parameters: &[(&str, &str)]) -> BTreeMap<String, String> {
-    let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
-    let nonce = uuid::Uuid::new_v4().to_string();
-    let common = [
-        ("AccessKeyId", key.0.as_str()),
-        ("SignatureMethod", "HMAC-SHA1"),
-        ("SignatureVersion", "1.0"),
-        ("SignatureNonce", &nonce),
-        ("Timestamp", &now),
-        ("Version", "2014-05-26"),
-        ("Format", "JSON"),
-        ("RegionId", "local"),
-    ];
-    let pairs = common.iter().chain(parameters).map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-    let mut all: BTreeMap<String, String> = pairs.collect();
-    all.retain(|_, v| v != "<absent>");
-    let signature = sign::v1_sign(&key.1, &sign::v1_text("POST", &all));
-    all.insert("Signature".into(), signature);
-    all
+    call::signed((&key.0, &key.1), parameters)
 }
 
 /// The bytes of a POST with a form.
 pub fn post(parameters: &BTreeMap<String, String>) -> Vec<u8> {
-    let pairs: Vec<String> =
-        parameters.iter().map(|(k, v)| format!("{}={}", sign::encode(k), sign::encode(v))).collect();
-    let body = pairs.join("&");
-    format!(
-        "POST / HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Type: application/x-www-form-urlencoded\r\n\
-         Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-    .into_bytes()
+    call::post(parameters, true)
 }
 
 /// Status and body of an answer.

@@ -18,7 +18,7 @@ use sg_userspace::{
 };
 
 use super::{
-    client::{call, key, parsed, post, raw, signed},
+    client::{call, key, parsed, post, raw, raw_to, signed},
     full,
 };
 use crate::{
@@ -33,16 +33,7 @@ const AT: &str = "127.0.0.1:19100";
 
 /// What a connection is told after these bytes.
 fn say(daemon: &Daemon<'_>, bytes: &[u8]) -> String {
-    daemon
-        .enter(|| {
-            let mut stream = TcpStream::connect(AT)?;
-            stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-            let _ = stream.write_all(bytes);
-            let mut answer = Vec::new();
-            let _ = stream.read_to_end(&mut answer);
-            Ok(String::from_utf8_lossy(&answer).into_owned())
-        })
-        .unwrap()
+    raw_to(daemon, AT, bytes)
 }
 
 /// The text of now: not one of less than a second ago.

@@ -10,14 +10,14 @@ use std::{
         Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use sg_userspace::{
-    api::sign,
-    testbed::{Daemon, Net},
+use sg_userspace::testbed::{
+    Daemon, Net,
+    call::{post, signed},
 };
 
 use crate::{
@@ -43,47 +43,24 @@ struct Client {
     key: String,
     secret: String,
     stream: BufReader<TcpStream>,
-    nonce: u64,
 }
 
 impl Client {
-    fn new(key: &Value, number: u64) -> Result<Self> {
+    fn new(key: &Value) -> Result<Self> {
         let text = |name: &str| key[name].as_str().map(str::to_owned).with_context(|| format!("no {name}"));
         let stream = TcpStream::connect(LISTEN).context("cannot connect to the API")?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(60)))?;
         let (key, secret) = (text("AccessKeyId")?, text("AccessKeySecret")?);
-        Ok(Self { key, secret, stream: BufReader::new(stream), nonce: number << 32 })
+        Ok(Self { key, secret, stream: BufReader::new(stream) })
     }
 
     /// A call, and the milliseconds until its answer was there.
     fn call(&mut self, action: &str, parameters: &[(&str, &str)]) -> Result<(f64, Value)> {
-        self.nonce += 1;
-        let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-        let nonce = format!("bench-{}", self.nonce);
-        let common = [
-            ("AccessKeyId", self.key.as_str()),
-            ("Action", action),
-            ("SignatureMethod", "HMAC-SHA1"),
-            ("SignatureVersion", "1.0"),
-            ("SignatureNonce", &nonce),
-            ("Timestamp", &now),
-            ("Version", "2014-05-26"),
-            ("Format", "JSON"),
-            ("RegionId", "local"),
-        ];
-        let pairs = common.iter().chain(parameters).map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
-        let mut all: BTreeMap<String, String> = pairs.collect();
-        let signature = sign::v1_sign(&self.secret, &sign::v1_text("POST", &all));
-        all.insert("Signature".into(), signature);
-        let pairs: Vec<String> = all.iter().map(|(k, v)| format!("{}={}", sign::encode(k), sign::encode(v))).collect();
-        let body = pairs.join("&");
-        let request = format!(
-            "POST / HTTP/1.1\r\nHost: h\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
+        let named = [&[("Action", action)], parameters].concat();
+        let request = post(&signed((&self.key, &self.secret), &named), false);
         let start = Instant::now();
-        self.stream.get_mut().write_all(request.as_bytes())?;
+        self.stream.get_mut().write_all(&request)?;
         let (mut line, mut length, mut status) = (String::new(), 0, String::new());
         loop {
             line.clear();
@@ -171,7 +148,7 @@ pub fn changes(_: &Peers, scale: &Scale, figures: &mut Vec<Figure>) -> Result<()
     let count = if scale.rounds >= FULL { 500 } else { 100 };
     let mut took: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     daemon.enter(|| {
-        let mut client = Client::new(&key, 1)?;
+        let mut client = Client::new(&key)?;
         let (groups, list) = ids(&mut client)?;
         let group = |name: &str| groups.get(name).map(String::as_str).with_context(|| format!("no group {name}"));
         let (members, others, first) = (group("members")?, group("others")?, group("g0")?);
@@ -230,11 +207,11 @@ pub fn crowd(_: &Peers, scale: &Scale, figures: &mut Vec<Figure>) -> Result<()> 
     let pid = daemon.pid().context("sgd is not running")?;
     let seconds = if scale.rounds >= FULL { 60 } else { 10 };
     let (all, over) = (Mutex::new(Seen::default()), AtomicBool::new(false));
-    let (groups, _) = daemon.enter(|| ids(&mut Client::new(&key, 0)?))?;
+    let (groups, _) = daemon.enter(|| ids(&mut Client::new(&key)?))?;
     let group = |name: &str| groups.get(name).map(String::as_str).with_context(|| format!("no group {name}"));
     let (members, others) = (group("members")?, group("others")?);
     let one = |number: usize| -> Result<()> {
-        let mut client = Client::new(&key, 1 + number as u64)?;
+        let mut client = Client::new(&key)?;
         let (mut seen, interface) = (Seen::default(), format!("eni-{number}"));
         for turn in 0.. {
             if over.load(Ordering::Relaxed) {
