@@ -136,7 +136,7 @@ fn pushed(figures: &mut Vec<Figure>, name: &str, samples: Vec<f64>, peer: Option
     figures.push(Figure::new(PART, name, "ms", &last).goal(Bound::Most(goal), None));
 }
 
-/// One client, one change after the other; beside `nft -f` of the same change.
+/// One client, one change after the other, of one kind at a time; beside `nft -f` of the same change.
 pub fn changes(_: &Peers, scale: &Scale, figures: &mut Vec<Figure>) -> Result<()> {
     unpin()?;
     let bin = std::env::current_exe()?.parent().context("no directory")?.to_path_buf();
@@ -152,30 +152,41 @@ pub fn changes(_: &Peers, scale: &Scale, figures: &mut Vec<Figure>) -> Result<()
         let (groups, list) = ids(&mut client)?;
         let group = |name: &str| groups.get(name).map(String::as_str).with_context(|| format!("no group {name}"));
         let (members, others, first) = (group("members")?, group("others")?, group("g0")?);
-        for i in 0..count {
-            progress(&format!("change {i}/{count}"));
-            let there = i % 2 == 0;
+        // Each kind alone: what a change of rules leaves to be tidied up is not what a member's costs.
+        let mut turns = |name: &'static str, turn: &mut dyn FnMut(bool) -> Result<f64>| -> Result<()> {
+            for i in 0..count {
+                progress(&format!("{name} {i}/{count}"));
+                took.entry(name).or_default().push(turn(i % 2 == 0)?);
+            }
+            Ok(())
+        };
+        turns("member", &mut |there| {
             let to = if there { others } else { members };
             let interface = [("NetworkInterfaceId", "eni-77"), ("SecurityGroupId.1", to)];
+            Ok(client.call("ModifyNetworkInterfaceAttribute", &interface)?.0)
+        })?;
+        turns("nft", &mut |there| {
+            let verb = if there { "delete" } else { "add" };
+            let start = Instant::now();
+            nft::load(&other, &format!("{verb} element inet filter members {{ 172.16.0.78 }}\n"))?;
+            Ok(start.elapsed().as_secs_f64() * 1e3)
+        })?;
+        turns("prefix", &mut |there| {
             let entry = if there { "AddEntry.1.Cidr" } else { "RemoveEntry.1.Cidr" };
+            let prefix = [("PrefixListId", list.as_str()), (entry, "198.51.100.0/24")];
+            Ok(client.call("ModifyPrefixList", &prefix)?.0)
+        })?;
+        turns("rule", &mut |there| {
             let rule = [
                 ("SecurityGroupId", first),
                 ("Permissions.1.IpProtocol", "TCP"),
                 ("Permissions.1.PortRange", "3000/3000"),
                 ("Permissions.1.SourceCidrIp", "203.0.113.9/32"),
             ];
-            let mut add = |name, ms| took.entry(name).or_default().push(ms);
-            add("member", client.call("ModifyNetworkInterfaceAttribute", &interface)?.0);
-            let prefix = [("PrefixListId", list.as_str()), (entry, "198.51.100.0/24")];
-            add("prefix", client.call("ModifyPrefixList", &prefix)?.0);
             let action = if there { "AuthorizeSecurityGroup" } else { "RevokeSecurityGroup" };
-            add("rule", client.call(action, &rule)?.0);
-            add("read", client.call("DescribeSecurityGroups", &[("PageSize", "10")])?.0);
-            let verb = if there { "delete" } else { "add" };
-            let start = Instant::now();
-            nft::load(&other, &format!("{verb} element inet filter members {{ 172.16.0.78 }}\n"))?;
-            add("nft", start.elapsed().as_secs_f64() * 1e3);
-        }
+            Ok(client.call(action, &rule)?.0)
+        })?;
+        turns("read", &mut |_| Ok(client.call("DescribeSecurityGroups", &[("PageSize", "10")])?.0))?;
         Ok(())
     })?;
     progress("");
