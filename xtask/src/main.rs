@@ -5,7 +5,8 @@
 //! - [`build`]: the kernel program, and the binaries with it inside
 //! - [`mod@bench`]: speed and size, beside peers
 //! - [`fuzz`]: hostile bytes
-//! - [`mod@test`]: all test layers, counted
+//! - [`mod@test`]: all test layers
+//! - [`tally`]: tests, counted
 //! - [`vm`]: the tests on other kernels, in small machines
 //! - [`run`]: commands, with progress
 
@@ -16,10 +17,11 @@ mod fuzz;
 mod run;
 mod sdks;
 mod setup;
+mod tally;
 mod test;
 mod vm;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -106,7 +108,19 @@ enum Task {
     Ci,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match task() {
+        Ok(()) => ExitCode::SUCCESS,
+        // Without a backtrace, whatever the environment asks for: it would push out of
+        // sight what failed, and where in this program is of no use.
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn task() -> Result<()> {
     match Arguments::parse().task {
         Task::Setup => setup::setup().map(drop),
         Task::BuildEbpf { log } => build::ebpf(log).map(|object| println!("built {}", object.display())),

@@ -12,6 +12,7 @@ use crate::{
     build, fuzz,
     run::{cargo, is_root, output_of, run, shown, step, target},
     sdks::{prometheus, sdks},
+    tally::Tally,
     vm,
 };
 
@@ -45,30 +46,8 @@ const LAYERS: &[(&str, &[&str], bool)] = &[
     ("4 API", &["--package", "sg-userspace", "--test", "api"], true),
 ];
 
-/// Tests, counted.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Counts {
-    /// Those that passed.
-    pub passed: u32,
-    /// Those that did not.
-    pub failed: u32,
-}
-
-impl Counts {
-    /// Adds the numbers of a line `test result: …`.
-    pub fn read(&mut self, line: &str) {
-        let Some(result) = line.strip_prefix("test result: ") else { return };
-        let number = |what: &str| {
-            let part = result.split([';', '.']).find(|p| p.trim_end().ends_with(what));
-            part.and_then(|p| p.split_whitespace().next()).and_then(|n| n.parse::<u32>().ok()).unwrap_or(0)
-        };
-        self.passed += number("passed");
-        self.failed += number("failed");
-    }
-}
-
 /// Runs one layer, passing its output on and counting.
-fn layer(arguments: &[&str], root: bool, object: &Path, prometheus: &Path, scale: u32) -> Result<Counts> {
+fn layer(arguments: &[&str], root: bool, object: &Path, prometheus: &Path, scale: u32) -> Result<Tally> {
     let mut command = cargo();
     command
         .arg("test")
@@ -88,7 +67,7 @@ fn layer(arguments: &[&str], root: bool, object: &Path, prometheus: &Path, scale
         }
     }
     let mut child = command.spawn().with_context(|| format!("cannot start {}", shown(&command)))?;
-    let mut counts = Counts::default();
+    let mut counts = Tally::default();
     for line in BufReader::new(child.stdout.take().context("no output")?).lines() {
         let line = line?;
         println!("{line}");
@@ -109,6 +88,7 @@ pub fn test(scale: u32) -> Result<()> {
     let object = build::ebpf(false);
     let rooted = is_root() || output_of(Command::new("sudo").args(["-n", "true"])).is_some();
     let mut lines = Vec::new();
+    let mut failures = Vec::new();
     let mut bad = 0;
     let machines = ("5 other kernels", &[][..], true);
     let bytes = ("6 fuzz", &[][..], false);
@@ -133,7 +113,7 @@ pub fn test(scale: u32) -> Result<()> {
             vm::test(path, &vm::Choice { everything: scale > 1, ..vm::Choice::default() })
         } else if name == bytes.0 {
             fuzz::fuzz(&fuzz::Wish { seconds: 15 * scale, ..fuzz::Wish::default() })
-                .map(|targets| Counts { passed: targets.len() as u32, failed: 0 })
+                .map(|targets| Tally::of(targets.len() as u32))
         } else {
             layer(arguments, needs_root, path, &clients.unwrap_or_default(), scale)
         };
@@ -141,12 +121,17 @@ pub fn test(scale: u32) -> Result<()> {
             Ok(counts) => {
                 bad += u32::from(counts.failed > 0 || counts.passed == 0);
                 lines.push(format!("layer {name}: {} passed, {} failed", counts.passed, counts.failed));
+                failures.extend(counts.failures);
             }
             Err(e) => {
                 bad += 1;
                 lines.push(format!("layer {name}: FAILED, {e:#}"));
             }
         }
+    }
+    // Last of all, as this is what one looks for, and all that some viewers keep.
+    for words in &failures {
+        println!("\nFAILED {}", words.join("\n    ").trim_end());
     }
     println!("\n{}", lines.join("\n"));
     if bad > 0 {

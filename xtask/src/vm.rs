@@ -24,7 +24,7 @@ use clap::ValueEnum;
 
 use crate::{
     run::{cargo, find, shown, step},
-    test::Counts,
+    tally::Tally,
 };
 use boot::Emulator;
 pub use fetch::{Extent, package};
@@ -132,7 +132,7 @@ fn user_mode_runs() -> bool {
     !flags.split_whitespace().any(|flag| flag == "amx_tile")
 }
 
-fn on(kernel: Kernel, choice: &Choice, programs: &[(&'static str, PathBuf)]) -> Result<Counts> {
+fn on(kernel: Kernel, choice: &Choice, programs: &[(&'static str, PathBuf)]) -> Result<Tally> {
     let hidden = kernel == Kernel::Uml && !user_mode_runs();
     if hidden {
         step("user-mode Linux does not run on a CPU with AMX: Debian's 6.1 takes its place, with its BTF hidden");
@@ -192,17 +192,16 @@ fn on(kernel: Kernel, choice: &Choice, programs: &[(&'static str, PathBuf)]) -> 
 ///
 /// # Errors
 /// No kernel to be had, a machine without a result.
-pub fn test(object: &Path, choice: &Choice) -> Result<Counts> {
+pub fn test(object: &Path, choice: &Choice) -> Result<Tally> {
     crate::setup::packages("ethtool, which goes into the machines", &["ethtool"])?;
     let programs = programs(object)?;
-    let mut sum = Counts::default();
+    let mut sum = Tally::default();
     for &kernel in Kernel::value_variants().iter().filter(|k| choice.kernel.is_none_or(|only| only == **k)) {
         let counts = on(kernel, choice, &programs)?;
         if counts.passed + counts.failed == 0 && choice.filter.is_none() {
             bail!("no test ran on kernel {}", kernel.name());
         }
-        sum.passed += counts.passed;
-        sum.failed += counts.failed;
+        sum.add(counts);
     }
     Ok(sum)
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{
     run::{as_root, find, shown},
-    test::Counts,
+    tally::Tally,
 };
 
 /// Seconds a machine may take; the second, for all tests.
@@ -86,7 +86,7 @@ fn qemu(root: &Path) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// It cannot be started, it says no result, or a bad one without a failed test.
-pub fn boot(emulator: &Emulator, kernel: &Path, initrd: &Path, everything: bool) -> Result<Counts> {
+pub fn boot(emulator: &Emulator, kernel: &Path, initrd: &Path, everything: bool) -> Result<Tally> {
     let patience = PATIENCE[usize::from(everything)];
     let (kernel, initrd) = (kernel.display().to_string(), initrd.display().to_string());
     let words: Vec<String> = match emulator {
@@ -111,7 +111,7 @@ pub fn boot(emulator: &Emulator, kernel: &Path, initrd: &Path, everything: bool)
     command.args(["--foreground", "-k", "5", patience, "unshare", "-n", "sh", "-c", &script, "sh"]).args(&words);
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn().with_context(|| format!("cannot start {}", shown(&command)))?;
-    let mut counts = Counts::default();
+    let mut counts = Tally::default();
     let mut result = None;
     for line in BufReader::new(child.stdout.take().context("no output")?).split(b'\n') {
         let line = line?;
