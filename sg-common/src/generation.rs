@@ -8,17 +8,19 @@
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Generation {
-    /// Jiffies after which an unconfirmed generation no longer counts; 0 once confirmed.
+    /// Jiffies from which on a generation that is on trial counts no longer, but
+    /// [`Generation::previous`] does; [`CONFIRMED`] if it is not on trial, [`OVER`] once the
+    /// program itself has seen the time pass. Confirming writes [`CONFIRMED`] in place.
     pub deadline: u32,
     /// Jiffies until which [`flags::OBSERVE`] counts: the program itself ends an
     /// observation that nobody else has ended, by writing 0 here, which is over for
-    /// good. The one field that is ever written in place.
+    /// good. This and the deadline are all that is ever written in place.
     pub observe_until: u32,
     /// Index of the policy in the policy maps; [`NO_POLICY`] drops all but the essentials.
     pub policy: u32,
     /// Epoch of this generation; never reused.
     pub epoch: u32,
-    /// Index of the generation to return to; 0 for none.
+    /// Index of the generation that counts when the deadline has passed; 0 for none.
     pub previous: u32,
     /// Index + 1 of a candidate policy judged beside this one; 0 for none.
     pub shadow: u32,
@@ -50,6 +52,16 @@ impl Generation {
     pub const fn observes_at(&self, now: u32) -> bool {
         self.observe_until != 0 && self.observe_until.wrapping_sub(now) as i32 > 0
     }
+
+    /// Whether a generation on trial, see [`Generation::deadline`], counts no longer.
+    #[inline(always)]
+    pub const fn is_over_at(&self, now: u32) -> bool {
+        match self.deadline {
+            CONFIRMED => false,
+            OVER => true,
+            deadline => deadline.wrapping_sub(now) as i32 <= 0,
+        }
+    }
 }
 
 const _: () = {
@@ -57,6 +69,13 @@ const _: () = {
     assert!(core::mem::offset_of!(Generation, tcp_established) == 40);
     assert!(core::mem::offset_of!(Generation, policy_class) == 52);
 };
+
+/// [`Generation::deadline`] of one that is not on trial.
+pub const CONFIRMED: u32 = 0;
+
+/// [`Generation::deadline`] of one whose trial is over for good: left alone, the time
+/// would lie ahead again once the clock has gone round half way.
+pub const OVER: u32 = 1;
 
 /// [`Generation::policy`] of an interface that is bound but has no policy.
 pub const NO_POLICY: u32 = u32::MAX;
@@ -77,6 +96,9 @@ pub mod flags {
     pub const MAC_KNOWN: u32 = 32;
     /// Always-accepted traffic is switched off by the administrator.
     pub const NO_ESSENTIALS: u32 = 64;
+    /// Pass everything, as if the device were not protected. Looked at only where a
+    /// generation is on trial, or is what one returns to.
+    pub const PASS: u32 = 256;
     /// Emit an event for each new flow, not only for drops.
     pub const EVENT_ACCEPT: u32 = 128;
 }

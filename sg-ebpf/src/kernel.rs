@@ -18,7 +18,7 @@ use aya_ebpf::{
 };
 use sg_common::{
     flow::Direction,
-    generation::{Config, events, flags},
+    generation::{CONFIRMED, Config, events, flags},
     reason::{Reason, Verdict},
 };
 use sg_ebpf::{Stages, conntrack::Clock, packet::Packet, pipeline, verdict::Decision};
@@ -87,11 +87,23 @@ fn run<C: EbpfContext, P: Packet, S: Stages>(
         // Bound, but the record cannot be read: fail closed.
         return Verdict::Drop;
     };
-    let guest = generation.flags & flags::GUEST != 0;
-    let direction = if ingress != guest { Direction::Inbound } else { Direction::Outbound };
     // SAFETY: the helper has no preconditions.
     let now = unsafe { bpf_jiffies64() } as u32;
     let clock = Clock { now: now.wrapping_add(config.time_offset), hz: config.hz };
+    let generation = if generation.deadline == CONFIRMED {
+        generation
+    } else {
+        // SAFETY: null, or a map value, which lives as long as the program runs.
+        let Some(counts) = (unsafe { lookup::on_trial(ifindex, clock.now).as_ref() }) else {
+            return Verdict::Drop;
+        };
+        if counts.flags & flags::PASS != 0 {
+            return Verdict::Accept;
+        }
+        counts
+    };
+    let guest = generation.flags & flags::GUEST != 0;
+    let direction = if ingress != guest { Direction::Inbound } else { Direction::Outbound };
     if generation.flags & flags::OBSERVE != 0 && generation.observe_until != 0 && !generation.observes_at(clock.now) {
         lookup::end_observation(ifindex);
     }

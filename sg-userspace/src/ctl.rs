@@ -84,6 +84,7 @@ pub fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<Ended> {
     match &arguments.command {
         Command::Apply(a) => apply::apply(arguments, a),
+        Command::Confirm => apply::confirm(arguments),
         Command::Plan(a) => apply::plan(arguments, a),
         Command::Explain(a) => explain::run(arguments, a),
         Command::Lint(a) => lint::run(arguments, a),

@@ -19,6 +19,7 @@ mod namespaces {
     pub mod starved;
     pub mod storm;
     pub mod survival;
+    pub mod trial;
     pub mod wire;
 }
 mod support;

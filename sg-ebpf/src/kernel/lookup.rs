@@ -4,7 +4,7 @@ use aya_ebpf::{bindings::BPF_ANY, btf_maps::lpm_trie::Key};
 use sg_common::{
     addr::Addr,
     flow::{Flow, FlowKey, FlowKey4, FlowKeys, FragEntry, FragKey},
-    generation::{Config, Generation, OwnKey},
+    generation::{Config, Generation, OVER, OwnKey},
     policy::{AddrClass, CLASS_SIZES, LPM_KIND_BITS, LpmData, RuleRow},
 };
 use sg_ebpf::{
@@ -44,6 +44,31 @@ pub fn generation(ifindex: u32) -> Option<Option<&'static Generation>> {
         return None;
     }
     Some(SG_GENERATIONS.get(entry as u32))
+}
+
+/// The generation that counts on a device where one is on trial: that one, or the one
+/// before it once the time is over; null if there is none. Whoever sees first that it
+/// is over writes that down.
+#[inline(never)]
+pub fn on_trial(ifindex: u32, now: u32) -> *const Generation {
+    let Some(record) = SG_IFACES.get(ifindex).and_then(|entry| SG_GENERATIONS.get_ptr_mut(*entry as u32)) else {
+        return core::ptr::null();
+    };
+    // SAFETY: a live map value; the daemon does not write a record anew while a packet
+    // that began before the last flip is under way.
+    let generation = unsafe { &*record };
+    if !generation.is_over_at(now) {
+        return record;
+    }
+    if generation.deadline != OVER {
+        // SAFETY: an aligned word of the very record whose time is over. The daemon confirms
+        // none so late, and looks at the clock again once it has.
+        unsafe { (&raw mut (*record).deadline).write_volatile(OVER) };
+    }
+    match SG_GENERATIONS.get(generation.previous) {
+        Some(previous) => previous,
+        None => core::ptr::null(),
+    }
 }
 
 /// Ends a device's observation for good. Left alone, its time would lie ahead

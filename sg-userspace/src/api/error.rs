@@ -77,6 +77,7 @@ errors! {
     JSON_PARAMETER = 400 "InvalidParameter.Format" "Illegal parameter serialization format. Flat format is required. (%s)";
     INTERNAL = 500 "InternalError" "The request processing has failed due to some unknown error.";
     UNAVAILABLE = 503 "ServiceUnavailable" "The request has failed due to a temporary failure of the server.";
+    CONFLICT = 403 "OperationConflict" "The operation conflicts with one that is under way.";
     REGION_MISSING = 400 "MissingParameter.RegionId" "The input parameter RegionId that is mandatory for processing this request is not supplied.";
     REGION = 404 "InvalidRegionId.NotFound" "The specified RegionId does not exist.";
     TOKEN = 400 "InvalidClientToken.ValueNotSupported" "The ClientToken parameter is invalid: at most 64 ASCII characters.";

@@ -10,7 +10,7 @@ use super::{
     client, count, lint, output, session, sources,
 };
 use crate::{
-    daemon::protocol::{Action, File, Planned, Reply},
+    daemon::protocol::{Action, File, Planned, Reply, TrialView},
     dataplane::engine::OnChange,
     document::{MAX_DOCUMENT, Problems, parse},
 };
@@ -108,8 +108,31 @@ pub fn plan(arguments: &Arguments, plan: &Plan) -> Result<Ended> {
         if_generation: None,
         on_change: OnChange::Cut,
         session: session::own(),
+        confirm: None,
     };
     preview(arguments, &action)
+}
+
+/// That a change is on trial, and how that ends.
+pub fn on_trial(trial: &TrialView) -> String {
+    let TrialView { generation, seconds, until } = trial;
+    format!(
+        "ON TRIAL: generation {generation} is taken back in {seconds} s ({until}) unless `sgctl confirm` keeps it; \
+         `sgctl rollback` takes it back now"
+    )
+}
+
+/// Keeps what is on trial.
+pub fn confirm(arguments: &Arguments) -> Result<Ended> {
+    let generation = match client::ask(&arguments.socket, &Action::Confirm)? {
+        Reply::Confirmed { generation } => generation,
+        other => return client::unexpected(other),
+    };
+    match arguments.output {
+        Output::Table => println!("generation {generation} is confirmed, and stays"),
+        form => output::print(form, &serde_json::json!({ "generation": generation }), |_| output::table(&[]))?,
+    }
+    Ok(Ended::Done)
 }
 
 /// Asks a person; `no` is the answer of silence.
@@ -124,37 +147,68 @@ fn agreed(question: &str) -> Result<bool> {
 
 pub fn apply(arguments: &Arguments, a: &Apply) -> Result<Ended> {
     let files = files(&a.plan)?;
-    let action = |apply: bool, if_generation| Action::Document {
+    let action = |apply: bool, if_generation, confirm| Action::Document {
         files: files.clone(),
         adopt: a.plan.adopt,
         apply,
         if_generation,
         on_change: a.on_change,
         session: session::own(),
+        confirm,
     };
     let from_stdin = a.plan.file.iter().any(|f| f == "-");
-    carry_out(arguments, a.yes, from_stdin, a.if_generation, action)
+    carry_out(arguments, &Consent { yes: a.yes, from_stdin, confirm: a.confirm }, a.if_generation, action)
 }
 
+/// How far a user agrees to a change beforehand.
+#[derive(Clone, Copy, Debug)]
+pub struct Consent {
+    /// Do not ask.
+    pub yes: bool,
+    /// Standard input is taken, so that nobody can be asked.
+    pub from_stdin: bool,
+    /// Whether it is tried out first; by default if it would drop the user's own connection.
+    pub confirm: Option<Confirm>,
+}
+
+/// Whether a change has to be confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confirm {
+    /// Not at all.
+    Off,
+    /// Or else it is taken back after so many seconds.
+    Within(u32),
+}
+
+/// Seconds in which a change that drops the user's own connection has to be confirmed.
+const SESSION: u32 = 60;
+
 /// Plans, shows, asks where it is dangerous, and does what was shown. `action` makes
-/// the request: whether to apply it, and of which generation it holds.
+/// the request: whether to apply it, of which generation it holds, and in how many
+/// seconds it has to be confirmed.
 pub fn carry_out(
     arguments: &Arguments,
-    yes: bool,
-    from_stdin: bool,
+    consent: &Consent,
     if_generation: Option<u64>,
-    action: impl Fn(bool, Option<u64>) -> Action,
+    action: impl Fn(bool, Option<u64>, Option<u32>) -> Action,
 ) -> Result<Ended> {
     let table = arguments.output == Output::Table;
-    let planned = ask(arguments, &action(false, if_generation))?;
+    let &Consent { yes, from_stdin, confirm } = consent;
+    let planned = ask(arguments, &action(false, if_generation, None))?;
+    let confirm = match (confirm, &planned.session) {
+        (Some(Confirm::Within(seconds)), _) => Some(seconds),
+        (None, Some(_)) => Some(SESSION),
+        (None, None) | (Some(Confirm::Off), _) => None,
+    };
     if table {
         show(&planned)?;
     }
     let deletes = planned.steps.iter().filter(|s| s.step == "delete").count();
     if !yes {
-        if planned.session.is_some() {
+        if planned.session.is_some() && confirm.is_none() {
             bail!(
-                "refused: this would drop your own SSH connection; add a rule for it, or say --yes; nothing was changed"
+                "refused: this would drop your own SSH connection; add a rule for it, try it out (--confirm 60s), or \
+                 say --yes; nothing was changed"
             );
         }
         let terminal = std::io::stdin().is_terminal() && !from_stdin;
@@ -166,7 +220,7 @@ pub fn carry_out(
         }
     }
     // What was shown is what is done, or nothing.
-    let mut done = ask(arguments, &action(true, Some(planned.generation)))?;
+    let mut done = ask(arguments, &action(true, Some(planned.generation), confirm))?;
     done.lints = planned.lints;
     if !table {
         output::print(arguments.output, &done, |_| output::table(&[]))?;
@@ -174,6 +228,11 @@ pub fn carry_out(
     }
     let report = done.report.unwrap_or_default();
     let mut out = std::io::stdout().lock();
+    if let Some(trial) = &done.trial {
+        // First, and flushed: the next line may not come through.
+        writeln!(out, "{}", on_trial(trial))?;
+        out.flush()?;
+    }
     let mut line = |what: &str, names: &[String]| -> std::io::Result<()> {
         if names.is_empty() { Ok(()) } else { writeln!(out, "{what}: {}", names.join(", ")) }
     };

@@ -18,10 +18,11 @@ pub use self::{
     members::{Instance, Interface},
 };
 use super::{
+    apply::Confirm,
     complete::{self, Shell},
     snapshot,
 };
-use crate::dataplane::engine::OnChange;
+use crate::{daemon::control::TRIAL_BOUNDS, dataplane::engine::OnChange};
 
 /// Security groups for this host.
 #[derive(Debug, Parser)]
@@ -54,6 +55,8 @@ pub enum Output {
 pub enum Command {
     /// Validate a document, show what it changes, and put it in force
     Apply(Apply),
+    /// Keep a change that is on trial (apply --confirm)
+    Confirm,
     /// Show what a document would change, live flows included
     Plan(Plan),
     /// Say which rule decides a flow, and why
@@ -166,7 +169,7 @@ Names are completed for those who may use the daemon's socket.")]
     /// Put back what was in force before
     #[command(after_help = "Examples:
   sudo sgctl rollback --plan          what that would change
-  sudo sgctl rollback                 the generation that was kept last
+  sudo sgctl rollback                 what is on trial, or else to the generation kept last
   sudo sgctl rollback 17 --group web  of generation 17, the rules of one group
 
 What is put back is checked and applied as any change, and can be rolled back itself.
@@ -253,12 +256,25 @@ fn seconds(text: &str) -> Result<u64, String> {
     seconds.filter(|s| *s <= 86_400).ok_or_else(|| "a time such as 30s, 2m or 1h, at most 24h".into())
 }
 
+/// How long a change is tried out, as it is said.
+///
+/// # Errors
+/// Neither `off` nor a time within bounds.
+pub fn confirm(text: &str) -> Result<Confirm, String> {
+    if text == "off" {
+        return Ok(Confirm::Off);
+    }
+    let within = seconds(text).ok().and_then(|s| u32::try_from(s).ok()).filter(|s| TRIAL_BOUNDS.contains(s));
+    within.map(Confirm::Within).ok_or_else(|| "off, or a time from 3s to 1h, such as 60s or 5m".into())
+}
+
 /// Put a document in force.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   sudo sgctl apply -f policy.yaml
   sudo sgctl apply -f groups.yaml -f interfaces.yaml --yes
   generate-policy | sudo sgctl apply -f -
+  sudo sgctl apply -f policy.yaml --confirm 60s    try it out; then `sgctl confirm`
 
 Exit status: 0 done, 1 refused (nothing was changed), 2 usage.")]
 pub struct Apply {
@@ -268,6 +284,10 @@ pub struct Apply {
     /// Do not ask: delete objects that left the document, even if this SSH connection is dropped
     #[arg(short, long)]
     pub yes: bool,
+    /// Take it back after this time unless `sgctl confirm` keeps it: 60s, 5m, or off. By
+    /// default 60s if your own SSH connection would be dropped
+    #[arg(long, value_name = "TIME", value_parser = confirm)]
+    pub confirm: Option<Confirm>,
     /// What becomes of live flows that the new rules deny: cut, keep, or drain:SECONDS
     #[arg(long, value_name = "HOW", default_value = "cut", value_parser = on_change)]
     pub on_change: OnChange,

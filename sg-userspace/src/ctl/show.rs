@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::Result;
 
 use super::{
-    Ended,
+    Ended, apply,
     args::{Arguments, Output},
     client, count, output,
 };
@@ -54,6 +54,9 @@ fn tell(s: &Status) -> Result<()> {
         s.documents.iter().map(|(name, n)| format!("{name} ({})", count(*n, "object"))).collect();
     let documents = if documents.is_empty() { "none".into() } else { documents.join(", ") };
     writeln!(out, "sgd {}, generation {}, documents: {documents}", s.version, s.generation)?;
+    if let Some(trial) = &s.trial {
+        writeln!(out, "{}", apply::on_trial(trial))?;
+    }
     writeln!(out, "live flows: {} confirmed, {} not confirmed yet", s.flows.0, s.flows.1)?;
     let shares = |shares: &[FlowShare]| -> Vec<String> {
         shares.iter().map(|s| format!("{} {} of {}", s.name, s.used, s.of)).collect()

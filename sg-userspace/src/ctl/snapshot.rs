@@ -10,8 +10,9 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 
 use super::{
-    Ended, apply,
-    args::{Arguments, Output, on_change},
+    Ended,
+    apply::{self, Confirm, Consent},
+    args::{Arguments, Output, confirm, on_change},
     client, complete, output, read_all, session,
 };
 use crate::{
@@ -71,6 +72,10 @@ pub struct How {
     /// Do not ask, not even when objects are deleted or your own SSH connection is dropped
     #[arg(long)]
     pub yes: bool,
+    /// Take it back after this time unless `sgctl confirm` keeps it: 60s, 5m, or off. By
+    /// default 60s if your own SSH connection would be dropped
+    #[arg(long, value_name = "TIME", value_parser = confirm)]
+    pub confirm: Option<Confirm>,
     /// What becomes of live flows that the rules then deny: cut, keep, drain:SECONDS
     #[arg(long, value_name = "HOW", default_value = "cut", value_parser = on_change)]
     pub on_change: OnChange,
@@ -171,7 +176,7 @@ pub fn snapshot(arguments: &Arguments, command: &Command) -> Result<Ended> {
 }
 
 fn put_back(arguments: &Arguments, source: Source, how: &How, from_stdin: bool) -> Result<Ended> {
-    let action = |apply: bool, if_generation: Option<u64>| Action::Restore {
+    let action = |apply: bool, if_generation: Option<u64>, confirm| Action::Restore {
         source: source.clone(),
         group: how.group.clone(),
         additive: how.additive,
@@ -179,11 +184,12 @@ fn put_back(arguments: &Arguments, source: Source, how: &How, from_stdin: bool) 
         if_generation,
         on_change: how.on_change,
         session: session::own(),
+        confirm,
     };
     if how.plan {
-        return apply::preview(arguments, &action(false, None));
+        return apply::preview(arguments, &action(false, None, None));
     }
-    apply::carry_out(arguments, how.yes, from_stdin, None, action)
+    apply::carry_out(arguments, &Consent { yes: how.yes, from_stdin, confirm: how.confirm }, None, action)
 }
 
 /// Puts back what was before.

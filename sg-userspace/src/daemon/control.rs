@@ -8,6 +8,7 @@ mod keys;
 mod look;
 mod measured;
 mod together;
+mod trial;
 
 use std::{
     collections::HashMap,
@@ -18,6 +19,7 @@ use std::{
 use anyhow::Context;
 use apply::Wanted;
 use look::tell_carried;
+pub use trial::{BOUNDS as TRIAL_BOUNDS, TrialRecord};
 
 use super::{
     config::{Config, Level},
@@ -86,6 +88,8 @@ pub struct Control {
     keys: Arc<Mutex<Keys>>,
     audit: Audit,
     metrics: Arc<Metrics>,
+    /// A change that is in force and not confirmed.
+    trial: Option<trial::Trial>,
 }
 
 impl Control {
@@ -142,7 +146,9 @@ impl Control {
             keys,
             audit,
             metrics,
+            trial: None,
         };
+        control.take_back_of_before();
         let _ = control.look(machine, Look::First);
         Ok(control)
     }
@@ -200,6 +206,7 @@ impl Control {
             Action::Key { command } => self.key(command),
             Action::Snapshot { command } => self.snapshot(command),
             Action::Backup => self.backup(),
+            Action::Confirm => self.confirm().unwrap_or_else(|reply| reply),
             Action::Restore { .. } => self.restore(action).unwrap_or_else(|reply| reply),
             Action::Wait { devices, .. } => Reply::Waited { missing: views::missing(self, devices) },
             Action::Lint => Reply::Linted { findings: self.lint(self.policy.model()) },

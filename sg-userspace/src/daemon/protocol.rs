@@ -56,7 +56,12 @@ pub enum Action {
         on_change: OnChange,
         /// Refused when the change would drop it.
         session: Option<Session>,
+        /// Seconds after which it is taken back unless it is confirmed.
+        #[serde(default)]
+        confirm: Option<u32>,
     },
+    /// Keep what is on trial.
+    Confirm,
     /// How things stand.
     Status,
     /// One device, its merged rules and its counters.
@@ -108,6 +113,9 @@ pub enum Action {
         on_change: OnChange,
         /// Refused when the change would drop it.
         session: Option<Session>,
+        /// Seconds after which it is taken back unless it is confirmed.
+        #[serde(default)]
+        confirm: Option<u32>,
     },
     /// What is unwise or needless in what is in force.
     Lint,
@@ -216,6 +224,20 @@ pub struct Planned {
     pub writes: Preview,
     /// What applying it did.
     pub report: Option<Report>,
+    /// That it is on trial.
+    #[serde(default)]
+    pub trial: Option<TrialView>,
+}
+
+/// A change that is in force, and is taken back unless it is confirmed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrialView {
+    /// Generation that it becomes.
+    pub generation: u64,
+    /// Whole seconds that are left.
+    pub seconds: u64,
+    /// When it is over, UTC.
+    pub until: String,
 }
 
 /// A protected device.
@@ -273,6 +295,9 @@ pub struct Status {
     pub refused: Vec<String>,
     /// What keeps the policy from being in force everywhere.
     pub trouble: Option<String>,
+    /// What is in force and not confirmed yet.
+    #[serde(default)]
+    pub trial: Option<TrialView>,
     /// Programs of others that run before ours.
     pub before: Vec<String>,
     /// Live flows: confirmed, unconfirmed.
@@ -394,6 +419,11 @@ pub enum Reply {
     Waited {
         /// Devices that are not protected; none is what was waited for.
         missing: Vec<Missing>,
+    },
+    /// To [`Action::Confirm`].
+    Confirmed {
+        /// Number of the state now.
+        generation: u64,
     },
     /// To [`Action::Call`].
     Called {

@@ -366,6 +366,7 @@ async fn serve(config: Config) -> Result<()> {
             },
             _ = second.tick() => {
                 control.end_observations();
+                control.end_trial();
                 control.tidy();
                 control.check();
             }

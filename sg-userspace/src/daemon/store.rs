@@ -12,10 +12,13 @@ use std::{
     sync::Arc,
 };
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
-use super::history::{Head, Kept};
+use super::{
+    control::TrialRecord,
+    history::{Head, Kept},
+};
 use crate::{
     api::facts::{Facts, Replay},
     document::Document,
@@ -120,6 +123,16 @@ pub trait Store {
     /// # Errors
     /// [`StoreError`]; then nothing has changed.
     fn keep(&mut self, new: Option<&Kept>, gone: &[u64]) -> Result<(), StoreError>;
+    /// The change that is on trial, if one is.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn trial(&self) -> Result<Option<TrialRecord>, StoreError>;
+    /// Keeps the change that is on trial beside the state, or forgets it.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then nothing has changed.
+    fn keep_trial(&mut self, trial: Option<&TrialRecord>) -> Result<(), StoreError>;
 }
 
 /// One file, replaced atomically.
@@ -131,6 +144,10 @@ pub struct FileStore {
 impl FileStore {
     fn kept_file(&self, generation: u64) -> PathBuf {
         self.path.with_file_name(format!("kept-{generation}.json"))
+    }
+
+    fn trial_file(&self) -> PathBuf {
+        self.path.with_file_name("trial.json")
     }
 
     /// Writes a file whole, or not at all.
@@ -192,14 +209,18 @@ impl Store for FileStore {
     }
 
     fn read_kept(&self, generation: u64) -> Result<Option<Kept>, StoreError> {
-        let path = self.kept_file(generation);
-        match fs::read(&path) {
-            Ok(bytes) => {
-                let kept = serde_json::from_slice(&bytes);
-                kept.map(Some).map_err(|e| StoreError::Damaged { path, error: e.to_string() })
-            }
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(StoreError::Io { what: "read", path, error }),
+        read(self.kept_file(generation))
+    }
+
+    fn trial(&self) -> Result<Option<TrialRecord>, StoreError> {
+        read(self.trial_file())
+    }
+
+    fn keep_trial(&mut self, trial: Option<&TrialRecord>) -> Result<(), StoreError> {
+        let path = self.trial_file();
+        match trial {
+            Some(trial) => self.replace(&path, &json(trial, &path)?),
+            None => remove(path),
         }
     }
 
@@ -208,15 +229,27 @@ impl Store for FileStore {
             let path = self.kept_file(new.head.generation);
             self.replace(&path, &json(new, &path)?)?;
         }
-        for path in gone.iter().map(|generation| self.kept_file(*generation)) {
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(StoreError::Io { what: "remove", path, error });
-                }
-                _ => {}
-            }
+        gone.iter().try_for_each(|generation| remove(self.kept_file(*generation)))
+    }
+}
+
+/// A file's JSON, if it is there.
+fn read<T: DeserializeOwned>(path: PathBuf) -> Result<Option<T>, StoreError> {
+    match fs::read(&path) {
+        Ok(bytes) => {
+            let parsed = serde_json::from_slice(&bytes);
+            parsed.map(Some).map_err(|e| StoreError::Damaged { path, error: e.to_string() })
         }
-        Ok(())
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StoreError::Io { what: "read", path, error }),
+    }
+}
+
+/// Removes a file, if it is there.
+fn remove(path: PathBuf) -> Result<(), StoreError> {
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::Io { what: "remove", path, error }),
+        _ => Ok(()),
     }
 }
 
@@ -265,6 +298,14 @@ mod tests {
         state.counters = Arc::default();
         state.replay.nonces.clear();
         same(open, &state);
+        assert_eq!(open().trial().unwrap(), None);
+        open().keep_trial(None).unwrap();
+        let trial = TrialRecord { base: 8, generation: 9, deadline: 77, documents: state.documents.clone() };
+        open().keep_trial(Some(&trial)).unwrap();
+        open().save(&state).unwrap();
+        assert_eq!((open().trial().unwrap(), open().load().unwrap()), (Some(trial), state.clone()));
+        open().keep_trial(None).unwrap();
+        assert_eq!(open().trial().unwrap(), None);
         assert_eq!(open().kept().unwrap(), []);
         let kept = |generation, comment| Kept::new(generation, 5, comment, false, &state.documents, &state.facts);
         open().keep(Some(&kept(3, "a")), &[]).unwrap();

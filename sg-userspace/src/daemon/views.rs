@@ -122,7 +122,12 @@ pub fn status(control: &Control) -> io::Result<Status> {
         version: env!("CARGO_PKG_VERSION").into(),
         generation: control.state().generation,
         documents: documents.collect(),
-        devices: engine.bound().iter().map(|(&i, b)| device(control, i, b, &flows)).collect::<io::Result<_>>()?,
+        devices: engine
+            .bound()
+            .iter()
+            .filter(|(_, b)| !b.passes())
+            .map(|(&i, b)| device(control, i, b, &flows))
+            .collect::<io::Result<_>>()?,
         absent: resolved.absent,
         conntrack: pressure::conntrack(engine, &flows)?,
         refused: resolved
@@ -132,6 +137,7 @@ pub fn status(control: &Control) -> io::Result<Status> {
             .chain(control.order().failed.iter().map(|(device, why)| format!("{device}: {why}")))
             .collect(),
         trouble: control.trouble().map(str::to_owned),
+        trial: control.on_trial(),
         before: control.order().before.iter().map(ToString::to_string).collect(),
         flows: (confirmed, flows.len() - confirmed),
     })

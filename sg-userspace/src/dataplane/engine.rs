@@ -12,6 +12,7 @@ mod open;
 mod order;
 mod policy;
 mod repin;
+mod trial;
 
 pub use open::Setup;
 
@@ -27,7 +28,7 @@ use std::{
 use difference::Known;
 use policy::{Policy, generation, key_of};
 use sg_common::{
-    generation::{Generation, NO_POLICY, OwnKey, flags},
+    generation::{CONFIRMED, Generation, NO_POLICY, OwnKey, flags},
     limits::{MAX_GENERATIONS, MAX_IFINDEX, MAX_RULES, MAX_SLOTS},
 };
 use thiserror::Error;
@@ -94,6 +95,12 @@ pub enum EngineError {
     /// Too many rules alive.
     #[error("{0} rules have counters, the tables hold {max}", max = MAX_RULES - 1)]
     Counters(usize),
+    /// A trial is to begin while something else is under way.
+    #[error("{0} only observes yet, so nothing can be tried out; `sgctl status` says for how long")]
+    Observing(String),
+    /// Too late to confirm.
+    #[error("the time to confirm is over")]
+    Late,
     /// An interface index that the direct table does not reach.
     #[error("the device {0} has index {1}; indices from {MAX_IFINDEX} on are not supported")]
     Index(String, u32),
@@ -114,6 +121,8 @@ pub struct Bound {
     record: u32,
     /// What it enforces.
     pub generation: Generation,
+    /// What it returns to, while that generation is on trial.
+    base: Option<trial::Return>,
     /// Own addresses in the kernel (guests).
     own: BTreeSet<IpAddr>,
     /// Where the programs sit: device ingress, device egress.
@@ -131,11 +140,13 @@ impl Bound {
         self.generation.flags & flags::OBSERVE != 0
     }
 
-    /// A generation as it would be here if nothing else were different.
-    fn settle(&self, wanted: Generation) -> Generation {
+    /// A generation as it would be here if nothing else were different; `trial`: while
+    /// something is on trial.
+    fn settle(&self, wanted: Generation, trial: bool) -> Generation {
         let Generation { zone, slot, epoch, previous, on_change, drain_until, observe_until, .. } = self.generation;
         let observe_until = if wanted.flags & flags::OBSERVE != 0 { observe_until } else { 0 };
-        Generation { zone, slot, epoch, previous, on_change, drain_until, observe_until, ..wanted }
+        let deadline = if trial { self.generation.deadline } else { CONFIRMED };
+        Generation { zone, slot, epoch, previous, on_change, drain_until, observe_until, deadline, ..wanted }
     }
 }
 
@@ -167,6 +178,7 @@ pub struct Engine {
     /// attached or let go of, and what a change meant for live flows still holds.
     carrying: bool,
     carried: Option<Carried>,
+    trial: Option<trial::Trial>,
 }
 
 impl Engine {
@@ -191,21 +203,26 @@ impl Engine {
             let Some(record) = self.object.maps.ifaces.get(&index)?.filter(|r| *r != 0) else { continue };
             let Some(generation) = self.object.maps.generations.get(&(record as u32))? else { continue };
             let own = own_keys.iter().filter(|k| k.zone == generation.zone).map(|k| k.addr.into()).collect();
-            if generation.policy != NO_POLICY {
-                self.foreign.insert(generation.policy);
-            }
+            // What an earlier daemon had on trial the program may have taken back by itself.
+            let base = match generation.deadline {
+                CONFIRMED => None,
+                _ => self.object.maps.generations.get(&generation.previous)?,
+            };
+            let base = base.map(|base| trial::Return { record: generation.previous, generation: base });
             let slot = generation.slot;
             let bound = Bound {
                 device: String::new(),
                 slot,
                 record: record as u32,
                 generation,
+                base,
                 own,
                 places: None,
                 hook: Hook::Auto,
                 until: None,
                 observed: None,
             };
+            self.foreign.extend(bound.policies().filter(|p| *p != NO_POLICY));
             self.bound.insert(index, bound);
         }
         Ok(())
@@ -270,6 +287,7 @@ impl Engine {
         if let Some(far) = resolved.bindings.iter().find(|b| b.device.index >= MAX_IFINDEX) {
             return Err(EngineError::Index(far.device.name.clone(), far.device.index));
         }
+        self.follow_trial(machine);
         // After a failure nothing is taken for known.
         let mut known = self.known.take();
         let needs = self.needs(model, machine, &resolved, &mut known)?;
@@ -312,11 +330,15 @@ impl Engine {
     fn own(&mut self, index: u32, addresses: &[IpAddr]) -> Result<(), EngineError> {
         let Some(bound) = self.bound.get_mut(&index) else { return Ok(()) };
         let zone = bound.generation.zone;
-        let wanted: BTreeSet<IpAddr> = if bound.generation.flags & flags::GUEST != 0 {
+        let mut wanted: BTreeSet<IpAddr> = if bound.generation.flags & flags::GUEST != 0 {
             addresses.iter().copied().collect()
         } else {
             BTreeSet::new()
         };
+        if self.trial.is_some() {
+            // It may have to return to them.
+            wanted.extend(&bound.own);
+        }
         for &addr in wanted.difference(&bound.own) {
             let key = OwnKey { zone, addr: addr.into() };
             self.object.maps.own.update(&key, &1).map_err(kernel("write an own address"))?;
@@ -334,7 +356,7 @@ impl Engine {
     /// live flows are judged once more.
     fn flip(&mut self, index: u32, wanted: Generation, mode: OnChange, patched: bool) -> Result<bool, EngineError> {
         let Some(bound) = self.bound.get(&index) else { return Ok(false) };
-        let mut wanted = bound.settle(wanted);
+        let mut wanted = bound.settle(wanted, self.trial.is_some());
         if wanted == bound.generation && !patched {
             return Ok(false);
         }
@@ -350,13 +372,17 @@ impl Engine {
                 (sg_common::generation::on_change::DRAIN, now.wrapping_add(seconds.saturating_mul(self.hz)))
             }
         };
-        let base = bound.slot * 4;
-        let record = base + (bound.record - base + 1) % 4;
+        self.on_trial(index, &mut wanted)?;
+        let Some(bound) = self.bound.get(&index) else { return Ok(false) };
+        let record = bound.next_record();
         self.object.maps.generations.update(&record, &wanted).map_err(kernel("write a generation"))?;
         self.object.maps.ifaces.update(&index, &u64::from(record)).map_err(kernel("flip a generation"))?;
         if let Some(bound) = self.bound.get_mut(&index) {
             bound.record = record;
             bound.generation = wanted;
+            if wanted.deadline == CONFIRMED {
+                bound.base = None;
+            }
         }
         Ok(true)
     }
@@ -368,7 +394,7 @@ impl Engine {
     /// # Errors
     /// What the kernel says.
     pub fn tidy(&mut self) -> Result<(), EngineError> {
-        let used: BTreeSet<u32> = self.bound.values().map(|b| b.generation.policy).collect();
+        let used: BTreeSet<u32> = self.bound.values().flat_map(Bound::policies).collect();
         let stale: Vec<u32> =
             self.policies.keys().chain(&self.foreign).copied().filter(|i| !used.contains(i)).collect();
         if stale.is_empty() {

@@ -48,11 +48,14 @@ pub(super) struct Wanted<'a> {
     if_generation: Option<u64>,
     on_change: OnChange,
     session: Option<Session>,
+    confirm: Option<u32>,
 }
 
 impl<'a> Wanted<'a> {
     pub(super) fn of(action: &'a Action) -> Option<Self> {
-        let Action::Document { files, adopt, apply, if_generation, on_change, session } = action else { return None };
+        let Action::Document { files, adopt, apply, if_generation, on_change, session, confirm } = action else {
+            return None;
+        };
         Some(Self {
             files,
             adopt: *adopt,
@@ -60,6 +63,7 @@ impl<'a> Wanted<'a> {
             if_generation: *if_generation,
             on_change: *on_change,
             session: *session,
+            confirm: *confirm,
         })
     }
 }
@@ -114,8 +118,15 @@ impl Control {
             return Ok(Reply::Planned(Box::new(planned)));
         }
         let generation = together::next(self.state.generation, &policy, &change.policy);
-        self.keep_settled("before an apply", true);
-        match self.apply(change.policy, None, generation, wanted.on_change) {
+        let result = match wanted.confirm {
+            Some(seconds) => self.try_out(change.policy, None, generation, wanted.on_change, seconds),
+            None => {
+                self.keep_settled("before an apply", true);
+                self.apply(change.policy, None, generation, wanted.on_change)
+            }
+        };
+        planned.trial = self.on_trial();
+        match result {
             Ok(report) => planned.report = Some(report),
             Err(message) => return Err(Reply::Refused { message }),
         }
@@ -267,7 +278,7 @@ pub(super) fn expect(expected: Option<u64>, generation: u64) -> Result<(), Reply
 }
 
 /// Notes objects that came, and forgets those that are gone.
-fn note(facts: &mut Facts, old: &Valid, new: &Valid) {
+pub(super) fn note(facts: &mut Facts, old: &Valid, new: &Valid) {
     let (old, new) = ((old.names(), instances(old)), (new.names(), instances(new)));
     let kinds = |n: &Names| [n.groups.clone(), n.prefix_lists.clone(), n.port_lists.clone(), n.interfaces.clone()];
     let (before, after) = (kinds(old.0), kinds(new.0));

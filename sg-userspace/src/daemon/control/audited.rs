@@ -88,6 +88,7 @@ fn said(action: &Action) -> Said {
             let parameters = std::iter::once(("from".to_owned(), from)).chain(group).collect();
             admin(if *apply { "restore" } else { "plan restore" }, *apply, parameters)
         }
+        Action::Confirm => admin("confirm", true, Vec::new()),
         Action::Status => admin("status", false, Vec::new()),
         Action::Interface { device } => admin("interface", false, vec![("device".into(), device.clone())]),
         Action::Export { document } => {

@@ -114,11 +114,21 @@ impl Control {
 
     /// Puts back what was, or says what that would change.
     pub(super) fn restore(&mut self, action: &Action) -> Result<Reply, Reply> {
-        let Action::Restore { source, group, additive, apply, if_generation, on_change, session } = action else {
+        let Action::Restore { source, group, additive, apply, if_generation, on_change, session, confirm } = action
+        else {
             return Err(refused("nothing to put back"));
         };
         let current = self.state.generation;
         expect(*if_generation, current)?;
+        if let (Source::Kept(None), None, true) = (source, group, self.on_trial().is_some()) {
+            let steps = documents::difference(self.policy.documents(), self.stored().documents());
+            let change = Change { policy: self.stored().clone(), steps };
+            let planned = self.weigh(&change, current, *session, &self.live())?;
+            if *apply {
+                self.take_back("asked for");
+            }
+            return Ok(Reply::Planned(Box::new(planned)));
+        }
         let kept = match source {
             Source::Backup(text) => history::read_backup(text).map_err(refused)?,
             Source::Kept(Some(generation)) => self.kept(*generation)?,
@@ -146,10 +156,17 @@ impl Control {
         if !apply {
             planned.lints = self.lints_added(&change);
         } else {
-            self.keep_settled("before a restore", true);
             let generation = together::next(current, &self.policy, &change.policy);
             let beside = Some((facts, self.state.replay.clone()));
-            planned.report = Some(self.apply(change.policy, beside, generation, *on_change).map_err(refused)?);
+            let result = match confirm {
+                Some(seconds) => self.try_out(change.policy, beside, generation, *on_change, *seconds),
+                None => {
+                    self.keep_settled("before a restore", true);
+                    self.apply(change.policy, beside, generation, *on_change)
+                }
+            };
+            planned.trial = self.on_trial();
+            planned.report = Some(result.map_err(refused)?);
         }
         Ok(Reply::Planned(Box::new(planned)))
     }

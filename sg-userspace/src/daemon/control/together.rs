@@ -31,6 +31,11 @@ fn mode(action: &Action) -> Option<OnChange> {
     }
 }
 
+/// Whether a change may be made together with others: not if it is to be tried out.
+fn joins(action: &Action) -> bool {
+    mode(action).is_some() && !matches!(action, Action::Document { confirm: Some(_), .. })
+}
+
 /// The state as it will be.
 #[derive(Clone, Debug)]
 struct Pending {
@@ -47,7 +52,7 @@ enum Judged {
 }
 
 /// An answer of the control API.
-fn called(result: &Result<serde_json::Map<String, serde_json::Value>, ApiError>) -> Reply {
+pub(super) fn called(result: &Result<serde_json::Map<String, serde_json::Value>, ApiError>) -> Reply {
     let (status, body) = call::answer(result, "");
     Reply::Called { status, body }
 }
@@ -55,10 +60,19 @@ fn called(result: &Result<serde_json::Map<String, serde_json::Value>, ApiError>)
 impl Control {
     /// Answers actions in their order; `sources` says where each came from.
     pub fn act_all(&mut self, actions: &[Action], sources: &[String]) -> Vec<Reply> {
-        let runs = actions.chunk_by(|a, b| mode(a).is_some() && mode(a) == mode(b));
+        self.end_trial();
+        let runs = actions.chunk_by(|a, b| joins(a) && joins(b) && mode(a) == mode(b));
         let mut replies = Vec::with_capacity(actions.len());
         for run in runs {
             let from = &sources[replies.len()..replies.len() + run.len()];
+            if let Some(conflict) = self.conflict(&run[0]) {
+                let refused: Vec<Reply> =
+                    run.iter().map(|action| self.conflict(action).unwrap_or_else(|| conflict.clone())).collect();
+                self.note(run, from, &refused);
+                self.count(run, &refused);
+                replies.extend(refused);
+                continue;
+            }
             if let Err(why) = self.intend(run, from) {
                 let refused: Vec<Reply> = run
                     .iter()
@@ -180,11 +194,11 @@ impl Control {
     /// Answers a call that changes nothing.
     pub(super) fn read(&self, call: &Call) -> Reply {
         let here = self.machine.local(self.policy.model());
-        let mut draft = Draft::new(&self.policy, &self.state.facts, &self.here, &here, call.account.as_deref(), now());
+        let mut draft = Draft::new(self.stored(), &self.state.facts, &self.here, &here, call.account.as_deref(), now());
         let answer = call::perform(&mut draft, call);
         // A change that is only considered: whether the whole would be good.
         if let (Ok(_), Some(new)) = (&answer, owned(draft.documents))
-            && let Err(problems) = self.policy.follow(new, &self.config.quotas())
+            && let Err(problems) = self.stored().follow(new, &self.config.quotas())
         {
             return called(&Err(call::refusal(&call.action, &problems)));
         }

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use super::Metrics;
 use crate::daemon::{
+    control::TrialRecord,
     history::{Head, Kept},
     store::{State, Store, StoreError},
 };
@@ -47,5 +48,13 @@ impl<S: Store> Store for Timed<S> {
 
     fn keep(&mut self, new: Option<&Kept>, gone: &[u64]) -> Result<(), StoreError> {
         self.timed(|store| store.keep(new, gone))
+    }
+
+    fn trial(&self) -> Result<Option<TrialRecord>, StoreError> {
+        self.store.trial()
+    }
+
+    fn keep_trial(&mut self, trial: Option<&TrialRecord>) -> Result<(), StoreError> {
+        self.timed(|store| store.keep_trial(trial))
     }
 }

@@ -14,6 +14,7 @@ use super::{
     records::{difference, place},
 };
 use crate::daemon::{
+    control::TrialRecord,
     history::{Head, Kept},
     log,
 };
@@ -22,6 +23,10 @@ use crate::daemon::{
 const HEADS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("heads");
 /// The generations themselves.
 const KEPT: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("kept");
+
+/// The change that is on trial, as JSON; under 0. Daemons that know no trials do not look
+/// here, and go by what is stored, which is what they should.
+const TRIAL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("trial");
 
 /// Makes the tables of one schema those of the next.
 type Step = fn(&redb::WriteTransaction) -> Result<(), redb::Error>;
@@ -247,6 +252,32 @@ impl Store for Embedded {
     fn read_kept(&self, generation: u64) -> Result<Option<Kept>, StoreError> {
         let found = self.look(KEPT, |table| Ok(table.get(generation)?.map(|bytes| bytes.value().to_vec())))?;
         found.flatten().map(|bytes| self.parsed(&bytes)).transpose()
+    }
+
+    fn trial(&self) -> Result<Option<TrialRecord>, StoreError> {
+        let found = self.look(TRIAL, |table| Ok(table.get(0)?.map(|bytes| bytes.value().to_vec())))?;
+        found.flatten().map(|bytes| self.parsed(&bytes)).transpose()
+    }
+
+    fn keep_trial(&mut self, trial: Option<&TrialRecord>) -> Result<(), StoreError> {
+        let json = |e: serde_json::Error| self.failed("write", redb::Error::Io(io::Error::other(e)));
+        let bytes = trial.map(serde_json::to_vec).transpose().map_err(json)?;
+        let db = self.take_db()?;
+        let write = || -> Result<(), redb::Error> {
+            let transaction = db.begin_write()?;
+            {
+                let mut table = transaction.open_table(TRIAL)?;
+                match &bytes {
+                    Some(bytes) => drop(table.insert(0, bytes.as_slice())?),
+                    None => drop(table.remove(0)?),
+                }
+            }
+            Ok(transaction.commit()?)
+        };
+        let written = write();
+        written.map_err(|e| self.failed("write", e))?;
+        self.db = Some(db);
+        Ok(())
     }
 
     fn keep(&mut self, new: Option<&Kept>, gone: &[u64]) -> Result<(), StoreError> {

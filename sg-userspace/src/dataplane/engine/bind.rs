@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use sg_common::{
-    generation::{NO_POLICY, flags},
+    generation::{Generation, NO_POLICY, flags},
     limits::MAX_SLOTS,
 };
 
@@ -16,7 +16,7 @@ use crate::{
         machine::{Device, Machine, Resolved},
         probe::generation_of,
         quotas::Counts,
-        report::Report,
+        report::{OnChange, Report},
     },
     model::{Hook, Instance, Model},
 };
@@ -130,6 +130,7 @@ impl Engine {
         let side = model.interfaces[instance.interface].side;
         (generation.flags, generation.observe_until) = self.first_flags(generation.flags, device, side)?;
         let record = slot * 4;
+        let base = self.admit_on_trial(device.index, record, &mut generation)?;
         self.object.maps.generations.update(&record, &generation).map_err(kernel("write a generation"))?;
         self.object.maps.ifaces.update(&device.index, &u64::from(record)).map_err(kernel("bind a device"))?;
         let device_name = device.name.clone();
@@ -138,6 +139,7 @@ impl Engine {
             slot,
             record,
             generation,
+            base,
             own: BTreeSet::new(),
             places: None,
             hook,
@@ -175,6 +177,14 @@ impl Engine {
         let mut failure = None;
         for index in stale {
             let name = machine.devices.iter().find(|d| d.index == index).map(|d| d.name.as_str());
+            if let (Some(name), Some(bound), true) = (name, self.bound.get(&index), self.trial.is_some()) {
+                // It has to be there if the program goes back.
+                let passing = Generation { flags: bound.generation.flags | flags::PASS, ..bound.generation };
+                if self.flip(index, passing, OnChange::Cut, false)? {
+                    report.unbound.push(name.to_owned());
+                }
+                continue;
+            }
             if let Err(error) = attach::detach(&self.pins.links, index, name) {
                 // It keeps what it had; the others are let go of all the same.
                 let device = name.unwrap_or("a device that is gone").to_owned();

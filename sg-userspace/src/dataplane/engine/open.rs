@@ -129,6 +129,7 @@ impl Engine {
             held: BTreeMap::new(),
             carrying: false,
             carried: None,
+            trial: None,
         })
     }
 

@@ -154,12 +154,15 @@ impl Engine {
         here: &Here<'_>,
         resolved: &Resolved,
     ) -> bool {
+        if self.trial.is_some() && self.bound.values().any(|b| b.returns_to(index)) {
+            return false;
+        }
         let mut users = self.bound.iter().filter(|(_, b)| b.generation.policy == index);
         users.all(|(device, bound)| {
             let Some(binding) = here.bindings.get(device) else { return !here.devices.contains(device) };
             let mut wanted = generation(model, resolved, binding);
             (wanted.policy, wanted.policy_class) = (bound.generation.policy, bound.generation.policy_class);
-            is_key(&key_of(model, resolved, binding)) && bound.settle(wanted) == bound.generation
+            is_key(&key_of(model, resolved, binding)) && bound.settle(wanted, self.trial.is_some()) == bound.generation
         })
     }
 
