@@ -74,16 +74,17 @@ fn goes_back_without_a_daemon(way: Way) {
     let mut operator = session(&world, 7000);
 
     let begun = Instant::now();
-    let said = daemon.apply(&policy(&world, &[7001]), &["--yes", "--confirm", "5s"]).unwrap();
+    let said = daemon.apply(&policy(&world, &[7001]), &["--yes", "--confirm", "9s"]).unwrap();
     assert!(said.contains("ON TRIAL") && said.contains("sgctl confirm"), "{said}");
     // Let in on trial.
     let mut newcomer = session(&world, 7001);
     assert!(!answers(&mut operator), "{way:?}: the change does not cut");
-    assert!(begun.elapsed() < Duration::from_secs(5), "this machine is too slow for the test");
+    assert!(begun.elapsed() < Duration::from_secs(9), "this machine is too slow for the test");
     daemon.stop(libc::SIGKILL).unwrap();
 
-    eventually("the session works again", || answers(&mut operator));
-    assert!(begun.elapsed() >= Duration::from_secs(4), "{way:?}: {:?}", begun.elapsed());
+    // The kernel sends again what was lost after twice the time each time.
+    within(Duration::from_secs(40), "the session works again", || answers(&mut operator));
+    assert!(begun.elapsed() >= Duration::from_secs(8), "{way:?}: {:?}", begun.elapsed());
     assert!(!answers(&mut newcomer), "{way:?}: what was let in on trial goes on");
     assert!(reaches(&world, 7000) && !reaches(&world, 7001), "{way:?}");
 
@@ -128,13 +129,13 @@ fn a_confirmed_change_stays() {
     daemon.apply(&policy(&world, &[7000]), &[]).unwrap();
     let base = generation(&daemon);
     let begun = Instant::now();
-    daemon.apply(&policy(&world, &[7001]), &["--yes", "--confirm", "5s"]).unwrap();
+    daemon.apply(&policy(&world, &[7001]), &["--yes", "--confirm", "9s"]).unwrap();
     assert_eq!(generation(&daemon), base, "what is on trial is not the state");
     assert!(done(&daemon, &["status"]).contains("ON TRIAL"));
     assert!(done(&daemon, &["confirm"]).contains(&format!("generation {} is confirmed", base + 1)));
     daemon.stop(libc::SIGKILL).unwrap();
     // What is waited for is the time itself, past which nothing may happen.
-    std::thread::sleep(Duration::from_secs(6).saturating_sub(begun.elapsed()));
+    std::thread::sleep(Duration::from_secs(10).saturating_sub(begun.elapsed()));
     assert!(!reaches(&world, 7000) && reaches(&world, 7001));
     daemon.start().unwrap();
     assert_eq!(generation(&daemon), base + 1);
@@ -193,11 +194,11 @@ fn a_first_protection_on_trial_goes_back_to_none() {
         let world = served(way);
         let mut daemon = world.daemon();
         let begun = Instant::now();
-        daemon.apply(&policy(&world, &[7001]), &["--yes", "--confirm", "4s"]).unwrap();
+        daemon.apply(&policy(&world, &[7001]), &["--yes", "--confirm", "9s"]).unwrap();
         assert!(!reaches(&world, 7000) && reaches(&world, 7001), "{way:?}");
         daemon.stop(libc::SIGKILL).unwrap();
-        eventually("it is open again", || reaches(&world, 7000));
-        assert!(begun.elapsed() >= Duration::from_secs(3), "{way:?}");
+        within(Duration::from_secs(20), "it is open again", || reaches(&world, 7000));
+        assert!(begun.elapsed() >= Duration::from_secs(8), "{way:?}");
         daemon.start().unwrap();
         assert!(reaches(&world, 7000));
         assert!(done(&daemon, &["status"]).contains("no device is protected"), "{way:?}");
@@ -213,14 +214,14 @@ fn a_device_let_go_of_on_trial_is_protected_again() {
     let mut daemon = world.daemon();
     daemon.apply(&policy(&world, &[7000]), &[]).unwrap();
     let without = "security_groups: [{security_group_name: g}]\n";
-    daemon.apply(without, &["--yes", "--confirm", "5s"]).unwrap();
+    daemon.apply(without, &["--yes", "--confirm", "9s"]).unwrap();
     assert!(reaches(&world, 7000) && reaches(&world, 7001), "it is let go of");
     daemon.stop(libc::SIGKILL).unwrap();
-    eventually("it is protected again", || !reaches(&world, 7001));
+    within(Duration::from_secs(20), "it is protected again", || !reaches(&world, 7001));
     daemon.start().unwrap();
     assert!(reaches(&world, 7000) && !reaches(&world, 7001));
     // Confirmed, it is let go of for good.
-    daemon.apply(without, &["--yes", "--confirm", "5s"]).unwrap();
+    daemon.apply(without, &["--yes", "--confirm", "9s"]).unwrap();
     done(&daemon, &["confirm"]);
     assert!(reaches(&world, 7000) && reaches(&world, 7001));
     assert!(done(&daemon, &["status"]).contains("no device is protected"));

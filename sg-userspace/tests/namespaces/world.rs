@@ -48,8 +48,14 @@ pub fn tc_place() -> &'static str {
 
 /// Waits until something is so, up to ten seconds.
 #[track_caller]
-pub fn eventually(what: &str, mut so: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(10);
+pub fn eventually(what: &str, so: impl FnMut() -> bool) {
+    within(Duration::from_secs(10), what, so);
+}
+
+/// Waits until something is so, for as long as is said.
+#[track_caller]
+pub fn within(patience: Duration, what: &str, mut so: impl FnMut() -> bool) {
+    let until = Instant::now() + patience;
     while Instant::now() < until {
         if so() {
             return;
