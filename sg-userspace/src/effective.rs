@@ -193,6 +193,11 @@ impl Members {
         self.0.get(group).into_iter().flat_map(|m| m.keys().copied())
     }
 
+    /// Whether a member of a group has an address.
+    pub fn has(&self, group: usize, address: IpAddr) -> bool {
+        self.0.get(group).is_some_and(|members| members.contains_key(&address))
+    }
+
     /// So many members more have an address, or less; whether the group has it
     /// now, if that is not as before.
     pub fn shift(&mut self, group: usize, address: IpAddr, by: i64) -> Option<bool> {

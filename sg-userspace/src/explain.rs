@@ -1,10 +1,13 @@
 //! Which rule decides a flow, and why: the batch oracle. Lines of JSON in,
-//! one line of JSON out for each.
+//! one line of JSON out for each. [`trace`]: one flow, with all that was looked at.
+
+pub mod trace;
 
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use self::trace::Trace;
 use crate::{
     model::{Direction, Instance, Model},
     reference::{FlowQuery, Outcome},
@@ -135,6 +138,18 @@ pub fn find(instances: &[Instance], device: &str) -> Option<usize> {
     let named = |i: &Instance| i.device.as_deref() == Some(device);
     let pattern = |i: &Instance| i.device.as_deref().is_some_and(|p| crate::model::device_matches(p, device));
     instances.iter().position(named).or_else(|| instances.iter().position(pattern))
+}
+
+/// Flows that are traced at once: each answer holds every rule.
+const TRACED: usize = 8;
+
+/// Why the first few flows of a text, of those that make sense, are decided as they are.
+pub fn traces(model: &Model, instances: &[Instance], text: &str) -> Vec<Trace> {
+    let flows = text.lines().filter_map(|line| {
+        let (device, query) = read(line).ok()?;
+        Some((find(instances, &device)?, query))
+    });
+    flows.take(TRACED).map(|(instance, query)| trace::trace(model, instances, instance, &query)).collect()
 }
 
 /// Answers every line; `judge` is asked once, with all flows that make sense.

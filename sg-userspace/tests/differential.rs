@@ -3,10 +3,15 @@
 
 mod support;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, net::IpAddr};
 
 use proptest::prelude::*;
-use sg_userspace::reference::{FlowQuery, Reference};
+use sg_userspace::{
+    effective::{Entry, Members, PolicyKey, Remote, entries},
+    explain::trace::{Field, Met, trace},
+    model::{Direction, Instance, Model, Ports},
+    reference::{FlowQuery, Reference},
+};
 use support::{
     Random,
     host::{Compiled, ask, compiled, outcome},
@@ -32,12 +37,86 @@ fn agree(seed: u64) {
     }
 }
 
+/// The first field that keeps a rule from matching is the true one: a flow that has there
+/// what the rule asks for, and is the same otherwise, gets further.
+fn near_misses_are_true(seed: u64) {
+    let mut r = Random::new(seed);
+    let model = support::model(&support::document(&mut r));
+    let instances = model.declared_instances();
+    let reference = Reference::new(&model, &instances);
+    for _ in 0..50 {
+        let (instance, q) = support::flow(&mut r, &instances);
+        let told = trace(&model, &instances, instance, &q);
+        let outcome = reference.judge(instance, &q);
+        assert_eq!((told.verdict.as_str(), told.reason.as_str()), (outcome.verdict.name(), outcome.reason.name()));
+        let rule = outcome.group.zip(outcome.rule).map(|(g, r)| format!("{}[{r}]", model.groups[g].name));
+        assert_eq!(
+            told.decider().map(|at| told.order[at].rule.clone()).filter(|_| rule.is_some()),
+            rule,
+            "seed {seed}"
+        );
+        let key = PolicyKey::of(&model.interfaces[instances[instance].interface]);
+        let entries = entries(&model, &key, q.direction);
+        for (entry, row) in entries.iter().zip(&told.order) {
+            let Met::Fails { field, more, .. } = &row.met else { continue };
+            let Some(flipped) = flipped(&model, &instances, entry, *field, &q) else { continue };
+            let now = trace(&model, &instances, instance, &flipped);
+            let now = &now.order[told.order.iter().position(|other| other == row).unwrap()].met;
+            match now {
+                Met::Fails { field: next, more: left, .. } => {
+                    assert!(next > field && left < more, "seed {seed}: {row:?}: {now:?}");
+                }
+                _ => assert_eq!(*more, 0, "seed {seed}: {row:?}: {now:?}"),
+            }
+        }
+    }
+}
+
+/// A flow with one field as a rule asks for it; `None` where that makes no flow.
+fn flipped(model: &Model, instances: &[Instance], e: &Entry, field: Field, q: &FlowQuery) -> Option<FlowQuery> {
+    let mut q = *q;
+    let same = |ip: &IpAddr| ip.is_ipv4() == q.remote.is_ipv4();
+    let (source, destination) = match q.direction {
+        Direction::Inbound => (&mut q.remote_port, &mut q.local_port),
+        Direction::Outbound => (&mut q.local_port, &mut q.remote_port),
+    };
+    match field {
+        Field::Protocol => {
+            let protocol = e.protocol?;
+            q.protocol = protocol;
+        }
+        Field::Port => {
+            *destination = match &e.ports {
+                Ports::Any => return None,
+                Ports::Range(first, _) => *first,
+                Ports::List(i) => model.port_lists[*i].entries.first()?.0,
+            }
+        }
+        Field::SourcePort => *source = e.source_ports?.0,
+        Field::Remote => {
+            q.remote = match e.remote {
+                Remote::Net(net) => Some(net.network()).filter(same)?,
+                Remote::List(i) => model.prefix_lists[i].entries.iter().map(|n| n.network()).find(same)?,
+                Remote::Members(g) => Members::of_all(model, instances).of(g).find(same)?,
+                Remote::Public => return None,
+            }
+        }
+        Field::Local => q.local = Some(e.local?.network()).filter(same)?,
+    }
+    Some(q)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1000 * scale() as u32, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn compiled_tables_agree_with_the_reference(seed: u64) {
         agree(seed);
+    }
+
+    #[test]
+    fn what_keeps_a_rule_from_matching_is_told_truly(seed: u64) {
+        near_misses_are_true(seed);
     }
 }
 

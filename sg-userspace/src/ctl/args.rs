@@ -329,6 +329,7 @@ pub fn on_change(text: &str) -> Result<OnChange, String> {
   sgctl explain -f policy.yaml --flows flows.jsonl -o json
   sgctl explain -f policy.yaml eth0 ingress tcp 10.0.0.5:22 192.0.2.7:40000
   sudo sgctl explain -f policy.yaml --flows flows.jsonl --kernel
+  sudo sgctl explain eth0 ingress tcp 10.0.0.5:22 192.0.2.7:40000 --order
   sgctl explain --reasons
 
 A line of a flows file:
@@ -347,6 +348,9 @@ pub struct Explain {
     /// Which kernel program
     #[arg(long, value_enum, default_value_t = KernelHook::Tc, requires = "kernel")]
     pub hook: KernelHook,
+    /// Show every rule in the order in which they are looked at, and what it says of the flow
+    #[arg(long, conflicts_with = "flows")]
+    pub order: bool,
     /// List every reason a packet can have
     #[arg(long)]
     pub reasons: bool,

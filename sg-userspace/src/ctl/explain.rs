@@ -8,13 +8,17 @@ use sg_common::reason::Reason;
 use super::{
     Ended,
     args::{Arguments, Explain, KernelHook, Output},
-    client, document, output, read_all,
+    client, count, document, output, read_all,
 };
 use crate::{
     daemon::protocol::{Action, Reply},
     dataplane::probe,
-    explain::{Answer, Line, batch},
-    model::{Instance, Model},
+    explain::{
+        Answer, Line, batch,
+        trace::{Trace, but},
+        traces,
+    },
+    model::{Direction, Instance, Model},
     reference::{FlowQuery, Outcome, Reference},
     validate::{Quotas, validate},
 };
@@ -70,23 +74,31 @@ pub fn run(arguments: &Arguments, a: &Explain) -> Result<Ended> {
         Some(name) => String::from_utf8(read_all(name)?).with_context(|| format!("{name} is not UTF-8"))?,
         None => line_of(&a.flow)?,
     };
+    // One flow is told with all that was looked at; in JSON only where that is asked for,
+    // as programs expect a line for a line.
+    let trace = a.flows.is_none() && (form == Output::Table || a.order);
     if a.file.is_empty() {
         if a.kernel {
             bail!("--kernel needs the document: -f FILE");
         }
-        let reply = client::ask(&arguments.socket, &Action::Explain { flows: flows.clone() })?;
-        let Reply::Explained { answers } = reply else { return client::unexpected(reply) };
-        return finish(form, &flows, &answers);
+        let reply = client::ask(&arguments.socket, &Action::Explain { flows: flows.clone(), trace })?;
+        let Reply::Explained { answers, traces } = reply else { return client::unexpected(reply) };
+        return finish(a, form, &flows, &answers, &traces);
     }
     let model = validate(&document(&a.file)?, &Quotas::default())?;
     let instances = model.declared_instances();
     let judge = |flows: &[(usize, FlowQuery)]| -> Result<Vec<Outcome>> { judge(a, &model, &instances, flows) };
     let answers = batch(&model, &instances, &flows, judge)?;
-    finish(form, &flows, &answers)
+    let traces = if trace { traces(&model, &instances, &flows) } else { Vec::new() };
+    finish(a, form, &flows, &answers, &traces)
 }
 
-fn finish(form: Output, flows: &str, answers: &[Answer]) -> Result<Ended> {
-    print(form, flows, answers)?;
+fn finish(a: &Explain, form: Output, flows: &str, answers: &[Answer], traces: &[Trace]) -> Result<Ended> {
+    match traces {
+        [trace] if form == Output::Table => tell(flows, answers, trace, a.order)?,
+        [trace] => output::print(form, trace, |_| output::table(&[]))?,
+        _ => print(form, flows, answers)?,
+    }
     let refused = answers.iter().any(|a| matches!(a, Answer::Error { .. }));
     Ok(if refused { Ended::Refused } else { Ended::Done })
 }
@@ -129,6 +141,48 @@ fn print(form: Output, flows: &str, answers: &[Answer]) -> Result<()> {
         };
     }
     writeln!(std::io::stdout().lock(), "{table}")?;
+    Ok(())
+}
+
+/// One flow: its verdict, what decides, what would have if one field were another.
+fn tell(flows: &str, answers: &[Answer], trace: &Trace, order: bool) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    let inbound = serde_json::from_str::<Line>(flows).is_ok_and(|l| l.direction.eq_ignore_ascii_case("ingress"));
+    let direction = if inbound { Direction::Inbound } else { Direction::Outbound };
+    writeln!(out, "{}: {} (reason: {})", flow_text(flows.trim()), trace.verdict.to_uppercase(), trace.reason)?;
+    writeln!(out, "{}", trace.by(direction))?;
+    if let [Answer::Judged { verdict, reason, .. }] = answers
+        && (verdict, reason) != (&trace.verdict, &trace.reason)
+    {
+        writeln!(out, "THE KERNEL PROGRAM SAYS OTHERWISE: {verdict} (reason: {reason}); please report this")?;
+    }
+    let otherwise = if trace.verdict == "drop" { "accept" } else { "drop" };
+    if !trace.near.is_empty() && !trace.before_rules {
+        let mut table = output::table(&["rule", "priority", "matches", "but"]);
+        for row in trace.near.iter().map(|&at| &trace.order[at]) {
+            let priority = row.priority.map_or_else(|| "-".into(), |p| p.to_string());
+            table.add_row([row.rule.clone(), priority, row.matches.clone(), but(&row.met)]);
+        }
+        writeln!(out, "\nrules that would {otherwise}, the closest first:\n{table}")?;
+    }
+    if order {
+        let mut table = output::table(&["", "rule", "priority", "verdict", "matches", "this flow"]);
+        for (i, row) in trace.order.iter().enumerate() {
+            let priority = row.priority.map_or_else(|| "-".into(), |p| p.to_string());
+            let number = (i + 1).to_string();
+            table.add_row([
+                number,
+                row.rule.clone(),
+                priority,
+                row.verdict.clone(),
+                row.matches.clone(),
+                but(&row.met),
+            ]);
+        }
+        writeln!(out, "\nall rules, first match first:\n{table}")?;
+    } else if trace.order.len() > 1 {
+        writeln!(out, "\n{} in all; --order shows them as they are looked at", count(trace.order.len(), "rule"))?;
+    }
     Ok(())
 }
 

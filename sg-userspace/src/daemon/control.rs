@@ -210,14 +210,15 @@ impl Control {
             Action::Restore { .. } => self.restore(action).unwrap_or_else(|reply| reply),
             Action::Wait { devices, .. } => Reply::Waited { missing: views::missing(self, devices) },
             Action::Lint => Reply::Linted { findings: self.lint(self.policy.model()) },
-            Action::Explain { flows } => {
+            Action::Explain { flows, trace } => {
                 let instances = self.resolved().instances;
                 let reference = Reference::new(self.policy.model(), &instances);
                 let judge = |flows: &[(usize, FlowQuery)]| -> Result<_, std::convert::Infallible> {
                     Ok(flows.iter().map(|(i, q)| reference.judge(*i, q)).collect())
                 };
                 let answers = explain::batch(self.policy.model(), &instances, flows, judge);
-                Reply::Explained { answers: answers.unwrap_or_default() }
+                let traces = if *trace { explain::traces(self.policy.model(), &instances, flows) } else { Vec::new() };
+                Reply::Explained { answers: answers.unwrap_or_default(), traces }
             }
         }
     }

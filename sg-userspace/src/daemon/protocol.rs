@@ -12,7 +12,7 @@ use crate::{
         report::Observed,
     },
     document::Problems,
-    explain::Answer,
+    explain::{Answer, trace::Trace},
     lint::Finding,
 };
 
@@ -123,6 +123,9 @@ pub enum Action {
     Explain {
         /// Lines of a flows file.
         flows: String,
+        /// With all that was looked at, for the first few.
+        #[serde(default)]
+        trace: bool,
     },
 }
 
@@ -461,6 +464,9 @@ pub enum Reply {
     },
     /// To [`Action::Explain`].
     Explained {
+        /// Why, for the first few flows that make sense, if that was asked for.
+        #[serde(default)]
+        traces: Vec<Trace>,
         /// One for each line.
         answers: Vec<Answer>,
     },
