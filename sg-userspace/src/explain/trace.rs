@@ -94,8 +94,8 @@ pub struct Trace {
     pub before_rules: bool,
     /// Every rule, invisible ones included, first match first.
     pub order: Vec<Row>,
-    /// Indices into [`Trace::order`]: rules that would decide otherwise and do not match,
-    /// the closest first.
+    /// Indices into [`Trace::order`]: rules that would decide otherwise, did they match or
+    /// were it their turn; the closest first.
     pub near: Vec<usize>,
 }
 
@@ -201,7 +201,12 @@ pub fn trace(model: &Model, instances: &[Instance], instance: usize, query: &Flo
                 }
                 Met::Fails { field: *field, has: judge.has(*field), wants: wants.clone(), more: failures.len() - 1 }
             }
-            None if decided => Met::TooLate,
+            None if decided => {
+                if entry.verdict != outcome.verdict {
+                    near.push((0, order.len()));
+                }
+                Met::TooLate
+            }
             None => {
                 decided = true;
                 Met::Decides
