@@ -55,11 +55,10 @@ pub enum Output {
     Yaml,
 }
 
-// One spelling of it, whatever a command destroys.
-#[allow(missing_docs, reason = "clap would take them for what the command does")]
+/// Whether a command that destroys something asks first: in one spelling, whatever it is.
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub struct Yes {
-    /// Do not ask, where something goes for good
+    /// Do not ask, though something goes for good
     #[arg(short, long)]
     pub yes: bool,
 }

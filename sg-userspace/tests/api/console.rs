@@ -188,7 +188,7 @@ fn a_group_is_named_labelled_and_looked_up() {
     done(&daemon, &["interface", "join", "tap0", "front"]);
     let said = refused(&daemon, &["group", "delete", "front", "--force"]);
     let parts =
-        ["delete the group front (sg-", "0 rules", "members, which leave it: tap0", "go, too: app", "add --yes"];
+        ["delete the group front (sg-", "0 rules", "members, which leave it: tap0", "name it, too: app", "add --yes"];
     for part in parts {
         assert!(said.contains(part), "{part}: {said}");
     }

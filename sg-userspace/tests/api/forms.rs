@@ -128,9 +128,9 @@ fn leaves(command: &clap::Command, path: &str, all: &mut BTreeSet<String>) {
     let path = |name: &str| format!("{path} {name}").trim().to_owned();
     for sub in command.get_subcommands().filter(|s| s.get_name() != "help") {
         if sub.has_subcommands() {
-            leaves(sub, &path(sub.get_name()), all)
+            leaves(sub, &path(sub.get_name()), all);
         } else {
-            drop(all.insert(path(sub.get_name())))
+            all.insert(path(sub.get_name()));
         }
     }
 }

@@ -68,7 +68,13 @@ fn a_kept_generation_comes_back_with_its_packets() {
     let plan = done(&daemon, &["rollback", "--plan"]);
     assert!(plan.contains("+2 rules") && !reaches(7000), "{plan}");
     let said = refused(&daemon, &["rollback"]);
-    for part in ["replace what is in force", "change 1 object", "web", "is kept, and can be put back", "add --yes"] {
+    for part in [
+        "replace what is in force",
+        "change 2 objects",
+        "group web +2 rules, -1 rules",
+        "is kept, and can",
+        "add --yes",
+    ] {
         assert!(said.contains(part), "{part}: {said}");
     }
     assert!(!reaches(7000) && reaches(7001));

@@ -112,7 +112,7 @@ fn going(arguments: &Arguments, group: &Value, force: bool) -> Result<Going> {
     let going = Going::new(format!("delete the group {name} ({})", text(group, "SecurityGroupId")));
     let going = going.and(count(rules, "rule"));
     let (leave, go) = match force {
-        true => ("members, which leave it", "groups whose rules that name it go, too"),
+        true => ("members, which leave it", "groups whose rules go where they name it, too"),
         false => ("members, which must leave it first", "groups whose rules name it, which must go first"),
     };
     Ok(going.names(leave, &members).names(go, &users))
