@@ -11,6 +11,7 @@
 //! - `apply`: documents; `show`: what is in force; `wait`: until it is
 //! - `explain`: which rule decides a flow; `lint`: what is unwise or needless
 //! - `complete`: what a shell offers at TAB
+//! - `confirm`: the question before something goes for good
 //! - `client`: the daemon's socket; `session`: the caller's own connection
 
 mod api;
@@ -19,6 +20,7 @@ pub mod args;
 mod call;
 pub mod client;
 mod complete;
+mod confirm;
 mod default_group;
 mod explain;
 mod group;
@@ -103,7 +105,7 @@ fn run(arguments: &Arguments) -> Result<Ended> {
         Command::Diff(a) => snapshot::diff(arguments, a),
         Command::Backup { file } => snapshot::backup(arguments, file),
         Command::Restore(a) => snapshot::restore(arguments, a),
-        Command::Completions { shell } => complete::script(*shell),
+        Command::Completions { shell } => complete::script(arguments.output, *shell),
         Command::Export { document } => show::export(arguments, document.as_deref()),
     }
 }
@@ -111,6 +113,11 @@ fn run(arguments: &Arguments) -> Result<Ended> {
 /// `1 problem`, `2 problems`.
 pub fn count(n: usize, what: &str) -> String {
     if n == 1 { format!("{n} {what}") } else { format!("{n} {what}s") }
+}
+
+/// The same of a word whose plural is another.
+pub fn count_of(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
 }
 
 fn read_all(name: &str) -> Result<Vec<u8>> {

@@ -10,6 +10,7 @@ mod api {
     pub mod durable;
     pub mod errors;
     pub mod examples;
+    pub mod forms;
     pub mod full;
     pub mod history;
     pub mod hostile;

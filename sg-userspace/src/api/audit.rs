@@ -33,6 +33,9 @@ pub struct Line<'a> {
     pub time: String,
     /// `intent` before a change, `call` after any call.
     pub kind: &'static str,
+    /// Of one call, its intent included: an id that no other call ever has. Callers of the
+    /// control API know it as `RequestId`.
+    pub call: &'a str,
     /// Who: a key, or `administrator`.
     pub caller: &'a str,
     /// The account.
@@ -48,6 +51,9 @@ pub struct Line<'a> {
     /// How it ended: `ok`, or the error's code.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub result: Option<&'a str>,
+    /// What it made, of which its parameters cannot tell: the id of a new key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub made: Option<&'a str>,
     /// The state after it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
@@ -195,12 +201,14 @@ mod tests {
         Line {
             time: "t".into(),
             kind: "call",
+            call: "c",
             caller,
             account: None,
             source: "s",
             action: "A",
             parameters: None,
             result: Some("ok"),
+            made: None,
             generation: Some(1),
         }
     }

@@ -96,7 +96,7 @@ impl Endpoint {
         let job = (source, (Action::Call(Box::new(call)), sender));
         self.jobs.send(job).await.map_err(|_| error::UNAVAILABLE)?;
         match receiver.await.map_err(|_| error::UNAVAILABLE)? {
-            Reply::Called { status, body } => Ok((status, body)),
+            Reply::Called { status, body, .. } => Ok((status, body)),
             _ => Err(error::INTERNAL.into()),
         }
     }

@@ -71,6 +71,11 @@ pub struct Keys {
 /// the file.
 pub const CREDENTIAL: &str = "sg-keys";
 
+/// What a key may do, in words.
+pub const fn access(writes: bool) -> &'static str {
+    if writes { "read-write" } else { "read-only" }
+}
+
 /// Why keys could not be changed.
 #[derive(Debug, Error)]
 pub enum KeyError {
@@ -139,7 +144,7 @@ impl Keys {
         let view = |k: &Key| KeyView {
             id: k.id.clone(),
             account: k.account.clone(),
-            access: if k.writes { "read-write" } else { "read-only" }.into(),
+            access: access(k.writes).into(),
             state: if k.disabled { "disabled" } else { "active" }.into(),
             created: time(k.created),
             comment: k.comment.clone(),

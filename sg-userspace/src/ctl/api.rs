@@ -6,8 +6,10 @@ use anyhow::Result;
 
 use super::{
     Ended,
-    args::{Arguments, Key, Output},
-    client, output,
+    args::{Arguments, Key, Output, Yes},
+    client,
+    confirm::{Going, confirm},
+    output,
 };
 use crate::{
     api::{call::Call, keys::KeyView},
@@ -22,6 +24,21 @@ fn table(keys: &[KeyView]) -> comfy_table::Table {
     table
 }
 
+/// Asks before a key goes for good. One that is not there is the daemon's to refuse.
+fn confirm_delete(arguments: &Arguments, id: &str, yes: Yes) -> Result<()> {
+    confirm(yes, || {
+        let keys = match client::ask(&arguments.socket, &Action::Key { command: KeyCommand::List })? {
+            Reply::Keys { keys } => keys,
+            other => return client::unexpected(other),
+        };
+        let going = Going::new(format!("delete the key {id}"));
+        let Some(key) = keys.iter().find(|k| k.id == id) else { return Ok(going.and("there is none of that id")) };
+        let going = going.and(format!("account {}, {}, {}, made {}", key.account, key.access, key.state, key.created));
+        let going = if key.comment.is_empty() { going } else { going.and(format!("comment: {}", key.comment)) };
+        Ok(going.and("calls that it signs are refused from then on; `sgctl key disable` can be undone"))
+    })
+}
+
 pub fn key(arguments: &Arguments, command: &Key) -> Result<Ended> {
     let disable = |id: &String, disabled| KeyCommand::Disable { id: id.clone(), disabled };
     let command = match command {
@@ -31,7 +48,10 @@ pub fn key(arguments: &Arguments, command: &Key) -> Result<Ended> {
         Key::List => KeyCommand::List,
         Key::Disable { id } => disable(id, true),
         Key::Enable { id } => disable(id, false),
-        Key::Delete { id } => KeyCommand::Delete { id: id.clone() },
+        Key::Delete { id, yes } => {
+            confirm_delete(arguments, id, *yes)?;
+            KeyCommand::Delete { id: id.clone() }
+        }
     };
     match client::ask(&arguments.socket, &Action::Key { command })? {
         Reply::NewKey { id, secret } => {
@@ -57,7 +77,7 @@ pub fn call(arguments: &Arguments, action: &str, parameters: &[(String, String)]
     let parameters = parameters.iter().cloned().collect();
     let call = Call { action: action.to_owned(), parameters, ..Call::default() };
     match client::ask(&arguments.socket, &Action::Call(Box::new(call)))? {
-        Reply::Called { status: 200, body } => {
+        Reply::Called { status: 200, body, .. } => {
             let form = if arguments.output == Output::Table { Output::Yaml } else { arguments.output };
             output::print(form, &body, |_| output::table(&[]))?;
             Ok(Ended::Done)

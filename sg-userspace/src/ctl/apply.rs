@@ -161,7 +161,7 @@ pub fn apply(arguments: &Arguments, a: &Apply) -> Result<Ended> {
 }
 
 /// How far a user agrees to a change beforehand.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Consent {
     /// Do not ask.
     pub yes: bool,

@@ -3,26 +3,31 @@
 //! # Layout
 //! - [`groups`]: groups and their rules; [`lists`]: prefix lists and port lists
 //! - [`members`]: instances and network interfaces
+//! - [`documents`]: plan, apply, explain, lint, wait; [`kept`]: what was in force
+//! - [`keys`]: access keys of the API
 
+pub mod documents;
 pub mod groups;
+pub mod kept;
+pub mod keys;
 pub mod lists;
 pub mod members;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use self::lists::{List, Ports, Prefixes};
 pub use self::{
+    documents::{Apply, Explain, KernelHook, Lint, Plan, Wait, on_change},
     groups::{Group, Rule},
+    keys::Key,
     members::{Instance, Interface},
 };
-use super::{
-    apply::Confirm,
-    complete::{self, Shell},
-    snapshot,
+use self::{
+    kept::{Diff, Restore, Rollback, Snapshot},
+    lists::{List, Ports, Prefixes},
 };
-use crate::{daemon::control::TRIAL_BOUNDS, dataplane::engine::OnChange};
+use super::complete::{self, Shell};
 
 /// Security groups for this host.
 #[derive(Debug, Parser)]
@@ -48,6 +53,14 @@ pub enum Output {
     Json,
     /// For files.
     Yaml,
+}
+
+/// Whether a command that destroys something asks first: in one spelling, whatever it is.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct Yes {
+    /// Do not ask, though something goes for good
+    #[arg(short, long)]
+    pub yes: bool,
 }
 
 /// What to do.
@@ -164,7 +177,7 @@ Names are completed for those who may use the daemon's socket.")]
     Snapshot {
         /// What to do
         #[command(subcommand)]
-        command: snapshot::Command,
+        command: Snapshot,
     },
     /// Put back what was in force before
     #[command(after_help = "Examples:
@@ -174,215 +187,21 @@ Names are completed for those who may use the daemon's socket.")]
 
 What is put back is checked and applied as any change, and can be rolled back itself.
 `sgctl snapshot list` shows what is kept.")]
-    Rollback(snapshot::Rollback),
+    Rollback(Rollback),
     /// Show what is different between two kept generations
-    Diff(snapshot::Diff),
+    Diff(Diff),
     /// Write all documents, and what is known beside them, to a file; the daemon goes on
     Backup {
         /// The file; - is standard output
         file: String,
     },
     /// Put a backup back
-    Restore(snapshot::Restore),
+    Restore(Restore),
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("a parameter is NAME=VALUE, such as RegionId=local")?;
     Ok((name.to_owned(), value.to_owned()))
-}
-
-/// Access keys of the control API.
-#[derive(Debug, Subcommand)]
-pub enum Key {
-    /// Make one, and show its secret, this once
-    Create {
-        /// It may only look
-        #[arg(long)]
-        read_only: bool,
-        /// The account it belongs to; 16 digits
-        #[arg(long)]
-        account: Option<String>,
-        /// For people
-        #[arg(long, default_value = "")]
-        comment: String,
-    },
-    /// Show them, without their secrets
-    List,
-    /// Refuse calls of one
-    Disable {
-        /// Its id
-        id: String,
-    },
-    /// Take calls of one again
-    Enable {
-        /// Its id
-        id: String,
-    },
-    /// Delete one
-    Delete {
-        /// Its id
-        id: String,
-    },
-}
-
-/// Wait until devices are protected.
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  sudo sgctl wait tap7 && start-the-machine-behind-tap7
-  sudo sgctl wait eth0 eth1 --for 2m
-
-Exit status: 0 all are protected, 1 one is not (which, and why), 2 usage.")]
-pub struct Wait {
-    /// Names of devices, which need not be there yet
-    #[arg(required = true, value_name = "DEVICE", add = complete::devices())]
-    pub devices: Vec<String>,
-    /// How long: seconds, or 30s, 2m, 1h
-    #[arg(long = "for", value_name = "TIME", default_value = "30s", value_parser = seconds)]
-    pub patience: u64,
-}
-
-fn seconds(text: &str) -> Result<u64, String> {
-    let (number, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
-        Some(at) => text.split_at(at),
-        None => (text, "s"),
-    };
-    let factor = match unit {
-        "s" => Some(1),
-        "m" => Some(60),
-        "h" => Some(3600),
-        _ => None,
-    };
-    let seconds = number.parse::<u64>().ok().zip(factor).and_then(|(n, f)| n.checked_mul(f));
-    seconds.filter(|s| *s <= 86_400).ok_or_else(|| "a time such as 30s, 2m or 1h, at most 24h".into())
-}
-
-/// How long a change is tried out, as it is said.
-///
-/// # Errors
-/// Neither `off` nor a time within bounds.
-pub fn confirm(text: &str) -> Result<Confirm, String> {
-    if text == "off" {
-        return Ok(Confirm::Off);
-    }
-    let within = seconds(text).ok().and_then(|s| u32::try_from(s).ok()).filter(|s| TRIAL_BOUNDS.contains(s));
-    within.map(Confirm::Within).ok_or_else(|| "off, or a time from 3s to 1h, such as 60s or 5m".into())
-}
-
-/// Put a document in force.
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  sudo sgctl apply -f policy.yaml
-  sudo sgctl apply -f groups.yaml -f interfaces.yaml --yes
-  generate-policy | sudo sgctl apply -f -
-  sudo sgctl apply -f policy.yaml --confirm 60s    try it out; then `sgctl confirm`
-
-Exit status: 0 done, 1 refused (nothing was changed), 2 usage.")]
-pub struct Apply {
-    /// What, and how
-    #[command(flatten)]
-    pub plan: Plan,
-    /// Do not ask: delete objects that left the document, even if this SSH connection is dropped
-    #[arg(short, long)]
-    pub yes: bool,
-    /// Take it back after this time unless `sgctl confirm` keeps it: 60s, 5m, or off. By
-    /// default 60s if your own SSH connection would be dropped
-    #[arg(long, value_name = "TIME", value_parser = confirm)]
-    pub confirm: Option<Confirm>,
-    /// What becomes of live flows that the new rules deny: cut, keep, or drain:SECONDS
-    #[arg(long, value_name = "HOW", default_value = "cut", value_parser = on_change)]
-    pub on_change: OnChange,
-    /// Refuse if the policy has another generation (see `sgctl status`)
-    #[arg(long, value_name = "N")]
-    pub if_generation: Option<u64>,
-}
-
-/// Show what a document would change.
-#[derive(Debug, Args)]
-pub struct Plan {
-    /// Policy document; several are one document, `-` is standard input
-    #[arg(short, long, value_name = "FILE", required = true, value_hint = ValueHint::FilePath)]
-    pub file: Vec<String>,
-    /// Take over objects that belong to another document
-    #[arg(long)]
-    pub adopt: bool,
-}
-
-/// What becomes of live flows that a change denies, as it is said.
-///
-/// # Errors
-/// None of the words.
-pub fn on_change(text: &str) -> Result<OnChange, String> {
-    match text.split_once(':') {
-        None if text == "cut" => Ok(OnChange::Cut),
-        None if text == "keep" => Ok(OnChange::Keep),
-        Some(("drain", seconds)) => {
-            let seconds = seconds.parse().ok().filter(|s| (1..=86_400).contains(s));
-            seconds.map(OnChange::Drain).ok_or_else(|| "drain takes 1 to 86400 seconds".into())
-        }
-        _ => Err("cut, keep, or drain:SECONDS".into()),
-    }
-}
-
-/// Say which rule decides a flow, and why.
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  sgctl explain -f policy.yaml --flows flows.jsonl -o json
-  sgctl explain -f policy.yaml eth0 ingress tcp 10.0.0.5:22 192.0.2.7:40000
-  sudo sgctl explain -f policy.yaml --flows flows.jsonl --kernel
-  sudo sgctl explain eth0 ingress tcp 10.0.0.5:22 192.0.2.7:40000 --order
-  sgctl explain --reasons
-
-A line of a flows file:
-  {\"device\":\"eth0\",\"direction\":\"ingress\",\"protocol\":\"tcp\",\"local\":\"10.0.0.5\",
-   \"remote\":\"192.0.2.7\",\"local_port\":22,\"remote_port\":40000}")]
-pub struct Explain {
-    /// Policy document; several are one document, `-` is standard input
-    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub file: Vec<String>,
-    /// Flows, one JSON object a line; `-` is standard input
-    #[arg(long, value_name = "FILE", conflicts_with = "flow", value_hint = ValueHint::FilePath)]
-    pub flows: Option<String>,
-    /// Ask the kernel program with the compiled tables (needs root)
-    #[arg(long)]
-    pub kernel: bool,
-    /// Which kernel program
-    #[arg(long, value_enum, default_value_t = KernelHook::Tc, requires = "kernel")]
-    pub hook: KernelHook,
-    /// Show every rule in the order in which they are looked at, and what it says of the flow
-    #[arg(long, conflicts_with = "flows")]
-    pub order: bool,
-    /// List every reason a packet can have
-    #[arg(long)]
-    pub reasons: bool,
-    /// One flow: DEVICE DIRECTION PROTOCOL LOCAL REMOTE, the last two with `:port` where there are ports
-    #[arg(value_name = "FLOW", num_args = 0..=5)]
-    pub flow: Vec<String>,
-}
-
-/// Say what is unwise or needless in a policy.
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  sgctl lint -f policy.yaml             needs no daemon
-  sudo sgctl lint                       what is in force
-  sgctl lint -f policy.yaml --strict    for tests: exit status 1 if there is a warning
-
-Exit status: 0 done, 1 a warning and --strict, or the document is refused, 2 usage.")]
-pub struct Lint {
-    /// Policy document instead of what is in force; several are one document, `-` is standard input
-    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub file: Vec<String>,
-    /// Exit status 1 if there is any warning
-    #[arg(long)]
-    pub strict: bool,
-}
-
-/// Which kernel program judges.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum KernelHook {
-    /// Both directions.
-    Tc,
-    /// Inbound of the host side; the rest at TC.
-    Xdp,
 }
 
 #[cfg(test)]

@@ -34,7 +34,8 @@ fn flatten(into: &mut Params, prefix: &str, value: &Value) {
     }
 }
 
-/// Calls an action; with `dry`, only says whether it would be good.
+/// Calls an action; with `dry`, only says whether it would be good. In the answer to a
+/// change, `Generation` is that of the state after it.
 ///
 /// # Errors
 /// No daemon; or a [`Refusal`].
@@ -43,7 +44,12 @@ pub fn call(arguments: &Arguments, action: &str, parameters: &Value, dry: bool) 
     flatten(&mut flat, "", parameters);
     let call = Call { action: action.to_owned(), parameters: flat, dry, ..Call::default() };
     match client::ask(&arguments.socket, &Action::Call(Box::new(call)))? {
-        Reply::Called { status: 200, body } => Ok(body),
+        Reply::Called { status: 200, mut body, generation } => {
+            if let Some(generation) = generation {
+                body["Generation"] = generation.into();
+            }
+            Ok(body)
+        }
         Reply::Called { body, .. } => {
             let text = |name: &str| text(&body, name).trim().to_owned();
             Err(Refusal { code: text("Code"), message: text("Message") }.into())

@@ -1,38 +1,63 @@
 //! The daemon's socket: one line there, one line back.
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, ErrorKind, Write},
     os::unix::net::UnixStream,
     path::Path,
 };
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::daemon::protocol::{Action, Reply};
+use crate::daemon::protocol::{Action, NOT_KNOWN, Reply};
+
+/// What to do about a daemon that speaks otherwise.
+fn other_version(socket: &Path, what: &str) -> anyhow::Error {
+    anyhow!(
+        "the daemon on {} is of another version than this sgctl ({}): restart sgd after an update \
+         (`systemctl restart sgd`), or use the sgctl that came with it; {what}",
+        socket.display(),
+        env!("CARGO_PKG_VERSION"),
+    )
+}
+
+/// What a line of the daemon says.
+fn read(socket: &Path, line: &str) -> Result<Reply> {
+    match serde_json::from_str(line) {
+        Ok(Reply::Refused { message }) if message.starts_with(NOT_KNOWN) => {
+            Err(other_version(socket, &format!("nothing was changed; it says: {message}")))
+        }
+        Ok(reply) => Ok(reply),
+        Err(e) => Err(other_version(socket, &format!("its answer is not understood: {e}"))),
+    }
+}
 
 /// Asks the daemon.
 ///
 /// # Errors
-/// No daemon, no rights; each with what to do.
+/// No daemon, no rights, a daemon of another version; each with what to do.
 pub fn ask(socket: &Path, action: &Action) -> Result<Reply> {
+    let shown = socket.display();
     let mut stream = UnixStream::connect(socket).map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => {
-            anyhow!("no daemon listens on {}: start sgd, or name its socket with --socket", socket.display())
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
+            anyhow!("no daemon listens on {shown}: start sgd, or name its socket with --socket")
         }
-        std::io::ErrorKind::PermissionDenied => {
-            anyhow!("not allowed to use {}: run as root, or as a member of the daemon's socket_group", socket.display())
+        ErrorKind::PermissionDenied => {
+            anyhow!("not allowed to use {shown}: run as root, or as a member of the daemon's socket_group")
         }
-        _ => anyhow!("cannot reach {}: {e}", socket.display()),
+        _ => anyhow!("cannot reach {shown}: {e}"),
     })?;
     let mut bytes = serde_json::to_vec(action)?;
     bytes.push(b'\n');
-    stream.write_all(&bytes).context("the daemon hung up")?;
+    let hung_up = || format!("the daemon on {shown} hung up before it answered; its log says why");
+    // One that refuses what it was sent may answer before it has read all of it.
+    let sent = stream.write_all(&bytes);
     let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line).context("the daemon hung up")?;
+    BufReader::new(stream).read_line(&mut line).with_context(hung_up)?;
     if line.is_empty() {
-        bail!("the daemon ended before it answered; its log says why");
+        sent.with_context(hung_up)?;
+        bail!(hung_up());
     }
-    serde_json::from_str(&line).context("the daemon is of another version")
+    read(socket, &line)
 }
 
 /// What a reply says that is not the one hoped for.

@@ -4,7 +4,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsString,
-    io::Write,
     path::PathBuf,
     sync::mpsc,
     thread,
@@ -23,13 +22,13 @@ use super::{
         lists::{Kind, Prefixes},
     },
     call::text,
-    client, group, lists, members,
+    client, group, lists, members, output, snapshot,
 };
 use crate::{
     api::actions,
     daemon::{
         config::DEFAULT_SOCKET,
-        protocol::{Action, Reply, Status},
+        protocol::{Action, KeyCommand, Reply, Status},
     },
 };
 
@@ -65,13 +64,13 @@ pub fn answer() {
 }
 
 /// `sgctl completions`: what a shell reads once, to ask later.
-pub fn script(shell: Shell) -> Result<Ended> {
+pub fn script(output: Output, shell: Shell) -> Result<Ended> {
     let shells = Shells::builtins();
     let known = shells.completer(shell.name()).context("this shell is not known")?;
     let mut bytes = Vec::new();
     known.write_registration(VARIABLE, "sgctl", "sgctl", "sgctl", &mut bytes)?;
-    std::io::stdout().lock().write_all(&bytes)?;
-    Ok(Ended::Done)
+    let text = String::from_utf8(bytes).context("the script is no text")?;
+    output::text(output, &text, || Ok(json!({"Shell": shell.name(), "Script": text})))
 }
 
 /// The socket that a command line to be completed names, or else the environment.
@@ -208,6 +207,22 @@ pub fn instances() -> ArgValueCandidates {
     of(|arguments| {
         let found = members::instances(arguments, json!({}))?;
         Ok(known(&found, "InstanceId", "InstanceName", "Description"))
+    })
+}
+
+/// Access keys.
+pub fn keys() -> ArgValueCandidates {
+    of(|arguments| match client::ask(&arguments.socket, &Action::Key { command: KeyCommand::List })? {
+        Reply::Keys { keys } => Ok(keys.into_iter().map(|k| (k.id, String::new(), k.comment)).collect()),
+        other => client::unexpected(other),
+    })
+}
+
+/// Generations that are kept.
+pub fn generations() -> ArgValueCandidates {
+    of(|arguments| {
+        let kept = snapshot::kept(arguments)?;
+        Ok(kept.into_iter().map(|k| (k.generation.to_string(), String::new(), k.comment)).collect())
     })
 }
 

@@ -39,12 +39,14 @@ pub fn make(arguments: &Arguments, vpc: Option<&str>, web: bool) -> Result<Ended
         return made(arguments.output, &json!({"SecurityGroupId": id, "Created": false}), &line);
     }
     let rules = rules(web);
-    let id = created(arguments, &json!({"VpcId": vpc, "Description": DESCRIPTION}), &rules)?;
+    let new = created(arguments, &json!({"VpcId": vpc, "Description": DESCRIPTION}), &rules)?;
+    let id = text(&new, "SecurityGroupId");
     let name = json!({"SecurityGroupId": id, "SecurityGroupName": id});
-    call(arguments, "ModifySecurityGroupAttribute", &name, false)?;
+    let done = call(arguments, "ModifySecurityGroupAttribute", &name, false)?;
     let ports = if web { "22, 80, 443 and 3389" } else { "22 and 3389" };
     let line = format!("{id} made with {} rules: everybody may ping, and reach TCP ports {ports}", rules.len());
-    made(arguments.output, &json!({"SecurityGroupId": id, "Created": true}), &line)
+    let value = json!({"SecurityGroupId": id, "Created": true, "Generation": done["Generation"]});
+    made(arguments.output, &value, &line)
 }
 
 #[cfg(test)]

@@ -8,12 +8,13 @@ use serde_json::{Value, json};
 use super::{
     Ended,
     args::{
-        Arguments, Output,
+        Arguments, Output, Yes,
         lists::{Entry, Kind, List, Words, family_of},
     },
     call::{self, Refusal, all, call, items, text},
+    confirm::{Going, confirm},
     group::Titles,
-    output::{self, made, say, sure},
+    output::{self, made},
 };
 
 /// Entries of one call.
@@ -113,6 +114,32 @@ fn tell(arguments: &Arguments, w: &Words, list: &Value) -> Result<()> {
     Ok(())
 }
 
+/// What of a list would go, and whose rules it would change.
+fn going(arguments: &Arguments, w: &Words, list: &Value, what: String) -> Result<Going> {
+    let titles = Titles::read(arguments)?;
+    let users: Vec<String> =
+        items(&list["Associations"]).iter().map(|u| titles.of(text(u, "ResourceId")).to_owned()).collect();
+    let (id, name) = (text(list, &w.id()), text(list, &w.name()));
+    let going = Going::new(format!("{what} the {} {name} ({id})", w.what));
+    Ok(if users.is_empty() {
+        going.and("no rule names it")
+    } else {
+        going.names("rules of these groups name it", &users)
+    })
+}
+
+/// An entry as it is said.
+fn entry_line(w: &Words, entry: &Value) -> String {
+    format!("{} {}", text(entry, w.entry), text(entry, "Description")).trim_end().to_owned()
+}
+
+/// What a change of a list says, for programs: which, and its generation.
+fn changed(w: &Words, list: &Value, done: &Value, mut value: Value) -> Value {
+    value[w.id()] = list[w.id()].clone();
+    value["Generation"] = done["Generation"].clone();
+    value
+}
+
 /// Refuses a prefix that is not of a list's family.
 fn fits(w: &Words, family: &str, entries: &[Entry]) -> Result<()> {
     match entries.iter().find(|e| !family.is_empty() && family_of(&e.value) != family) {
@@ -125,13 +152,14 @@ fn records(w: &Words, entries: &[Entry]) -> Value {
     entries.iter().map(|e| json!({w.entry: e.value, "Description": e.description})).collect()
 }
 
-/// Puts entries into a list, as many a call as one takes.
-fn put(arguments: &Arguments, w: &Words, id: &Value, entries: &[Entry]) -> Result<()> {
+/// Puts entries into a list, as many a call as one takes; the last call's answer.
+fn put(arguments: &Arguments, w: &Words, id: &Value, entries: &[Entry]) -> Result<Value> {
+    let mut done = Value::Null;
     for part in entries.chunks(PART) {
         let ask = json!({w.id(): id, "AddEntry": records(w, part)});
-        call(arguments, &format!("Modify{}", w.api), &ask, false)?;
+        done = call(arguments, &format!("Modify{}", w.api), &ask, false)?;
     }
-    Ok(())
+    Ok(done)
 }
 
 /// A refusal, with what to do when a list has no room.
@@ -149,33 +177,40 @@ fn create(arguments: &Arguments, w: &Words, mut ask: Value, entries: &[Entry]) -
     fits(w, text(&ask, "AddressFamily"), entries)?;
     let (first, more) = entries.split_at(entries.len().min(PART));
     ask["Entry"] = records(w, first);
-    let id = call(arguments, &format!("Create{}", w.api), &ask, false)?[w.id()].clone();
-    if let Err(e) = put(arguments, w, &id, more) {
+    let list = call(arguments, &format!("Create{}", w.api), &ask, false)?;
+    let done = put(arguments, w, &list[w.id()], more).or_else(|e| {
         // A list without some of its entries is not what was asked for.
-        call(arguments, &format!("Delete{}", w.api), &json!({w.id(): id}), false)?;
-        return Err(e.context("no list was made"));
-    }
-    let (said, entries) = (json!({w.id(): id}), entries.len());
-    let entries = if entries == 1 { "1 entry".into() } else { format!("{entries} entries") };
+        call(arguments, &format!("Delete{}", w.api), &json!({w.id(): list[w.id()]}), false)?;
+        Err(e.context("no list was made"))
+    })?;
+    let done = if done.is_null() { &list } else { &done };
+    let (said, entries) = (changed(w, &list, done, json!({})), entries.len());
+    let entries = super::count_of(entries, "entry", "entries");
     let line = format!("{} made with {entries} of at most {}", text(&said, &w.id()), ask["MaxEntries"]);
     made(arguments.output, &said, &line)
 }
 
-fn remove<K: Kind>(arguments: &Arguments, name: &str, entries: &[String]) -> Result<Ended> {
+fn remove<K: Kind>(arguments: &Arguments, name: &str, entries: &[String], yes: Yes) -> Result<Ended> {
     let w = &K::WORDS;
     let list = whole(arguments, w, name)?;
     // A document may write an entry in another way.
-    let standing: Vec<String> =
-        items(&list["Entries"]).iter().filter_map(|e| K::entry(text(e, w.entry)).ok()).collect();
-    if let Some(unknown) = entries.iter().find(|e| !standing.contains(e)) {
+    let standing: Vec<(String, Value)> =
+        items(&list["Entries"]).into_iter().filter_map(|e| Some((K::entry(text(&e, w.entry)).ok()?, e))).collect();
+    if let Some(unknown) = entries.iter().find(|e| standing.iter().all(|(s, _)| s != *e)) {
         bail!("{name} has no entry {unknown}, nothing was taken out; `sgctl {} show {name}` lists them", w.command);
     }
+    confirm(yes, || {
+        let what = format!("take {} of {} out of", entries.len(), super::count_of(standing.len(), "entry", "entries"));
+        let gone = standing.iter().filter(|(s, _)| entries.contains(s)).map(|(_, e)| entry_line(w, e));
+        Ok(going(arguments, w, &list, what)?.each(gone))
+    })?;
+    let mut done = Value::Null;
     for part in entries.chunks(PART) {
         let gone: Value = part.iter().map(|e| json!({w.entry: e})).collect();
         let ask = json!({w.id(): list[w.id()], "RemoveEntry": gone});
-        call(arguments, &format!("Modify{}", w.api), &ask, false)?;
+        done = call(arguments, &format!("Modify{}", w.api), &ask, false)?;
     }
-    say("done; in force")
+    made(arguments.output, &changed(w, &list, &done, json!({"Removed": entries})), "done; in force")
 }
 
 /// `sgctl prefix-list`, `sgctl port-list`.
@@ -206,23 +241,28 @@ pub fn run<K: Kind>(arguments: &Arguments, command: &List<K>) -> Result<Ended> {
         List::Add { list, entries } => {
             let found = find(arguments, w, list)?;
             fits(w, text(&found, "AddressFamily"), entries)?;
-            put(arguments, w, &found[w.id()], entries).map_err(|e| full(e, list, &found["MaxEntries"]))?;
-            say("done; in force")
+            let done = put(arguments, w, &found[w.id()], entries).map_err(|e| full(e, list, &found["MaxEntries"]))?;
+            made(arguments.output, &changed(w, &found, &done, json!({"Put": records(w, entries)})), "done; in force")
         }
-        List::Remove { list, entries } => remove::<K>(arguments, list, entries),
+        List::Remove { list, entries, yes } => remove::<K>(arguments, list, entries, *yes),
         List::Modify { list, name, description } => {
             let found = find(arguments, w, list)?;
             let ask = json!({w.id(): found[w.id()], w.name(): name, "Description": description});
-            call(arguments, &format!("Modify{}", w.api), &ask, false)?;
-            say("done")
+            let done = call(arguments, &format!("Modify{}", w.api), &ask, false)?;
+            made(arguments.output, &changed(w, &found, &done, json!({})), "done")
         }
         List::Delete { list, yes } => {
             let found = find(arguments, w, list)?;
-            if !sure(&format!("Delete the {} {list} and its entries?", w.what), *yes)? {
-                return Ok(Ended::Refused);
-            }
-            call(arguments, &format!("Delete{}", w.api), &json!({w.id(): found[w.id()]}), false)?;
-            say(&format!("{list} deleted"))
+            confirm(*yes, || {
+                let all = whole(arguments, w, text(&found, &w.id()))?;
+                let entries = items(&all["Entries"]);
+                let going = going(arguments, w, &all, "delete".into())?;
+                let going = going.and(super::count_of(entries.len(), "entry", "entries"));
+                Ok(going.each(entries.iter().map(|e| entry_line(w, e))))
+            })?;
+            let done = call(arguments, &format!("Delete{}", w.api), &json!({w.id(): found[w.id()]}), false)?;
+            let value = changed(w, &found, &done, json!({"Deleted": true}));
+            made(arguments.output, &value, &format!("{list} deleted"))
         }
     }
 }

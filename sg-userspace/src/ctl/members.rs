@@ -1,18 +1,20 @@
-//! `sgctl instance`, `sgctl interface`: who is in which groups.
+//! `sgctl instance`, `sgctl interface`: who is in which groups, and interfaces that live elsewhere.
 
-use std::io::Write;
+use std::{io::Write, net::IpAddr};
 
 use anyhow::{Error, Result};
 use serde_json::{Value, json};
 
 use super::{
     Ended,
-    args::{Arguments, Instance, Interface, Output},
+    args::{Arguments, Instance, Interface, Output, Yes},
     call::{self, Refusal, all, call, items, text},
+    confirm::{Going, confirm},
     group::Titles,
-    output::{self, say},
+    output::{self, made},
     show,
 };
+use crate::api::draft::DEFAULT_VSWITCH;
 
 /// Addresses of an interface, as listings have them.
 fn addresses(interface: &Value) -> String {
@@ -72,11 +74,30 @@ fn known(e: Error, name: &str) -> Error {
     }
 }
 
+/// Says what was done to an interface.
+fn told(arguments: &Arguments, id: &Value, done: &Value, mut value: Value, line: &str) -> Result<Ended> {
+    value["NetworkInterfaceId"] = id.clone();
+    value["Generation"] = done["Generation"].clone();
+    made(arguments.output, &value, line)
+}
+
+/// Says that an interface is in other groups now, and for programs in which.
+fn regrouped(arguments: &Arguments, id: &Value, done: &Value) -> Result<Ended> {
+    let now = match arguments.output {
+        Output::Table => json!({}),
+        _ => {
+            json!({"SecurityGroupIds": items(&interface_of(arguments, id.as_str().unwrap_or_default())?["SecurityGroupIds"])})
+        }
+    };
+    told(arguments, id, done, now, "done; in force")
+}
+
 /// Joins or leaves.
 fn one_group(arguments: &Arguments, action: &str, interface: &str, group: &str) -> Result<Ended> {
     let ask = json!({"NetworkInterfaceId": interface, "SecurityGroupId": group});
-    call(arguments, action, &ask, false).map_err(|e| known(e, interface))?;
-    say("done; in force")
+    let found = interface_of(arguments, interface)?;
+    let done = call(arguments, action, &ask, false)?;
+    regrouped(arguments, &found["NetworkInterfaceId"], &done)
 }
 
 fn instance_of(arguments: &Arguments, name: &str) -> Result<Value> {
@@ -122,8 +143,58 @@ fn set_groups(arguments: &Arguments, interface: &str, groups: &[String]) -> Resu
         let id = &found["NetworkInterfaceId"];
         ("ModifyNetworkInterfaceAttribute", json!({"NetworkInterfaceId": id, "SecurityGroupId": groups}))
     };
-    call(arguments, action, &ask, false)?;
-    say("done; in force")
+    let done = call(arguments, action, &ask, false)?;
+    regrouped(arguments, &found["NetworkInterfaceId"], &done)
+}
+
+/// Makes an interface that lives elsewhere.
+fn create(
+    arguments: &Arguments,
+    groups: &[String],
+    addresses: &[IpAddr],
+    name: Option<&str>,
+    description: Option<&str>,
+) -> Result<Ended> {
+    let of = |v6: bool| addresses.iter().filter(move |a| a.is_ipv6() == v6).map(ToString::to_string);
+    let v4: Vec<String> = of(false).collect();
+    let ask = json!({
+        "VSwitchId": DEFAULT_VSWITCH, "SecurityGroupIds": groups, "NetworkInterfaceName": name,
+        "Description": description, "PrimaryIpAddress": v4.first(), "PrivateIpAddress": v4.iter().skip(1).collect::<Vec<_>>(),
+        "Ipv6Address": of(true).collect::<Vec<_>>(),
+    });
+    let done = call(arguments, "CreateNetworkInterface", &ask, false)?;
+    let id = &done["NetworkInterfaceId"];
+    let line =
+        format!("{} made; its addresses are members of {}", text(&done, "NetworkInterfaceId"), groups.join(", "));
+    told(arguments, id, &done, json!({}), &line)
+}
+
+fn delete(arguments: &Arguments, interface: &str, yes: Yes) -> Result<Ended> {
+    let found = interface_of(arguments, interface)?;
+    let id = text(&found, "NetworkInterfaceId");
+    confirm(yes, || {
+        let titles = Titles::read(arguments)?;
+        let going = Going::new(format!("delete the network interface {} ({id})", text(&found, "NetworkInterfaceName")));
+        let going = going.and(format!("addresses: {}", addresses(&found)));
+        Ok(going.and(format!("it is a member of: {}", groups(&titles, &found))))
+    })?;
+    let done = call(arguments, "DeleteNetworkInterface", &json!({"NetworkInterfaceId": id}), false)?;
+    told(arguments, &id.into(), &done, json!({"Deleted": true}), &format!("{interface} deleted"))
+}
+
+/// Gives an interface to an instance, or with none takes it from the one that has it.
+fn attach(arguments: &Arguments, interface: &str, instance: Option<&str>) -> Result<Ended> {
+    let found = interface_of(arguments, interface)?;
+    let id = &found["NetworkInterfaceId"];
+    let (action, owner) = match instance {
+        Some(instance) => ("AttachNetworkInterface", instance_of(arguments, instance)?["InstanceId"].clone()),
+        None => ("DetachNetworkInterface", found["InstanceId"].clone()),
+    };
+    let ask = json!({"NetworkInterfaceId": id, "InstanceId": owner});
+    let done = call(arguments, action, &ask, false)?;
+    let how = if instance.is_some() { "attached to" } else { "detached from" };
+    let line = format!("{interface} {how} {}", owner.as_str().unwrap_or_default());
+    told(arguments, id, &done, json!({"InstanceId": owner, "Attached": instance.is_some()}), &line)
 }
 
 /// `sgctl interface`.
@@ -138,6 +209,12 @@ pub fn interface(arguments: &Arguments, command: &Interface) -> Result<Ended> {
         Interface::Join { interface, group } => one_group(arguments, "JoinSecurityGroup", interface, group),
         Interface::Leave { interface, group } => one_group(arguments, "LeaveSecurityGroup", interface, group),
         Interface::SetGroups { interface, groups } => set_groups(arguments, interface, groups),
+        Interface::Create { groups, address, name, description } => {
+            create(arguments, groups, address, name.as_deref(), description.as_deref())
+        }
+        Interface::Delete { interface, yes } => delete(arguments, interface, *yes),
+        Interface::Attach { interface, instance } => attach(arguments, interface, Some(instance)),
+        Interface::Detach { interface } => attach(arguments, interface, None),
     }
 }
 
@@ -182,8 +259,9 @@ pub fn instance(arguments: &Arguments, command: &Instance) -> Result<Ended> {
         Instance::SetGroups { instance, groups } => {
             let found = instance_of(arguments, instance)?;
             let ask = json!({"InstanceId": found["InstanceId"], "SecurityGroupIds": groups});
-            call(arguments, "ModifyInstanceAttribute", &ask, false)?;
-            say("done; in force")
+            let done = call(arguments, "ModifyInstanceAttribute", &ask, false)?;
+            let value = json!({"InstanceId": found["InstanceId"], "Generation": done["Generation"]});
+            made(arguments.output, &value, "done; in force")
         }
     }
 }

@@ -1,10 +1,11 @@
-//! Tables for people, JSON and YAML for programs; lines, and questions.
+//! Tables for people, JSON and YAML for programs; lines.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets::NOTHING};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{Ended, args::Output};
 
@@ -42,42 +43,28 @@ pub fn print<T: Serialize>(output: Output, value: &T, rows: impl FnOnce(&T) -> T
     Ok(())
 }
 
-/// Says what was done.
+/// Says what was done: a line for people, a value for programs.
 ///
 /// # Errors
 /// A closed output.
-pub fn say(line: &str) -> Result<Ended> {
-    writeln!(std::io::stdout().lock(), "{line}")?;
-    Ok(Ended::Done)
-}
-
-/// Says what was made: a line for people, a value for programs.
-///
-/// # Errors
-/// A closed output.
-pub fn made(output: Output, value: &serde_json::Value, line: &str) -> Result<Ended> {
+pub fn made(output: Output, value: &Value, line: &str) -> Result<Ended> {
     if output == Output::Table {
-        return say(line);
+        writeln!(std::io::stdout().lock(), "{line}")?;
+    } else {
+        print(output, value, |_| table(&[]))?;
     }
-    print(output, value, |_| table(&[]))?;
     Ok(Ended::Done)
 }
 
-/// Asks before something is destroyed, where somebody can answer.
+/// Prints what is a text of its own, such as a script: as it is for people, as a value for programs.
 ///
 /// # Errors
-/// Nobody can.
-pub fn sure(question: &str, yes: bool) -> Result<bool> {
-    if yes {
-        return Ok(true);
+/// A closed output.
+pub fn text(output: Output, text: &str, value: impl FnOnce() -> Result<Value>) -> Result<Ended> {
+    if output == Output::Table {
+        write!(std::io::stdout().lock(), "{text}")?;
+    } else {
+        print(output, &value()?, |_| table(&[]))?;
     }
-    if !std::io::stdin().is_terminal() {
-        bail!("{question} Say --yes");
-    }
-    let mut out = std::io::stderr().lock();
-    write!(out, "{question} [y/N] ")?;
-    out.flush()?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    Ok(Ended::Done)
 }

@@ -6,13 +6,15 @@ use serde_json::{Value, json};
 use super::{
     Ended,
     args::{
-        Arguments, Rule,
+        Arguments, Output, Rule, Yes,
         lists::{Kind, Ports, Prefixes, range},
     },
     call::{call, one, text},
-    group::{listed, put, whole},
-    lists,
-    output::say,
+    confirm::{Going, confirm},
+    count,
+    group::{listed, put, rule_line, whole},
+    lists, members,
+    output::made,
 };
 
 /// The ports of a new rule, and their field: a range, or a list.
@@ -56,6 +58,62 @@ fn prefix_field(side: &str, remote: &str) -> Option<String> {
     }
 }
 
+/// Puts a rule in. An answer does not say its id: for programs it is the one that was not
+/// there before, or null where an equal rule stood there already.
+fn add(arguments: &Arguments, group: &str, rule: Value) -> Result<Ended> {
+    if arguments.output == Output::Table {
+        put(arguments, group, &[rule])?;
+        return made(arguments.output, &Value::Null, "done; in force");
+    }
+    let id = |r: &Value| text(r, "SecurityGroupRuleId").to_owned();
+    let before: Vec<String> = whole(arguments, group)?.0.iter().map(id).collect();
+    let done = put(arguments, group, std::slice::from_ref(&rule))?;
+    let (standing, whole) = whole(arguments, group)?;
+    // Others may have put in some of their own meanwhile.
+    let same = |r: &&Value| {
+        !before.contains(&id(r))
+            && text(r, "Direction") == text(&rule, "Direction")
+            && text(r, "IpProtocol").eq_ignore_ascii_case(text(&rule, "IpProtocol"))
+            && r["Priority"].to_string() == text(&rule, "Priority")
+    };
+    let mut new = standing.iter().filter(same);
+    let new = match (new.next(), new.next()) {
+        (Some(one), None) => Some(id(one)),
+        _ => None,
+    };
+    let value = json!({
+        "SecurityGroupId": whole["SecurityGroupId"], "SecurityGroupRuleId": new, "Generation": done["Generation"],
+    });
+    made(arguments.output, &value, "done; in force")
+}
+
+/// Takes rules out; when one of them is not there, none.
+fn remove(arguments: &Arguments, group: &str, rules: &[String], yes: Yes) -> Result<Ended> {
+    let (standing, whole) = whole(arguments, group)?;
+    let find = |id: &String| standing.iter().find(|s| text(s, "SecurityGroupRuleId") == id.as_str());
+    if let Some(id) = rules.iter().find(|id| find(id).is_none()) {
+        bail!("the group {group} has no rule {id}; nothing was changed; `sgctl group show {group}` lists them");
+    }
+    let found: Vec<&Value> = rules.iter().filter_map(find).collect();
+    let (id, name) = (text(&whole, "SecurityGroupId"), text(&whole, "SecurityGroupName"));
+    confirm(yes, || {
+        let members = members::interfaces(arguments, json!({"SecurityGroupId": id}))?;
+        let members: Vec<&str> = members.iter().map(|m| text(m, "NetworkInterfaceName")).collect();
+        let of = format!("{} of {} out of the group {name} ({id})", rules.len(), count(standing.len(), "rule"));
+        Ok(Going::new(format!("take {of}")).names("its members", &members).each(found.iter().map(|r| rule_line(r))))
+    })?;
+    let mut done = Value::Null;
+    for (direction, action) in [("ingress", "RevokeSecurityGroup"), ("egress", "RevokeSecurityGroupEgress")] {
+        let of = found.iter().filter(|r| text(r, "Direction") == direction);
+        let ids: Vec<&str> = of.map(|r| text(r, "SecurityGroupRuleId")).collect();
+        if !ids.is_empty() {
+            done = call(arguments, action, &json!({"SecurityGroupId": id, "SecurityGroupRuleId": ids}), false)?;
+        }
+    }
+    let value = json!({"SecurityGroupId": id, "Removed": rules, "Generation": done["Generation"]});
+    made(arguments.output, &value, "done; in force")
+}
+
 /// `sgctl rule`.
 pub fn rule(arguments: &Arguments, command: &Rule) -> Result<Ended> {
     match command {
@@ -67,28 +125,9 @@ pub fn rule(arguments: &Arguments, command: &Rule) -> Result<Ended> {
                 "Direction": direction, "IpProtocol": protocol, ports_field: ports, field: remote, "Policy": policy,
                 "Priority": priority.to_string(), "Description": description,
             });
-            put(arguments, group, &[rule])?;
-            say("done; in force")
+            add(arguments, group, rule)
         }
-        Rule::Remove { group, rules } => {
-            let (standing, _) = whole(arguments, group)?;
-            let unknown = |id: &&String| !standing.iter().any(|s| text(s, "SecurityGroupRuleId") == id.as_str());
-            if let Some(id) = rules.iter().find(unknown) {
-                bail!("the group {group} has no rule {id}; nothing was changed; `sgctl group show {group}` lists them");
-            }
-            for direction in ["ingress", "egress"] {
-                let of = |id: &&String| {
-                    standing.iter().any(|s| text(s, "SecurityGroupRuleId") == **id && text(s, "Direction") == direction)
-                };
-                let ids: Vec<&String> = rules.iter().filter(of).collect();
-                if !ids.is_empty() {
-                    let action =
-                        if direction == "egress" { "RevokeSecurityGroupEgress" } else { "RevokeSecurityGroup" };
-                    call(arguments, action, &json!({"SecurityGroupId": group, "SecurityGroupRuleId": ids}), false)?;
-                }
-            }
-            say("done; in force")
-        }
+        Rule::Remove { group, rules, yes } => remove(arguments, group, rules, *yes),
     }
 }
 

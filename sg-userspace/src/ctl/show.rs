@@ -155,10 +155,7 @@ pub fn device(arguments: &Arguments, device: &str, rules: bool) -> Result<Ended>
 pub fn export(arguments: &Arguments, document: Option<&str>) -> Result<Ended> {
     let action = Action::Export { document: document.map(str::to_owned) };
     match client::ask(&arguments.socket, &action)? {
-        Reply::Exported { text } => {
-            write!(std::io::stdout().lock(), "{text}")?;
-            Ok(Ended::Done)
-        }
+        Reply::Exported { text } => output::text(arguments.output, &text, || Ok(serde_yaml_ng::from_str(&text)?)),
         other => client::unexpected(other),
     }
 }

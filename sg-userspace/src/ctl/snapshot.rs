@@ -7,120 +7,35 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, Subcommand};
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::{
     Ended,
     apply::{self, Confirm, Consent},
-    args::{Arguments, Output, confirm, on_change},
-    client, complete, output, read_all, session,
+    args::{
+        Arguments, Output, Yes,
+        kept::{Diff, How, Restore, Rollback, Snapshot},
+    },
+    client,
+    confirm::{Going, confirm},
+    count, output, read_all, session,
 };
 use crate::{
     api::draft::time,
     daemon::{
         documents::Step,
         history::Head,
-        protocol::{Action, Reply, SnapshotCommand, Source},
+        protocol::{Action, Made, Reply, SnapshotCommand, Source},
     },
-    dataplane::engine::OnChange,
 };
-
-/// `sgctl snapshot …`.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Generations that are kept: before each apply, before a change of what was in force for
-    /// five minutes, and those that were asked for
-    List,
-    /// Keeps the generation in force until it is deleted
-    Create {
-        /// What to call it
-        #[arg(default_value = "")]
-        comment: String,
-    },
-    /// Shows a kept generation as YAML
-    Show {
-        /// Its number
-        generation: u64,
-    },
-    /// Puts a kept generation back
-    Restore {
-        /// Its number
-        generation: u64,
-        /// How.
-        #[command(flatten)]
-        how: How,
-    },
-    /// Lets a kept generation go
-    Delete {
-        /// Its number
-        generation: u64,
-    },
-}
-
-/// How something is put back.
-#[derive(Debug, Args)]
-pub struct How {
-    /// Only the rules of this group
-    #[arg(long, value_name = "GROUP", add = complete::groups())]
-    pub group: Option<String>,
-    /// Only those of its rules that it lacks now; none is taken away
-    #[arg(long, requires = "group")]
-    pub additive: bool,
-    /// Only show what would change
-    #[arg(long)]
-    pub plan: bool,
-    /// Do not ask, not even when objects are deleted or your own SSH connection is dropped
-    #[arg(long)]
-    pub yes: bool,
-    /// Take it back after this time unless `sgctl confirm` keeps it: 60s, 5m, or off. By
-    /// default 60s if your own SSH connection would be dropped
-    #[arg(long, value_name = "TIME", value_parser = confirm)]
-    pub confirm: Option<Confirm>,
-    /// What becomes of live flows that the rules then deny: cut, keep, drain:SECONDS
-    #[arg(long, value_name = "HOW", default_value = "cut", value_parser = on_change)]
-    pub on_change: OnChange,
-}
-
-/// `sgctl rollback`.
-#[derive(Debug, Args)]
-pub struct Rollback {
-    /// Which generation; the last one that is kept when absent
-    pub generation: Option<u64>,
-    /// How it is put back.
-    #[command(flatten)]
-    pub how: How,
-}
-
-/// `sgctl diff`.
-#[derive(Debug, Args)]
-pub struct Diff {
-    /// A kept generation
-    pub from: u64,
-    /// Another one; the one in force when absent
-    pub to: Option<u64>,
-}
-
-/// `sgctl restore`.
-#[derive(Debug, Args)]
-pub struct Restore {
-    /// A file that `sgctl backup` wrote; - is standard input
-    pub file: String,
-    /// How it is put back.
-    #[command(flatten)]
-    pub how: How,
-}
 
 fn table_of(kept: &[Head]) -> comfy_table::Table {
     let mut table = output::table(&["generation", "kept", "groups", "rules", "interfaces", "why"]);
     for head in kept {
-        let why = match (head.named, head.comment.as_str()) {
-            (true, "") => "snapshot".to_owned(),
-            (true, comment) => format!("snapshot: {comment}"),
-            (false, comment) => comment.to_owned(),
-        };
         let numbers = [head.groups, head.rules, head.interfaces].map(|n| n.to_string());
         let [groups, rules, interfaces] = numbers;
-        table.add_row([head.generation.to_string(), time(head.at), groups, rules, interfaces, why]);
+        table.add_row([head.generation.to_string(), time(head.at), groups, rules, interfaces, why(head)]);
     }
     table
 }
@@ -133,49 +48,132 @@ fn steps_of(steps: &[Step]) -> comfy_table::Table {
     table
 }
 
-fn ask(arguments: &Arguments, command: SnapshotCommand) -> Result<Vec<Head>> {
+fn ask(arguments: &Arguments, command: SnapshotCommand) -> Result<(Vec<Head>, Option<Made>)> {
     match client::ask(&arguments.socket, &Action::Snapshot { command })? {
-        Reply::Snapshots { kept } => Ok(kept),
+        Reply::Snapshots { kept, made } => Ok((kept, made)),
         other => client::unexpected(other),
     }
 }
 
+/// Generations that are kept.
+pub fn kept(arguments: &Arguments) -> Result<Vec<Head>> {
+    Ok(ask(arguments, SnapshotCommand::List)?.0)
+}
+
+fn why(head: &Head) -> String {
+    match (head.named, head.comment.as_str()) {
+        (true, "") => "snapshot".to_owned(),
+        (true, comment) => format!("snapshot: {comment}"),
+        (false, comment) => comment.to_owned(),
+    }
+}
+
+/// What is kept of a generation, in a line.
+fn line_of(head: &Head) -> String {
+    let (groups, rules) = (count(head.groups, "group"), count(head.rules, "rule"));
+    format!("kept {}, {}; {groups}, {rules}, {}", time(head.at), why(head), count(head.interfaces, "interface"))
+}
+
+/// Keeps the generation in force.
+fn create(arguments: &Arguments, comment: &str) -> Result<Ended> {
+    let (kept, made) = ask(arguments, SnapshotCommand::Create { comment: comment.to_owned() })?;
+    // An older daemon does not say which; it is the newest of those that were asked for.
+    let newest = || kept.iter().filter(|h| h.named).max_by_key(|h| (h.at, h.generation)).map(|h| h.generation);
+    let already = made.is_some_and(|m| m.already);
+    let generation = made.map(|m| m.generation).or_else(newest).context("it was not kept")?;
+    let called = kept.iter().find(|h| h.generation == generation).map_or("", |h| h.comment.as_str());
+    let line = match (already, called == comment) {
+        (false, _) => format!("generation {generation} is kept; `sgctl snapshot restore {generation}` puts it back"),
+        (true, true) => format!("generation {generation} is kept already; nothing was changed"),
+        (true, false) => format!(
+            "generation {generation} is kept already, as {called:?}, and keeps that comment; nothing was changed \
+             (`sgctl snapshot delete {generation}` lets it go)"
+        ),
+    };
+    let value = json!({"generation": generation, "comment": called, "created": !already});
+    output::made(arguments.output, &value, &line)
+}
+
+fn show(arguments: &Arguments, generation: u64) -> Result<Ended> {
+    let command = SnapshotCommand::Show { generation };
+    let text = match client::ask(&arguments.socket, &Action::Snapshot { command })? {
+        Reply::Exported { text } => text,
+        other => return client::unexpected(other),
+    };
+    // A generation is several documents.
+    output::text(arguments.output, &text, || {
+        let documents = serde_yaml_ng::Deserializer::from_str(&text);
+        Ok(documents.map(Value::deserialize).collect::<Result<Vec<_>, _>>()?.into())
+    })
+}
+
+fn delete(arguments: &Arguments, generation: u64, yes: Yes) -> Result<Ended> {
+    confirm(yes, || {
+        let going = Going::new(format!("let the kept generation {generation} go"));
+        let head = kept(arguments)?.into_iter().find(|h| h.generation == generation);
+        // What is not kept is the daemon's to refuse.
+        Ok(match head {
+            Some(head) => going.and(line_of(&head)).and("it cannot be put back then"),
+            None => going.and("it is not kept"),
+        })
+    })?;
+    ask(arguments, SnapshotCommand::Delete { generation })?;
+    let value = json!({"generation": generation, "deleted": true});
+    output::made(arguments.output, &value, &format!("generation {generation} is no longer kept"))
+}
+
 /// Runs a command about kept generations.
-pub fn snapshot(arguments: &Arguments, command: &Command) -> Result<Ended> {
+pub fn snapshot(arguments: &Arguments, command: &Snapshot) -> Result<Ended> {
     match command {
-        Command::List => {
-            let kept = ask(arguments, SnapshotCommand::List)?;
+        Snapshot::List => {
+            let kept = kept(arguments)?;
             if kept.is_empty() && arguments.output == Output::Table {
                 println!("no generation is kept yet; `sgctl snapshot create` keeps the one in force");
             } else {
                 output::print(arguments.output, &kept, |kept| table_of(kept))?;
             }
+            Ok(Ended::Done)
         }
-        Command::Create { comment } => {
-            let kept = ask(arguments, SnapshotCommand::Create { comment: comment.clone() })?;
-            let made = kept.iter().filter(|h| h.named).max_by_key(|h| (h.at, h.generation));
-            let generation = made.context("it was not kept")?.generation;
-            println!("generation {generation} is kept; `sgctl snapshot restore {generation}` puts it back");
-        }
-        Command::Show { generation } => {
-            let command = SnapshotCommand::Show { generation: *generation };
-            match client::ask(&arguments.socket, &Action::Snapshot { command })? {
-                Reply::Exported { text } => print!("{text}"),
-                other => return client::unexpected(other),
-            }
-        }
-        Command::Restore { generation, how } => {
-            return put_back(arguments, Source::Kept(Some(*generation)), how, false);
-        }
-        Command::Delete { generation } => {
-            ask(arguments, SnapshotCommand::Delete { generation: *generation })?;
-            println!("generation {generation} is no longer kept");
-        }
+        Snapshot::Create { comment } => create(arguments, comment),
+        Snapshot::Show { generation } => show(arguments, *generation),
+        Snapshot::Restore { generation, how } => put_back(arguments, Source::Kept(Some(*generation)), how),
+        Snapshot::Delete { generation, yes } => delete(arguments, *generation, *yes),
     }
-    Ok(Ended::Done)
 }
 
-fn put_back(arguments: &Arguments, source: Source, how: &How, from_stdin: bool) -> Result<Ended> {
+/// What putting something back does away with, nothing where it only adds; and the
+/// generation of which that holds.
+fn replaced(arguments: &Arguments, plan: &Action, how: &How) -> Result<(Option<Going>, u64)> {
+    let planned = match client::ask(&arguments.socket, plan)? {
+        Reply::Planned(planned) => planned,
+        other => return client::unexpected(other),
+    };
+    if let (Some(reason), Some(Confirm::Off)) = (planned.session, how.confirm) {
+        bail!(
+            "refused: this would drop your own SSH connection ({reason}); add a rule for it, or add --yes to do it; \
+             nothing was changed"
+        );
+    }
+    let gone: Vec<&Step> = planned.steps.iter().filter(|s| s.step != "create").collect();
+    if how.additive || gone.is_empty() {
+        return Ok((None, planned.generation));
+    }
+    let deleted = gone.iter().filter(|s| s.step == "delete").count();
+    let going = Going::new(format!(
+        "replace what is in force: delete {}, change {}",
+        count(deleted, "object"),
+        count(gone.len() - deleted, "object")
+    ));
+    let going = going.each(gone.iter().map(|s| format!("{} {} {} {}", s.step, s.kind, s.name, s.detail)));
+    let going = match planned.cut_count {
+        0 => going,
+        n => going.and(format!("cut {} that the rules then deny", count(n, "live flow"))),
+    };
+    let going = going.and(format!("generation {} is kept, and can be put back", planned.generation));
+    Ok((Some(going), planned.generation))
+}
+
+fn put_back(arguments: &Arguments, source: Source, how: &How) -> Result<Ended> {
     let action = |apply: bool, if_generation: Option<u64>, confirm| Action::Restore {
         source: source.clone(),
         group: how.group.clone(),
@@ -189,12 +187,19 @@ fn put_back(arguments: &Arguments, source: Source, how: &How, from_stdin: bool) 
     if how.plan {
         return apply::preview(arguments, &action(false, None, None));
     }
-    apply::carry_out(arguments, &Consent { yes: how.yes, from_stdin, confirm: how.confirm }, None, action)
+    let mut agreed_on = None;
+    if !how.yes {
+        let (going, generation) = replaced(arguments, &action(false, None, None), how)?;
+        going.map_or(Ok(()), |going| confirm(Yes::default(), || Ok(going)))?;
+        agreed_on = Some(generation);
+    }
+    // What was asked about is what is done, or nothing.
+    apply::carry_out(arguments, &Consent { yes: true, confirm: how.confirm, ..Consent::default() }, agreed_on, action)
 }
 
 /// Puts back what was before.
 pub fn rollback(arguments: &Arguments, rollback: &Rollback) -> Result<Ended> {
-    put_back(arguments, Source::Kept(rollback.generation), &rollback.how, false)
+    put_back(arguments, Source::Kept(rollback.generation), &rollback.how)
 }
 
 /// What is different between two generations.
@@ -217,8 +222,7 @@ pub fn backup(arguments: &Arguments, file: &str) -> Result<Ended> {
         other => return client::unexpected(other),
     };
     if file == "-" {
-        std::io::stdout().lock().write_all(text.as_bytes())?;
-        return Ok(Ended::Done);
+        return output::text(arguments.output, &text, || Ok(json!({"backup": text})));
     }
     let cannot = || format!("cannot write {file}");
     let new = format!("{file}.new");
@@ -227,8 +231,8 @@ pub fn backup(arguments: &Arguments, file: &str) -> Result<Ended> {
     out.set_permissions(fs::Permissions::from_mode(0o600)).with_context(cannot)?;
     out.write_all(text.as_bytes()).and_then(|()| out.sync_all()).with_context(cannot)?;
     fs::rename(&new, file).with_context(cannot)?;
-    println!("{file}: {} bytes; keys are not in it (`sgctl key` makes new ones)", text.len());
-    Ok(Ended::Done)
+    let line = format!("{file}: {} bytes; keys are not in it (`sgctl key` makes new ones)", text.len());
+    output::made(arguments.output, &json!({"file": file, "bytes": text.len()}), &line)
 }
 
 /// Puts a backup back.
@@ -237,5 +241,5 @@ pub fn restore(arguments: &Arguments, restore: &Restore) -> Result<Ended> {
     let Ok(text) = String::from_utf8(bytes) else {
         bail!("{} is no backup; `sgctl backup FILE` makes one", restore.file)
     };
-    put_back(arguments, Source::Backup(text), &restore.how, restore.file == "-")
+    put_back(arguments, Source::Backup(text), &restore.how)
 }

@@ -16,6 +16,10 @@ use crate::{
     lint::Finding,
 };
 
+/// How a refusal begins of what the daemon does not know as a request: its words are
+/// those of older daemons, too, so that a newer `sgctl` can say what to do.
+pub const NOT_KNOWN: &str = "not a request of this version";
+
 /// A file of a document.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct File {
@@ -167,6 +171,15 @@ pub enum SnapshotCommand {
         /// The newer one's; the one in force when absent.
         to: Option<u64>,
     },
+}
+
+/// What became of a generation that was to be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Made {
+    /// Its number.
+    pub generation: u64,
+    /// Whether somebody had asked for that before: it is as it was, its comment, too.
+    pub already: bool,
 }
 
 /// About access keys.
@@ -434,6 +447,9 @@ pub enum Reply {
         status: u16,
         /// The answer, or the error.
         body: serde_json::Value,
+        /// The state after it, when it was a change.
+        #[serde(default)]
+        generation: Option<u64>,
     },
     /// To [`KeyCommand::Create`]: the one time that the secret is shown.
     NewKey {
@@ -451,6 +467,9 @@ pub enum Reply {
     Snapshots {
         /// By their numbers.
         kept: Vec<Head>,
+        /// To [`SnapshotCommand::Create`].
+        #[serde(default)]
+        made: Option<Made>,
     },
     /// To [`SnapshotCommand::Diff`].
     Different {

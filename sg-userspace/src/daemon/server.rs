@@ -32,7 +32,7 @@ use super::{
     },
     network::Network,
     notify::notify,
-    protocol::{Action, Reply},
+    protocol::{self, Action, Reply},
     store::embedded::Embedded,
     wait::Waiters,
 };
@@ -194,7 +194,7 @@ async fn converse(stream: UnixStream, jobs: mpsc::Sender<(String, Job)>) -> Resu
             jobs.send((peer, (action, sender))).await?;
             receiver.await?
         }
-        Err(e) => Reply::Refused { message: format!("not a request of this version: {e}") },
+        Err(e) => Reply::Refused { message: format!("{} ({}): {e}", protocol::NOT_KNOWN, env!("CARGO_PKG_VERSION")) },
     };
     let mut bytes = serde_json::to_vec(&reply)?;
     bytes.push(b'\n');
@@ -339,7 +339,7 @@ async fn serve(config: Config) -> Result<()> {
                 let mut next = Some(job);
                 while let Some((source, (action, reply))) = next {
                     if let Action::Wait { seconds, .. } = action {
-                        waiters.add(action, seconds, reply);
+                        waiters.add(action, source, seconds, reply);
                     } else {
                         actions.push(action);
                         sources.push(source);

@@ -17,6 +17,8 @@ pub const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 struct Waiter {
     action: Action,
+    /// Where it came from, for the audit log.
+    source: String,
     until: Instant,
     reply: oneshot::Sender<Reply>,
 }
@@ -29,7 +31,7 @@ pub struct Waiters {
 
 impl Waiters {
     /// Adds one.
-    pub fn add(&mut self, action: Action, seconds: u64, reply: oneshot::Sender<Reply>) {
+    pub fn add(&mut self, action: Action, source: String, seconds: u64, reply: oneshot::Sender<Reply>) {
         if self.all.len() >= MOST {
             let message = format!("{MOST} callers wait already");
             // A caller that has gone does not hear it.
@@ -37,7 +39,7 @@ impl Waiters {
             return;
         }
         let until = Instant::now() + Duration::from_secs(seconds).min(LONGEST);
-        self.all.push(Waiter { action, until, reply });
+        self.all.push(Waiter { action, source, until, reply });
     }
 
     /// When the first of them has waited long enough.
@@ -54,6 +56,8 @@ impl Waiters {
             if waiter.until > now && !matches!(&reply, Reply::Waited { missing } if missing.is_empty()) {
                 waiting.push(waiter);
             } else {
+                // Once, when it ends: while it waits, nothing was answered.
+                control.note_alone(&waiter.action, &waiter.source, &reply);
                 // As above.
                 let _ = waiter.reply.send(reply);
             }

@@ -63,7 +63,7 @@ fn keys_are_disabled_and_slowed_down() {
     // Others are not slowed down by it.
     let other = super::client::key(&daemon, &[]);
     assert_eq!(call(&daemon, &other, &ask).0, 200);
-    assert!(daemon.sgctl(&["key", "delete", &key.0]).unwrap().0);
+    assert!(daemon.sgctl(&["key", "delete", &key.0, "--yes"]).unwrap().0);
     assert_eq!(call(&daemon, &key, &ask).0, 404);
     // What was called is written down, without a secret.
     let audit = std::fs::read_to_string(daemon.dir().join("state/audit.jsonl")).unwrap();

@@ -148,6 +148,71 @@ fn without_an_audit_log_nothing_is_changed_and_everything_can_be_read() {
 }
 
 #[test]
+fn a_call_is_tied_to_what_was_intended_and_says_what_it_was() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::Guest);
+    let mut daemon = daemon(&world);
+    daemon.apply(super::story::document(), &[]).unwrap();
+    let done = |daemon: &sg_userspace::testbed::Daemon<'_>, arguments: &[&str]| {
+        let (done, said) = daemon.sgctl(arguments).unwrap();
+        assert!(done, "{arguments:?}: {said}");
+        said
+    };
+    let looks = key(&daemon, &["--read-only", "--account", "1234567890123456", "--comment", "looks"]);
+    let changes = key(&daemon, &[]);
+    let (status, made) = call(&daemon, &changes, &[("Action", "CreateSecurityGroup")]);
+    assert_eq!(status, 200, "{made}");
+    assert_eq!(call(&daemon, &changes, &[("Action", "DeleteSecurityGroup"), ("SecurityGroupId", "sg-none")]).0, 404);
+    done(&daemon, &["snapshot", "create", "kept"]);
+    let kept =
+        serde_json::from_str::<Value>(&done(&daemon, &["status", "-o", "json"])).unwrap()["generation"].to_string();
+    done(&daemon, &["group", "create", "web"]);
+    done(&daemon, &["snapshot", "restore", &kept, "--group", "base", "--additive"]);
+    done(&daemon, &["wait", "tap0"]);
+    assert!(!daemon.sgctl(&["wait", "nothing", "--for", "0"]).unwrap().0);
+    daemon.stop(libc::SIGKILL).unwrap();
+    daemon.start().unwrap();
+    done(&daemon, &["group", "create", "later"]);
+
+    // Each change has two lines of one id, everything else one; no id comes twice, also not after a restart.
+    let all = lines(&daemon, &["intent", "call"]);
+    let mut by_id: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
+    all.iter().for_each(|l| by_id.entry(l["call"].as_str().unwrap()).or_default().push(l));
+    let changes_anything = |action: &str| {
+        ["Create", "Delete"].iter().any(|a| action.starts_with(a))
+            || ["apply", "key create", "snapshot create", "restore"].contains(&action)
+    };
+    for (id, lines) in &by_id {
+        let kinds: Vec<&str> = lines.iter().map(|l| l["kind"].as_str().unwrap()).collect();
+        let action = lines[0]["action"].as_str().unwrap();
+        let expected: &[&str] = if changes_anything(action) { &["intent", "call"] } else { &["call"] };
+        assert_eq!(kinds, expected, "{id} {action}");
+        assert!(lines.iter().all(|l| l["action"] == action && l["caller"] == lines[0]["caller"]), "{lines:?}");
+    }
+    // It is what the caller was told.
+    let line = by_id[made["RequestId"].as_str().unwrap()][1];
+    assert_eq!((&line["action"], &line["result"]), (&"CreateSecurityGroup".into(), &"ok".into()), "{line}");
+
+    let of = |kind: &str, action: &str| -> Vec<&Value> {
+        all.iter().filter(|l| l["kind"] == kind && l["action"] == action).collect()
+    };
+    let made = of("intent", "key create");
+    let wanted = serde_json::json!({"account": "1234567890123456", "access": "read-only", "comment": "looks"});
+    assert_eq!(made[0]["parameters"], wanted);
+    let wanted = serde_json::json!({"account": "1000000000000001", "access": "read-write", "comment": ""});
+    assert_eq!(made[1]["parameters"], wanted);
+    assert_eq!(of("call", "key create")[0]["made"], looks.0.as_str(), "which key it was; its secret nowhere");
+    assert!(!std::fs::read_to_string(daemon.dir().join("state/audit.jsonl")).unwrap().contains(&looks.1));
+    let wanted = serde_json::json!({"from": format!("generation {kept}"), "group": "base", "additive": "true"});
+    assert_eq!(of("intent", "restore")[0]["parameters"], wanted);
+    let waits: Vec<(&Value, &Value)> =
+        of("call", "wait").iter().map(|l| (&l["parameters"]["devices"], &l["result"])).collect();
+    assert_eq!(waits, [(&"tap0".into(), &"ok".into()), (&"nothing".into(), &"not protected".into())]);
+}
+
+#[test]
 fn an_audit_log_that_does_not_keep_what_it_takes_refuses_changes() {
     if !can_run() {
         return;

@@ -59,6 +59,17 @@ fn names_in_force_are_offered() {
     assert_eq!(offers(&["interface", "join", "tap0", "wo"]), ["worker"]);
     assert_eq!(offers(&["instance", "set-groups", "i-"]), ["i-guest"]);
     assert_eq!(offers(&["instance", "set-groups", "i-guest", "web", "wo"]), ["worker"]);
+    for words in [&["group", "rename", "we"][..], &["group", "tag", "we"], &["group", "references", "we"]] {
+        assert_eq!(offers(words), ["web"], "{words:?}");
+    }
+    assert_eq!(offers(&["interface", "attach", "tap0", "i-"]), ["i-guest"]);
+    assert_eq!(offers(&["interface", "create", "wo"]), ["worker"]);
+    let key = super::client::key(&daemon, &[]);
+    assert_eq!(offers(&["key", "delete", ""]), [key.0]);
+    done(&daemon, &["snapshot", "create", "now"]);
+    let generation = offers(&["snapshot", "show", ""]);
+    assert_eq!(offers(&["diff", ""]), generation);
+    assert!(generation.len() == 1 && generation[0].parse::<u64>().is_ok(), "{generation:?}");
     assert_eq!(offers(&["export", ""]), ["main"]);
     // What is fixed.
     assert_eq!(offers(&["completions", ""]), ["bash", "fish", "zsh"]);

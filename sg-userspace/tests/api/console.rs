@@ -140,8 +140,59 @@ fn rules_travel_by_files_and_clones() {
     let shown: Value = serde_json::from_str(&done(&daemon, &["group", "show", "twin", "-o", "json"])).unwrap();
     let rule =
         shown["Permissions"]["Permission"].as_array().unwrap().iter().find(|r| r["PortRange"] == "7000/7000").unwrap();
-    done(&daemon, &["rule", "remove", "twin", rule["SecurityGroupRuleId"].as_str().unwrap()]);
-    assert!(!reaches());
+    let id = rule["SecurityGroupRuleId"].as_str().unwrap();
+    // With one that is not there, in whatever place, none goes; nor unasked.
+    for ids in [[id, "sgr-unknown"], ["sgr-unknown", id]] {
+        let said = refused(&daemon, &[&["rule", "remove", "twin", "--yes"][..], &ids].concat());
+        assert!(said.contains("the group twin has no rule sgr-unknown; nothing was changed"), "{said}");
+    }
+    let said = refused(&daemon, &["rule", "remove", "twin", id]);
+    for part in ["take 1 of 5 rules out of the group twin (sg-", "its members: tap0", "7000/7000", "add --yes"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(rules(&daemon, "twin").len() == 5 && reaches());
+    done(&daemon, &["rule", "remove", "twin", id, "--yes"]);
+    assert!(rules(&daemon, "twin").len() == 4 && !reaches());
+}
+
+#[test]
+fn a_group_is_named_labelled_and_looked_up() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::Guest);
+    let daemon = daemon(&world);
+    daemon.apply(super::story::document(), &[]).unwrap();
+    let json = |arguments: &[&str]| -> Value {
+        serde_json::from_str(&done(&daemon, &[arguments, &["-o", "json"]].concat())).unwrap()
+    };
+    let id = json(&["group", "create", "web"])["SecurityGroupId"].clone();
+    done(&daemon, &["group", "create", "app"]);
+    done(&daemon, &["rule", "add", "app", "ingress", "tcp", "80", "web"]);
+    done(&daemon, &["group", "rename", "web", "front"]);
+    let said = refused(&daemon, &["group", "rename", "web", "other"]);
+    assert!(said.contains("there is no security group \"web\"; `sgctl group list`"), "{said}");
+    done(&daemon, &["group", "modify", "front", "--description", "what the world sees", "--inner-access", "drop"]);
+    let shown = json(&["group", "show", "front"]);
+    assert_eq!((&shown["SecurityGroupId"], &shown["Description"]), (&id, &"what the world sees".into()), "{shown}");
+    assert_eq!(shown["InnerAccessPolicy"], "Drop", "{shown}");
+    let said = done(&daemon, &["group", "tag", "front", "env=prod", "tier=1", "seen"]);
+    assert!(said.contains("its tags: env=prod, seen, tier=1"), "{said}");
+    let tags = json(&["group", "untag", "front", "tier", "seen"])["Tags"].clone();
+    assert_eq!(tags, json!([{"TagKey": "env", "TagValue": "prod"}]));
+    assert!(done(&daemon, &["group", "untag", "front", "--all"]).contains("it has no tags"));
+    // Who names it; and before it goes, that is said.
+    let said = done(&daemon, &["group", "references", "front"]);
+    assert!(said.contains("app"), "{said}");
+    assert_eq!(json(&["group", "references", "app"]), json!([]));
+    done(&daemon, &["interface", "join", "tap0", "front"]);
+    let said = refused(&daemon, &["group", "delete", "front", "--force"]);
+    let parts =
+        ["delete the group front (sg-", "0 rules", "members, which leave it: tap0", "name it, too: app", "add --yes"];
+    for part in parts {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert_eq!(json(&["group", "show", "front"])["SecurityGroupId"], id, "it is there");
 }
 
 #[test]

@@ -67,7 +67,18 @@ fn a_kept_generation_comes_back_with_its_packets() {
     assert!(said.contains("change") && said.contains("web") && said.contains("-2 rules"), "{said}");
     let plan = done(&daemon, &["rollback", "--plan"]);
     assert!(plan.contains("+2 rules") && !reaches(7000), "{plan}");
-    done(&daemon, &["rollback", "--yes"]);
+    let said = refused(&daemon, &["rollback"]);
+    for part in [
+        "replace what is in force",
+        "change 2 objects",
+        "group web +2 rules, -1 rules",
+        "is kept, and can",
+        "add --yes",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(!reaches(7000) && reaches(7001));
+    done(&daemon, &["rollback", "-y"]);
     assert!(reaches(7000) && !reaches(7001));
     assert_eq!(shown(&daemon, "web"), before);
     assert!(done(&daemon, &["diff", &number.to_string()]).contains("nothing is different"));
@@ -79,8 +90,18 @@ fn a_kept_generation_comes_back_with_its_packets() {
     // One group's rules: as an addition, then as they were.
     done(&daemon, &["snapshot", "create", "good"]);
     let good = generation(&daemon).to_string();
+    // What it is called is not lost to somebody who keeps it once more.
+    let said = done(&daemon, &["snapshot", "create", "better"]);
+    assert!(said.contains(&format!("generation {good} is kept already, as \"good\"")), "{said}");
+    let again = json(&daemon, &["snapshot", "create", "better"]);
+    assert_eq!((&again["created"], &again["comment"]), (&false.into(), &"good".into()), "{again}");
+    let kept = json(&daemon, &["snapshot", "list"]);
+    let called: Vec<&Value> =
+        kept.as_array().unwrap().iter().filter(|k| k["named"] == true).map(|k| &k["comment"]).collect();
+    assert_eq!(called, ["good"]);
     daemon.apply(&joined(policy(&[7001])), &["--yes"]).unwrap();
-    done(&daemon, &["snapshot", "restore", &good, "--group", "web", "--additive", "--yes"]);
+    // An addition takes nothing away, and is not asked about.
+    done(&daemon, &["snapshot", "restore", &good, "--group", "web", "--additive"]);
     assert!(reaches(7000) && reaches(7001));
     done(&daemon, &["snapshot", "restore", &good, "--group", "web", "--yes"]);
     assert!(reaches(7000) && !reaches(7001));
@@ -93,7 +114,12 @@ fn a_kept_generation_comes_back_with_its_packets() {
     daemon.stop(libc::SIGKILL).unwrap();
     daemon.start().unwrap();
     assert!(done(&daemon, &["snapshot", "list"]).contains("snapshot: good"));
-    done(&daemon, &["snapshot", "delete", &good]);
+    let said = refused(&daemon, &["snapshot", "delete", &good]);
+    let parts = ["let the kept generation", "snapshot: good", "groups", "add --yes to do it; nothing was changed"];
+    for part in parts {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    done(&daemon, &["snapshot", "delete", &good, "--yes"]);
     assert!(refused(&daemon, &["snapshot", "show", &good]).contains("is not kept; these are"));
     assert!(reaches(7000) && !reaches(7001));
 }

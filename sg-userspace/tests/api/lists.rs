@@ -46,9 +46,15 @@ fn a_rule_lets_in_what_its_lists_have() {
     // Each change of a list is in force when it is done.
     done(&daemon, &["port-list", "add", "ports", "7001"]);
     assert!(reaches(7001));
-    done(&daemon, &["port-list", "remove", "ports", "7001-7001"]);
+    done(&daemon, &["port-list", "remove", "ports", "7001-7001", "-y"]);
     assert!(!reaches(7001));
-    done(&daemon, &["prefix-list", "remove", "office", "192.0.2.10"]);
+    // What goes is said, and nothing goes unasked.
+    let said = refused(&daemon, &["prefix-list", "remove", "office", "192.0.2.10"]);
+    for part in ["take 1 of 1 entry out of the prefix list office (pl-", "name it: web", "192.0.2.10/32 the client"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(said.contains("add --yes to do it; nothing was changed") && reaches(7000), "{said}");
+    done(&daemon, &["prefix-list", "remove", "office", "192.0.2.10", "--yes"]);
     assert!(!reaches(7000));
     done(&daemon, &["prefix-list", "add", "office", "192.0.2.0/28=near", "198.51.100.0/24"]);
     assert!(reaches(7000));
@@ -70,13 +76,13 @@ fn a_rule_lets_in_what_its_lists_have() {
     // It stays while a rule names it, and goes when it is told to.
     for (command, list) in [("prefix-list", "office"), ("port-list", "ports")] {
         let said = refused(&daemon, &[command, "delete", list]);
-        assert!(said.contains("Say --yes"), "{said}");
+        assert!(said.contains("add --yes") && said.contains("name it: web"), "{said}");
         let said = refused(&daemon, &[command, "delete", list, "--yes"]);
         assert!(said.contains("AssociationExist") && said.contains("revoke them first"), "{said}");
     }
     assert!(reaches(7000));
     let rule = json(&daemon, &["group", "show", "web"])["Permissions"]["Permission"][0].clone();
-    done(&daemon, &["rule", "remove", "web", rule["SecurityGroupRuleId"].as_str().unwrap()]);
+    done(&daemon, &["rule", "remove", "web", rule["SecurityGroupRuleId"].as_str().unwrap(), "--yes"]);
     assert!(!reaches(7000));
     for (command, list) in [("prefix-list", "office"), ("port-list", "ports")] {
         done(&daemon, &[command, "delete", list, "--yes"]);

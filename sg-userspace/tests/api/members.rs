@@ -57,6 +57,25 @@ fn groups_of_instances_and_interfaces_are_set() {
         assert!(said.contains("there is no network interface \"nothing\"; `sgctl interface list`"), "{said}");
     }
 
+    // One is made, given to an instance, taken from it, and deleted, by names.
+    let made = ["interface", "create", "--name", "spare", "--address", "10.0.0.98", "--address", "2001:db8::98", "web"];
+    let said = done(&daemon, &made);
+    assert!(said.starts_with("eni-") && said.contains("members of web"), "{said}");
+    let said = refused(&daemon, &made);
+    assert!(said.contains("PrimaryIpAddress"), "an address that another has: {said}");
+    done(&daemon, &["interface", "attach", "spare", "i-guest"]);
+    let said = done(&daemon, &["instance", "show", "i-guest"]);
+    assert!(said.contains("spare") && said.contains("10.0.0.98, 2001:db8::98"), "{said}");
+    let said = refused(&daemon, &["interface", "attach", "spare", "nobody"]);
+    assert!(said.contains("there is no instance \"nobody\""), "{said}");
+    assert!(done(&daemon, &["interface", "detach", "spare"]).contains("spare detached from i-guest"));
+    let said = refused(&daemon, &["interface", "delete", "spare"]);
+    for part in ["delete the network interface spare (eni-", "10.0.0.98", "it is a member of: web", "add --yes"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    done(&daemon, &["interface", "delete", "spare", "--yes"]);
+    assert!(!done(&daemon, &["interface", "list"]).contains("spare"));
+
     // A device is shown as it is protected; what lives elsewhere, as the policy knows it.
     assert!(done(&daemon, &["interface", "show", "tap0"]).contains("enforcing"));
     let said = done(&daemon, &["interface", "show", "far"]);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use super::lists::Ports;
+use super::{Yes, lists::Ports};
 use crate::ctl::complete;
 
 /// Security groups; each is named by its id, or by a name that only one has.
@@ -61,9 +61,56 @@ nobody in but those who must:
         /// Where members go that are in no other group
         #[arg(long, value_name = "GROUP", requires = "force", add = complete::groups())]
         move_to: Option<String>,
-        /// Do not ask
-        #[arg(short, long)]
-        yes: bool,
+        /// Whether to ask.
+        #[command(flatten)]
+        yes: Yes,
+    },
+    /// Give it another name; its id stays
+    Rename {
+        /// Its id or name
+        #[arg(add = complete::groups())]
+        group: String,
+        /// The new one
+        name: String,
+    },
+    /// Describe it anew, or say whether its members reach each other
+    Modify {
+        /// Its id or name
+        #[arg(add = complete::groups())]
+        group: String,
+        /// For people
+        #[arg(long, required_unless_present = "inner_access")]
+        description: Option<String>,
+        /// Whether members of it reach each other before any rule
+        #[arg(long, value_parser = ["accept", "drop"])]
+        inner_access: Option<String>,
+    },
+    /// Put tags on it; a tag that it has gets the new value
+    Tag {
+        /// Its id or name
+        #[arg(add = complete::groups())]
+        group: String,
+        /// Tags
+        #[arg(required = true, value_name = "KEY[=VALUE]", value_parser = tag)]
+        tags: Vec<(String, String)>,
+    },
+    /// Take tags off it
+    Untag {
+        /// Its id or name
+        #[arg(add = complete::groups())]
+        group: String,
+        /// Which
+        #[arg(required_unless_present = "all", value_name = "KEY")]
+        keys: Vec<String>,
+        /// All that it has
+        #[arg(long, conflicts_with = "keys")]
+        all: bool,
+    },
+    /// Which groups have rules that name it
+    References {
+        /// Its id or name
+        #[arg(add = complete::groups())]
+        group: String,
     },
     /// Make a copy, of a group or of a file that was exported
     Clone {
@@ -125,6 +172,12 @@ nobody in but those who must:
     },
 }
 
+/// `KEY[=VALUE]`.
+fn tag(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    if key.is_empty() { Err("a tag is KEY=VALUE, or KEY".into()) } else { Ok((key.to_owned(), value.to_owned())) }
+}
+
 /// Rules of a group.
 #[derive(Debug, Subcommand)]
 pub enum Rule {
@@ -167,5 +220,8 @@ pub enum Rule {
         /// Ids of the rules, as `sgctl group show` lists them
         #[arg(required = true)]
         rules: Vec<String>,
+        /// Whether to ask.
+        #[command(flatten)]
+        yes: Yes,
     },
 }

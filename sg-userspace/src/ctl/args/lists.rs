@@ -3,6 +3,7 @@
 
 use clap::{Args, Subcommand};
 
+use super::Yes;
 use crate::{ctl::complete, validate::parse};
 
 /// How a kind of list is named.
@@ -170,6 +171,9 @@ pub enum List<K: Kind> {
         /// Entries, as `show` lists them
         #[arg(required = true, value_name = "ENTRY", value_parser = K::entry)]
         entries: Vec<String>,
+        /// Whether to ask.
+        #[command(flatten)]
+        yes: Yes,
     },
     /// Name or describe it anew
     Modify {
@@ -188,9 +192,9 @@ pub enum List<K: Kind> {
         /// Its id or name
         #[arg(add = complete::lists::<K>())]
         list: String,
-        /// Do not ask
-        #[arg(short, long)]
-        yes: bool,
+        /// Whether to ask.
+        #[command(flatten)]
+        yes: Yes,
     },
 }
 

@@ -2,6 +2,7 @@
 
 use clap::Subcommand;
 
+use super::Yes;
 use crate::ctl::complete;
 
 /// Instances; each is named by its id, or by a name that only one has.
@@ -66,5 +67,48 @@ pub enum Interface {
         /// Ids or names; one to ten
         #[arg(required = true, add = complete::groups())]
         groups: Vec<String>,
+    },
+    /// Make one that lives elsewhere: its addresses are members of its groups
+    #[command(after_help = "Example:
+  sudo sgctl interface create --name db-2 --address 10.0.0.12 --address 2001:db8::12 db monitoring
+
+What has a device here is made by a document: `sgctl apply`.")]
+    Create {
+        /// Ids or names of its groups; one to ten
+        #[arg(required = true, add = complete::groups())]
+        groups: Vec<String>,
+        /// An address of it; the first of IPv4 is its primary one
+        #[arg(long, required = true, value_name = "ADDRESS")]
+        address: Vec<std::net::IpAddr>,
+        /// Its name
+        #[arg(long)]
+        name: Option<String>,
+        /// For people
+        #[arg(long)]
+        description: Option<String>,
+    },
+    /// Delete one that has no device here, and no instance
+    Delete {
+        /// Its id or name
+        #[arg(add = complete::interfaces())]
+        interface: String,
+        /// Whether to ask.
+        #[command(flatten)]
+        yes: Yes,
+    },
+    /// Give one that has no device here to an instance
+    Attach {
+        /// Its id or name
+        #[arg(add = complete::interfaces())]
+        interface: String,
+        /// Id or name
+        #[arg(add = complete::instances())]
+        instance: String,
+    },
+    /// Take it from its instance; not a primary one
+    Detach {
+        /// Its id or name
+        #[arg(add = complete::interfaces())]
+        interface: String,
     },
 }

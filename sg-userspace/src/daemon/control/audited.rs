@@ -4,7 +4,7 @@ use std::{sync::Mutex, time::Instant};
 
 use super::Control;
 use crate::{
-    api::{audit::Line, auth::now, draft::time, params::Params, refusals::Refusals},
+    api::{audit::Line, auth::now, draft::time, envelope, keys, params::Params, refusals::Refusals},
     daemon::{
         metrics::Transport,
         protocol::{Action, KeyCommand, Reply, SnapshotCommand, Source},
@@ -22,27 +22,30 @@ struct Said {
 
 impl Said {
     /// A line of a kind, without what only some lines have.
-    fn line<'a>(&'a self, kind: &'static str, source: &'a str) -> Line<'a> {
+    fn line<'a>(&'a self, kind: &'static str, call: &'a str, source: &'a str) -> Line<'a> {
         Line {
             time: time(now()),
             kind,
+            call,
             caller: &self.caller,
             account: self.account.as_deref(),
             source,
             action: &self.name,
             parameters: None,
             result: None,
+            made: None,
             generation: None,
         }
     }
 }
 
-fn said(action: &Action) -> Said {
-    let admin = |name: &str, writes: bool, parameters: Vec<(String, String)>| Said {
+/// What a line says of an action; `own` is the default account.
+fn said(action: &Action, own: &str) -> Said {
+    let admin = |name: &str, writes: bool, parameters: &[(&str, &str)]| Said {
         caller: "administrator".into(),
         account: None,
         name: name.into(),
-        parameters: Some(parameters.into_iter().collect()),
+        parameters: Some(parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()),
         writes,
     };
     match action {
@@ -53,50 +56,63 @@ fn said(action: &Action) -> Said {
             parameters: Some(call.parameters.clone()),
             writes: call.writes(),
         },
-        Action::Document { files, apply, .. } => {
+        Action::Document { files, apply, confirm, .. } => {
             let names: Vec<&str> = files.iter().map(|f| f.name.as_str()).collect();
-            admin(if *apply { "apply" } else { "plan" }, *apply, vec![("files".into(), names.join(" "))])
+            let (names, seconds) = (names.join(" "), confirm.map(|s| s.to_string()));
+            let mut parameters = vec![("files", names.as_str())];
+            parameters.extend(seconds.iter().map(|s| ("confirm", s.as_str())));
+            admin(if *apply { "apply" } else { "plan" }, *apply, &parameters)
         }
-        Action::Key { command } => {
-            let (what, id) = match command {
-                KeyCommand::Create { comment, .. } => ("create", comment.clone()),
-                KeyCommand::List => ("list", String::new()),
-                KeyCommand::Disable { id, disabled } => (if *disabled { "disable" } else { "enable" }, id.clone()),
-                KeyCommand::Delete { id } => ("delete", id.clone()),
-            };
-            admin(&format!("key {what}"), what != "list", vec![("key".into(), id)])
-        }
-        Action::Snapshot { command } => {
-            let (what, parameter) = match command {
-                SnapshotCommand::Create { comment } => ("create", comment.clone()),
-                SnapshotCommand::List => ("list", String::new()),
-                SnapshotCommand::Show { generation } => ("show", generation.to_string()),
-                SnapshotCommand::Delete { generation } => ("delete", generation.to_string()),
-                SnapshotCommand::Diff { from, .. } => ("diff", from.to_string()),
-            };
-            let writes = matches!(what, "create" | "delete");
-            admin(&format!("snapshot {what}"), writes, vec![("snapshot".into(), parameter)])
-        }
-        Action::Backup => admin("backup", false, Vec::new()),
-        Action::Restore { source, group, apply, .. } => {
+        Action::Key { command } => match command {
+            KeyCommand::Create { account, writes, comment } => {
+                let (account, access) = (account.as_deref().unwrap_or(own), keys::access(*writes));
+                admin("key create", true, &[("account", account), ("access", access), ("comment", comment)])
+            }
+            KeyCommand::List => admin("key list", false, &[]),
+            KeyCommand::Disable { id, disabled: true } => admin("key disable", true, &[("key", id)]),
+            KeyCommand::Disable { id, .. } => admin("key enable", true, &[("key", id)]),
+            KeyCommand::Delete { id } => admin("key delete", true, &[("key", id)]),
+        },
+        Action::Snapshot { command } => match command {
+            SnapshotCommand::Create { comment } => admin("snapshot create", true, &[("comment", comment)]),
+            SnapshotCommand::List => admin("snapshot list", false, &[]),
+            SnapshotCommand::Show { generation } => {
+                admin("snapshot show", false, &[("generation", &generation.to_string())])
+            }
+            SnapshotCommand::Delete { generation } => {
+                admin("snapshot delete", true, &[("generation", &generation.to_string())])
+            }
+            SnapshotCommand::Diff { from, to } => {
+                let to = to.map_or_else(|| "the one in force".into(), |to| to.to_string());
+                admin("diff", false, &[("from", &from.to_string()), ("to", &to)])
+            }
+        },
+        Action::Backup => admin("backup", false, &[]),
+        Action::Restore { source, group, additive, apply, confirm, .. } => {
             let from = match source {
                 Source::Kept(None) => "the generation kept last".to_owned(),
                 Source::Kept(Some(generation)) => format!("generation {generation}"),
                 Source::Backup(_) => "a backup".to_owned(),
             };
-            let group = group.iter().map(|g| ("group".to_owned(), g.clone()));
-            let parameters = std::iter::once(("from".to_owned(), from)).chain(group).collect();
-            admin(if *apply { "restore" } else { "plan restore" }, *apply, parameters)
+            let mut parameters = vec![("from", from.as_str())];
+            parameters.extend(group.iter().map(|g| ("group", g.as_str())));
+            parameters.extend(additive.then_some(("additive", "true")));
+            let seconds = confirm.map(|s| s.to_string());
+            parameters.extend(seconds.iter().map(|s| ("confirm", s.as_str())));
+            admin(if *apply { "restore" } else { "plan restore" }, *apply, &parameters)
         }
-        Action::Confirm => admin("confirm", true, Vec::new()),
-        Action::Status => admin("status", false, Vec::new()),
-        Action::Interface { device } => admin("interface", false, vec![("device".into(), device.clone())]),
+        Action::Confirm => admin("confirm", true, &[]),
+        Action::Status => admin("status", false, &[]),
+        Action::Interface { device } => admin("interface", false, &[("device", device)]),
         Action::Export { document } => {
-            admin("export", false, document.iter().map(|d| ("document".into(), d.clone())).collect())
+            let document: Vec<(&str, &str)> = document.iter().map(|d| ("document", d.as_str())).collect();
+            admin("export", false, &document)
         }
-        Action::Wait { .. } => admin("wait", false, Vec::new()),
-        Action::Lint => admin("lint", false, Vec::new()),
-        Action::Explain { .. } => admin("explain", false, Vec::new()),
+        Action::Wait { devices, seconds } => {
+            admin("wait", false, &[("devices", &devices.join(" ")), ("seconds", &seconds.to_string())])
+        }
+        Action::Lint => admin("lint", false, &[]),
+        Action::Explain { .. } => admin("explain", false, &[]),
     }
 }
 
@@ -105,19 +121,23 @@ fn result(reply: &Reply) -> String {
         Reply::Called { status: 200, .. } => "ok".into(),
         Reply::Called { body, .. } => body["Code"].as_str().unwrap_or("error").into(),
         Reply::Refused { .. } | Reply::Problems { .. } => "refused".into(),
+        Reply::Waited { missing } if !missing.is_empty() => "not protected".into(),
         _ => "ok".into(),
     }
 }
 
 impl Control {
     /// Writes down what changes are about to be made, durably.
-    pub(super) fn intend(&mut self, actions: &[Action], sources: &[String]) -> Result<(), String> {
-        let said: Vec<Said> = actions.iter().map(said).collect();
+    pub(super) fn intend(&mut self, actions: &[Action], sources: &[String], ids: &[String]) -> Result<(), String> {
+        let said: Vec<Said> = actions.iter().map(|a| said(a, &self.here.account)).collect();
         let lines: Vec<Line<'_>> = said
             .iter()
-            .zip(sources)
+            .zip(sources.iter().zip(ids))
             .filter(|(said, _)| said.writes)
-            .map(|(said, source)| Line { parameters: said.parameters.as_ref(), ..said.line("intent", source) })
+            .map(|(said, (source, id))| Line {
+                parameters: said.parameters.as_ref(),
+                ..said.line("intent", id, source)
+            })
             .collect();
         self.audit.write_durably(&lines).map_err(|e| {
             self.metrics.audit_failed();
@@ -128,18 +148,21 @@ impl Control {
         })
     }
 
-    /// Writes down how actions ended.
-    pub(super) fn note(&mut self, actions: &[Action], sources: &[String], replies: &[Reply]) {
-        let said: Vec<(Said, String)> = actions.iter().zip(replies).map(|(a, r)| (said(a), result(r))).collect();
+    /// Writes down how actions ended; of changes, under the ids that they were intended by.
+    pub(super) fn note(&mut self, actions: &[Action], sources: &[String], ids: &[String], replies: &[Reply]) {
+        let own = &self.here.account;
+        let said: Vec<(Said, String)> = actions.iter().zip(replies).map(|(a, r)| (said(a, own), result(r))).collect();
         let lines: Vec<Line<'_>> = said
             .iter()
-            .zip(sources)
-            .map(|((said, result), source)| Line {
+            .zip(sources.iter().zip(ids))
+            .zip(replies)
+            .map(|(((said, result), (source, id)), reply)| Line {
                 // They stand in the line before a change.
                 parameters: said.parameters.as_ref().filter(|_| !said.writes),
                 result: Some(result),
+                made: if let Reply::NewKey { id, .. } = reply { Some(id) } else { None },
                 generation: Some(self.state.generation),
-                ..said.line("call", source)
+                ..said.line("call", id, source)
             })
             .collect();
         // What was done is done; the log has said that it fails, and refuses the next change.
@@ -148,10 +171,16 @@ impl Control {
         }
     }
 
+    /// Writes down how one action ended that was answered apart from others, and changes nothing.
+    pub fn note_alone(&mut self, action: &Action, source: &str, reply: &Reply) {
+        let id = envelope::request_id();
+        self.note(std::slice::from_ref(action), &[source.to_owned()], &[id], std::slice::from_ref(reply));
+    }
+
     /// Counts how changes ended, by the way they came.
     pub(super) fn count(&self, actions: &[Action], replies: &[Reply]) {
         for (action, reply) in actions.iter().zip(replies) {
-            if said(action).writes {
+            if said(action, &self.here.account).writes {
                 let signed = matches!(action, Action::Call(call) if call.signed.is_some());
                 let transport = if signed { Transport::Api } else { Transport::Socket };
                 self.metrics.change(transport, result(reply) == "ok");

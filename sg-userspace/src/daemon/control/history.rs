@@ -9,7 +9,7 @@ use crate::{
         documents::{self, Change},
         history::{self, Head, Kept, MOST_NAMED, SETTLED},
         log,
-        protocol::{Action, Planned, Reply, SnapshotCommand, Source},
+        protocol::{Action, Made, Planned, Reply, SnapshotCommand, Source},
         store::StoreError,
     },
     document::Document,
@@ -56,17 +56,23 @@ impl Control {
     }
 
     fn snapshots(&mut self, command: &SnapshotCommand) -> Result<Reply, Reply> {
+        let mut made = None;
         match command {
             SnapshotCommand::List => {}
             SnapshotCommand::Create { comment } => {
-                let heads = self.store.kept().map_err(refused)?;
-                if heads.iter().filter(|h| h.named).count() >= MOST_NAMED {
+                let (heads, generation) = (self.store.kept().map_err(refused)?, self.state.generation);
+                // What somebody called it stays: it is what they look for when they want it back.
+                let already = heads.iter().any(|h| h.named && h.generation == generation);
+                made = Some(Made { generation, already });
+                if !already && heads.iter().filter(|h| h.named).count() >= MOST_NAMED {
                     return Err(refused(format!(
                         "{MOST_NAMED} snapshots are there: `sgctl snapshot delete` one first"
                     )));
                 }
-                let kept = self.as_kept(comment, true);
-                self.store.keep(Some(&kept), &[]).map_err(refused)?;
+                if !already {
+                    let kept = self.as_kept(comment, true);
+                    self.store.keep(Some(&kept), &[]).map_err(refused)?;
+                }
             }
             SnapshotCommand::Delete { generation } => {
                 self.head(*generation)?;
@@ -82,7 +88,7 @@ impl Control {
                 return Ok(Reply::Different { steps: documents::difference(&from, &to) });
             }
         }
-        Ok(Reply::Snapshots { kept: self.store.kept().map_err(refused)? })
+        Ok(Reply::Snapshots { kept: self.store.kept().map_err(refused)?, made })
     }
 
     fn head(&self, generation: u64) -> Result<Head, Reply> {

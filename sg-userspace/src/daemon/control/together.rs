@@ -10,6 +10,7 @@ use crate::{
         auth::now,
         call::{self, Call},
         draft::Draft,
+        envelope,
         error::{self, ApiError},
         facts::{Answered, Facts, Replay},
     },
@@ -54,7 +55,7 @@ enum Judged {
 /// An answer of the control API.
 pub(super) fn called(result: &Result<serde_json::Map<String, serde_json::Value>, ApiError>) -> Reply {
     let (status, body) = call::answer(result, "");
-    Reply::Called { status, body }
+    Reply::Called { status, body, generation: None }
 }
 
 impl Control {
@@ -65,15 +66,16 @@ impl Control {
         let mut replies = Vec::with_capacity(actions.len());
         for run in runs {
             let from = &sources[replies.len()..replies.len() + run.len()];
+            let ids: Vec<String> = run.iter().map(|_| envelope::request_id()).collect();
             if let Some(conflict) = self.conflict(&run[0]) {
                 let refused: Vec<Reply> =
                     run.iter().map(|action| self.conflict(action).unwrap_or_else(|| conflict.clone())).collect();
-                self.note(run, from, &refused);
+                self.note(run, from, &ids, &refused);
                 self.count(run, &refused);
                 replies.extend(refused);
                 continue;
             }
-            if let Err(why) = self.intend(run, from) {
+            if let Err(why) = self.intend(run, from, &ids) {
                 let refused: Vec<Reply> = run
                     .iter()
                     .map(|action| match action {
@@ -86,15 +88,26 @@ impl Control {
                 continue;
             }
             let calls = run.iter().any(|a| matches!(a, Action::Call(_)));
-            let new: Vec<Reply> = match mode(&run[0]) {
+            let mut new: Vec<Reply> = match mode(&run[0]) {
                 Some(mode) if calls || run.len() > 1 => self.together(run, mode),
                 _ => run.iter().map(|action| self.act(action)).collect(),
             };
-            self.note(run, from, &new);
+            for ((action, reply), id) in run.iter().zip(&mut new).zip(&ids) {
+                self.sign_off(action, reply, id);
+            }
+            self.note(run, from, &ids, &new);
             self.count(run, &new);
             replies.extend(new);
         }
         replies
+    }
+
+    /// Gives an answer of the control API the id that the audit log has of its call, and
+    /// that of a change the state after it.
+    fn sign_off(&self, action: &Action, reply: &mut Reply, id: &str) {
+        let (Action::Call(call), Reply::Called { status, body, generation }) = (action, reply) else { return };
+        body["RequestId"] = id.into();
+        *generation = (call.writes() && *status == 200).then_some(self.state.generation);
     }
 
     fn together(&mut self, actions: &[Action], mode: OnChange) -> Vec<Reply> {
@@ -146,7 +159,7 @@ impl Control {
                     Judged::Planned(planned) => {
                         Reply::Planned(Box::new(Planned { report: report.clone(), ..*planned }))
                     }
-                    Judged::Called(status, body) => Reply::Called { status, body },
+                    Judged::Called(status, body) => Reply::Called { status, body, generation: None },
                 };
                 judged.into_iter().map(|judged| judged.map_or_else(|refused| refused, answer)).collect()
             }

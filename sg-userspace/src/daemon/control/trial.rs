@@ -17,7 +17,7 @@ use crate::{
         audit::Line,
         auth::now,
         draft::time,
-        error,
+        envelope, error,
         facts::{Facts, Replay},
     },
     daemon::{
@@ -235,12 +235,14 @@ impl Control {
         let line = Line {
             time: time(now()),
             kind: "call",
+            call: &envelope::request_id(),
             caller: "sgd",
             account: None,
             source: "",
             action: "take back",
             parameters: Some(&parameters),
             result: Some(why),
+            made: None,
             generation: Some(self.state.generation),
         };
         if self.audit.write(&[line]).is_err() {

@@ -1,0 +1,196 @@
+//! Rules that travel: clones, and files that are written and read.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::{authorize, created, listed, permission, tables::remote, whole};
+use crate::ctl::{
+    Ended,
+    args::Arguments,
+    call::{Refusal, call, text},
+    output::{self, made},
+    rules_file::{self, Format},
+};
+
+/// Priorities above what a rule can have become the lowest that one has. How many were.
+fn lowered<'a>(rules: impl Iterator<Item = &'a mut Value>) -> usize {
+    let high = rules.filter(|r| rules_file::priority(r).is_some_and(|p| p > 100));
+    high.map(|r| r["Priority"] = 100.into()).count()
+}
+
+/// What is said of priorities that became others.
+fn lowered_note(count: usize) -> String {
+    if count > 0 { format!("; {count} priorities above 100 became 100") } else { String::new() }
+}
+
+/// Makes a copy of a group, or of a file.
+pub fn clone(
+    arguments: &Arguments,
+    source: &str,
+    name: &str,
+    vpc: Option<&str>,
+    rules: bool,
+    tags: bool,
+) -> Result<Ended> {
+    if Path::new(source).is_file() {
+        return clone_file(arguments, Path::new(source), name, vpc, rules);
+    }
+    let (mut found, group) = whole(arguments, source)?;
+    let id = text(&group, "SecurityGroupId");
+    let listed = listed(arguments, json!({"SecurityGroupId": id}))?.first().cloned().unwrap_or_default();
+    let mut ask = json!({"SecurityGroupName": name, "SecurityGroupType": listed["SecurityGroupType"]});
+    ask["VpcId"] = vpc.map_or_else(|| listed["VpcId"].clone(), Value::from);
+    if !text(&group, "Description").is_empty() {
+        ask["Description"] = group["Description"].clone();
+    }
+    if tags {
+        let of = listed["Tags"]["Tag"].as_array().cloned().unwrap_or_default();
+        ask["Tag"] = of.iter().map(|t| json!({"Key": t["TagKey"], "Value": t["TagValue"]})).collect();
+    }
+    if !rules {
+        found.clear();
+    }
+    let note = lowered_note(lowered(found.iter_mut()));
+    let new = created(arguments, &ask, &found)?;
+    let line = format!("{} made with {} rules{note}", text(&new, "SecurityGroupId"), found.len());
+    made(arguments.output, &new, &line)
+}
+
+/// A new group with the rules of an exported file, as many of them as can be.
+fn clone_file(arguments: &Arguments, file: &Path, name: &str, vpc: Option<&str>, rules: bool) -> Result<Ended> {
+    let mut items = rules_file::read(file)?;
+    if !rules {
+        items.clear();
+    }
+    // The system's had priorities that no rule has any more.
+    let readable = items.iter_mut().filter(|i| i.problem.is_none());
+    let note = lowered_note(lowered(readable.map(|i| &mut i.rule)));
+    let group = call(arguments, "CreateSecurityGroup", &json!({"SecurityGroupName": name, "VpcId": vpc}), false)?;
+    let id = text(&group, "SecurityGroupId").to_owned();
+    let placed = match place(arguments, &id, file, items, usize::MAX, false) {
+        Ok(placed) => placed,
+        Err(e) => {
+            call(arguments, "DeleteSecurityGroup", &json!({"SecurityGroupId": id}), false)?;
+            return Err(e.context("no group was made"));
+        }
+    };
+    let skipped: Vec<&Placed> = placed.iter().filter(|p| p.refused.is_some()).collect();
+    let good = placed.len() - skipped.len();
+    let mut value = json!({"SecurityGroupId": id});
+    let mut line = format!("{id} made with {good} rules{note}");
+    if !skipped.is_empty() {
+        let one = |p: &&Placed| json!({"Line": p.line, "Reason": p.refused});
+        value["Skipped"] = skipped.iter().map(one).collect();
+        line = format!("{}\n{line}, without {}", placed_table(&skipped, ""), skipped.len());
+    }
+    made(arguments.output, &value, &line)?;
+    Ok(if skipped.is_empty() { Ended::Done } else { Ended::Refused })
+}
+
+/// Writes a group's rules to a file, or to standard output.
+pub fn export(arguments: &Arguments, group: &str, format: Format, dir: Option<&Path>) -> Result<Ended> {
+    let (rules, whole) = whole(arguments, group)?;
+    let bytes = rules_file::write(&rules, format)?;
+    let Some(dir) = dir else {
+        let text = String::from_utf8(bytes).context("the file is no text")?;
+        return output::text(arguments.output, &text, || {
+            Ok(match format {
+                Format::Json => serde_json::from_str(&text)?,
+                Format::Csv => json!({"Csv": text}),
+            })
+        });
+    };
+    let day = &crate::api::draft::time(crate::api::auth::now())[..10];
+    let name = rules_file::name(text(&whole, "RegionId"), text(&whole, "SecurityGroupId"), format, day);
+    let path = dir.join(name);
+    std::fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    let line = format!("{} rules written to {}", rules.len(), path.display());
+    made(arguments.output, &json!({"File": path, "Rules": rules.len()}), &line)
+}
+
+/// What became of a rule of a file.
+struct Placed {
+    line: usize,
+    rule: Value,
+    /// Why it was not put in.
+    refused: Option<String>,
+}
+
+/// Puts the rules of a file into a group, one by one; `most` of them.
+fn place(
+    arguments: &Arguments,
+    group: &str,
+    file: &Path,
+    items: Vec<rules_file::Item>,
+    most: usize,
+    preview: bool,
+) -> Result<Vec<Placed>> {
+    let (standing, whole) = whole(arguments, group)?;
+    let (id, region) = (text(&whole, "SecurityGroupId"), text(&whole, "RegionId"));
+    let elsewhere = rules_file::region(file).filter(|r| r != region);
+    let mut standing: Vec<(String, Value)> = standing.iter().map(said).collect();
+    let mut placed = Vec::new();
+    for (n, rules_file::Item { line, rule, problem }) in items.into_iter().enumerate() {
+        let objects = ["SourceGroupId", "DestGroupId", "SourcePrefixListId", "DestPrefixListId", "PortRangeListId"];
+        let refused = if problem.is_some() {
+            problem
+        } else if n >= most {
+            Some(format!("more than {most} rules are not imported at once"))
+        } else if rules_file::priority(&rule).is_none_or(|p| !(1..=100).contains(&p)) {
+            Some("skipped: its priority is not from 1 to 100".into())
+        } else if let (Some(from), true) = (&elsewhere, objects.iter().any(|o| !text(&rule, o).is_empty())) {
+            Some(format!("it names an object of region {from}"))
+        } else if standing.contains(&said(&rule)) {
+            Some("it is there already".into())
+        } else {
+            let ask = json!({"SecurityGroupId": id, "Permissions": [permission(&rule)]});
+            match call(arguments, authorize(&rule), &ask, preview) {
+                Ok(_) => None,
+                Err(e) if e.is::<Refusal>() => Some(e.to_string()),
+                Err(e) => return Err(e),
+            }
+        };
+        if refused.is_none() {
+            standing.push(said(&rule));
+        }
+        placed.push(Placed { line, rule, refused });
+    }
+    Ok(placed)
+}
+
+/// What a rule says, to be compared with others.
+fn said(rule: &Value) -> (String, Value) {
+    (text(rule, "Direction").to_owned(), permission(rule))
+}
+
+fn placed_table(placed: &[&Placed], done: &str) -> comfy_table::Table {
+    let mut table = output::table(&["line", "direction", "policy", "prio", "protocol", "ports", "remote", "result"]);
+    for Placed { line, rule, refused } in placed {
+        table.add_row([
+            line.to_string(),
+            text(rule, "Direction").to_owned(),
+            text(rule, "Policy").to_owned(),
+            rules_file::priority(rule).map(|p| p.to_string()).unwrap_or_default(),
+            text(rule, "IpProtocol").to_owned(),
+            text(rule, "PortRange").to_owned(),
+            remote(rule),
+            refused.clone().unwrap_or_else(|| done.to_owned()),
+        ]);
+    }
+    table
+}
+
+/// What becomes of each rule of a file: put in, or why not.
+pub fn import(arguments: &Arguments, group: &str, file: &Path, preview: bool) -> Result<Ended> {
+    let placed = place(arguments, group, file, rules_file::read(file)?, rules_file::MOST, preview)?;
+    let bad = placed.iter().filter(|p| p.refused.is_some()).count();
+    let done = if preview { "would be put in" } else { "put in" };
+    let table = placed_table(&placed.iter().collect::<Vec<_>>(), done);
+    let line = format!("{table}\n{} {done}, {bad} not; rules that stood there are as they were", placed.len() - bad);
+    let one = |p: &Placed| json!({"Line": p.line, "Rule": p.rule, "Put": p.refused.is_none(), "Reason": p.refused});
+    let value = json!({"Preview": preview, "Rules": placed.iter().map(one).collect::<Vec<_>>()});
+    made(arguments.output, &value, &line)?;
+    Ok(if bad == 0 { Ended::Done } else { Ended::Refused })
+}
