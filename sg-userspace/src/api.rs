@@ -3,7 +3,7 @@
 //! # Layout
 //! - [`http`]: requests in, responses out; [`tls`]: for others than this host; [`endpoint`]: requests to calls
 //! - [`auth`], [`sign`], [`keys`]: who calls
-//! - [`params`], [`error`], [`envelope`], [`page`]: the protocol's vocabulary
+//! - [`params`], [`error`], [`envelope`], [`page`]: the protocol's vocabulary; [`published`]: its whole list of codes
 //! - [`call`]: one call, checked and done; [`actions`]: what can be called
 //! - [`draft`], [`facts`]: documents and what is known beside them; [`rule`]: rules
 //! - [`audit`]: who did what; [`refusals`]: who was not let; [`docs`]: `docs/api.md`
@@ -22,6 +22,7 @@ pub mod http;
 pub mod keys;
 pub mod page;
 pub mod params;
+pub mod published;
 pub mod refusals;
 pub mod rule;
 pub mod sign;

@@ -38,6 +38,8 @@ pub struct Quotas {
     pub prefix_list_entries: usize,
     /// Entries of a port range list.
     pub port_list_entries: usize,
+    /// Groups whose rules name one prefix list.
+    pub groups_per_prefix_list: usize,
 }
 
 impl Quotas {
@@ -50,6 +52,7 @@ impl Quotas {
         interfaces_per_enterprise_group: usize::MAX,
         prefix_list_entries: usize::MAX,
         port_list_entries: usize::MAX,
+        groups_per_prefix_list: usize::MAX,
     };
 }
 
@@ -63,6 +66,7 @@ impl Default for Quotas {
             interfaces_per_enterprise_group: 65_536,
             prefix_list_entries: 200,
             port_list_entries: 2000,
+            groups_per_prefix_list: 1000,
         }
     }
 }

@@ -9,7 +9,7 @@ use super::{
     actions,
     draft::Draft,
     envelope,
-    error::{self, ApiError},
+    error::{self, ApiError, Kind},
     params::Params,
     sign,
 };
@@ -61,9 +61,9 @@ impl Call {
     }
 }
 
-fn check_region(draft: &Draft<'_>, p: &Params, needed: bool) -> Result<(), ApiError> {
+fn check_region(draft: &Draft<'_>, p: &Params, needed: bool, missing: Kind) -> Result<(), ApiError> {
     match p.get("RegionId") {
-        None if needed && draft.account.is_some() => Err(error::REGION_MISSING.into()),
+        None if needed && draft.account.is_some() => Err(missing.into()),
         None => Ok(()),
         Some(region) => {
             let legal =
@@ -84,7 +84,10 @@ pub fn perform(draft: &mut Draft<'_>, call: &Call) -> Result<Map<String, Value>,
     if p.get("ClientToken").is_some_and(|t| t.len() > 64 || !t.is_ascii()) {
         return Err(error::TOKEN.into());
     }
-    check_region(draft, p, action.region)?;
+    // One action has a misspelt code of its own.
+    let policy = action.name == "ModifySecurityGroupPolicy";
+    let missing = if policy { error::REGION_MISSING_POLICY } else { error::REGION_MISSING };
+    check_region(draft, p, action.region, missing)?;
     (action.run)(draft, p)
 }
 
@@ -97,21 +100,18 @@ pub fn refusal(action: &str, problems: &Problems) -> ApiError {
         Some(Limit::RulesPerInterface) if joins || interface => error::JOIN_RULES,
         Some(Limit::RulesPerInterface) if action.starts_with("ModifySecurityGroup") => error::RULES_QUOTA_MODIFY,
         Some(Limit::RulesPerInterface) => error::RULES_QUOTA,
-        Some(Limit::GroupRules) => error::GROUP_RULES_QUOTA,
+        Some(Limit::GroupRules(_)) => error::GROUP_RULES_QUOTA,
         Some(Limit::Addresses) if interface => error::INTERFACE_ADDRESSES,
         Some(Limit::Addresses) => error::JOIN_ADDRESSES,
         Some(Limit::Interfaces) if interface => error::INTERFACE_COUNT,
         Some(Limit::Interfaces) => error::JOIN_INTERFACES,
         Some(Limit::GroupsPerInterface) => error::GROUPS_OF_INTERFACE,
+        Some(Limit::ListGroups) => error::LIST_ASSOCIATIONS,
         None => error::UNREADABLE,
     };
-    match problems.0.first() {
-        Some(first) if limit.is_none() => kind.because(&format!("({})", first.message)),
-        Some(first) => {
-            kind.because(&format!("({})", problems.0.iter().find(|p| p.limit == limit).unwrap_or(first).message))
-        }
-        None => kind.into(),
-    }
+    let about = if let Some(Limit::GroupRules(most)) = limit { most.to_string() } else { String::new() };
+    let first = problems.0.iter().find(|p| limit.is_none() || p.limit == limit);
+    first.map_or_else(|| kind.into(), |first| kind.of(&about).and(&format!("({})", first.message)))
 }
 
 /// An answer: its status and body.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{actions::ACTIONS, error::ALL};
+use super::{actions::ACTIONS, error::ALL, published::NEVER};
 
 const HEAD: &str = "# The control API
 
@@ -41,6 +41,10 @@ pub fn text() -> String {
     kinds.dedup();
     for (code, status, message) in kinds {
         let _ = writeln!(text, "| {status} | {code} | {} |", message.replace('|', "\\|"));
+    }
+    text += "\nCodes that the ECS documentation has, and that do not occur on a host:\n\n| code | why |\n|---|---|\n";
+    for (code, why) in NEVER {
+        let _ = writeln!(text, "| {code} | {why} |");
     }
     text
 }

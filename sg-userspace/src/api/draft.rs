@@ -14,15 +14,18 @@ use crate::{
     dataplane::machine::Resolved,
     document::{Document, Group, Instance, NetworkInterface, PortRangeList, PrefixList},
     validate::{
-        Valid,
+        Quotas, Valid,
         names::{DEFAULT_VPC, Kind, Names},
     },
 };
 
 /// The document of what came by the API.
 pub use crate::document::API_NAME as OWNER;
-/// The VSwitch that there is.
-pub const DEFAULT_VSWITCH: &str = "vsw-default";
+
+/// The VSwitch of a VPC: each has one, `vsw-x` of `vpc-x`.
+pub fn vswitch_of(vpc: &str) -> String {
+    format!("vsw-{}", vpc.strip_prefix("vpc-").unwrap_or(vpc))
+}
 
 /// What does not change from call to call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,10 +40,12 @@ pub struct Here {
     pub vpcs: Vec<String>,
     /// Groups that may be made.
     pub max_groups: usize,
-    /// Groups that one interface may be in.
-    pub groups_per_interface: usize,
     /// Prefix lists that may be made.
     pub max_lists: usize,
+    /// Port range lists that may be made.
+    pub max_port_lists: usize,
+    /// Bounds of what documents hold.
+    pub quotas: Quotas,
 }
 
 impl Default for Here {
@@ -51,8 +56,9 @@ impl Default for Here {
             account: "1000000000000001".into(),
             vpcs: Vec::new(),
             max_groups: 1000,
-            groups_per_interface: 10,
             max_lists: 100,
+            max_port_lists: 100,
+            quotas: Quotas::default(),
         }
     }
 }
@@ -348,8 +354,19 @@ impl<'a> Draft<'a> {
         Ok(i)
     }
 
+    /// Every VPC, the default one first.
+    pub fn vpcs(&self) -> impl Iterator<Item = &'a str> {
+        let here = self.here;
+        std::iter::once(DEFAULT_VPC).chain(here.vpcs.iter().map(String::as_str))
+    }
+
     /// Whether there is a VPC of that name.
     pub fn has_vpc(&self, id: &str) -> bool {
-        id == DEFAULT_VPC || self.here.vpcs.iter().any(|v| v == id)
+        self.vpcs().any(|v| v == id)
+    }
+
+    /// The VPC that a VSwitch is of.
+    pub fn vpc_of_vswitch(&self, id: &str) -> Option<&'a str> {
+        self.vpcs().find(|vpc| vswitch_of(vpc) == id)
     }
 }

@@ -36,8 +36,15 @@ impl Kind {
 
     /// The error, with more said.
     pub fn because(&self, why: &str) -> ApiError {
-        let whole = self.of("");
-        ApiError { message: format!("{} {why}", whole.message.trim_end()), ..whole }
+        self.of("").and(why)
+    }
+}
+
+impl ApiError {
+    /// The same, with more said.
+    #[must_use]
+    pub fn and(self, why: &str) -> Self {
+        Self { message: format!("{} {why}", self.message.trim_end()), ..self }
     }
 }
 
@@ -79,6 +86,7 @@ errors! {
     UNAVAILABLE = 503 "ServiceUnavailable" "The request has failed due to a temporary failure of the server.";
     CONFLICT = 403 "OperationConflict" "The operation conflicts with one that is under way.";
     REGION_MISSING = 400 "MissingParameter.RegionId" "The input parameter RegionId that is mandatory for processing this request is not supplied.";
+    REGION_MISSING_POLICY = 400 "MissingParamter.RegionId" "The parameter RegionId is missing.";
     REGION = 404 "InvalidRegionId.NotFound" "The specified RegionId does not exist.";
     TOKEN = 400 "InvalidClientToken.ValueNotSupported" "The ClientToken parameter is invalid: at most 64 ASCII characters.";
     TOKEN_MISMATCH = 400 "IdempotentParameterMismatch" "The request uses the same client token as a previous, but non-identical request.";
@@ -109,6 +117,7 @@ errors! {
     REFERENCES_COUNT = 400 "InvalidSecurityGroupId.Malformed" "The specified parameter SecurityGroupId is essential and size should less than 10";
     ATTRIBUTE = 400 "InvalidParameter.AttributeNotSupported" "The specified parameter Attribute is not supported.";
     DIRECTION = 400 "InvalidParamter" "Invalid Parameter.";
+    RESOURCE_GROUP = 404 "InvalidResourceGroup.NotFound" "The specified ResourceGroupId is not found: an id has at most 128 characters.";
     // Rules.
     PROTOCOL_PORTS = 400 "OperationDenied" "The specified IpProtocol does not exist or IpProtocol and PortRange do not match.";
     PORTS_FLAT = 400 "InvalidIpProtocol.Malformed" "The specified parameter PortRange is not valid.";
@@ -150,12 +159,13 @@ errors! {
     DEST_GROUP_SELF = 403 "InvalidSecurityGroup.IsSame" "The authorized SecurityGroupId should be different from the DestGroupId.";
     GROUP_ENTERPRISE = 400 "InvalidGroupAuthParameter.OperationDenied" "The security group can not authorize to enterprise level security group.";
     ENTERPRISE_GROUP_OBJECT = 400 "InvalidGroupParameter.OperationDenied" "The attributes Policy, SourceGroupId, DestGroupId of enterprise level security groups are not allowed to be set or modified.";
-    GROUP_RULES_QUOTA = 400 "AuthorizedGroupRule.LimitExceed" "You have reached the limit on the number of group authorization rules that you can add to a security group.When authorization object of rule is security group, the limit is 20.";
+    GROUP_RULES_QUOTA = 400 "AuthorizedGroupRule.LimitExceed" "You have reached the limit on the number of group authorization rules that you can add to a security group.When authorization object of rule is security group, the limit is %s.";
     RULES_QUOTA = 403 "AuthorizationLimitExceed" "The limit of authorization records in the security group reaches.";
     RULES_QUOTA_MODIFY = 400 "AuthorizationLimitExceed" "The limit of authorization records in the security group reaches.";
     PERMISSIONS_AND_FLAT = 400 "InvalidParam.Permissions" "The specified parameter Permissions cannot coexist with other parameters.";
     PERMISSIONS_COUNT = 400 "InvalidParam.PermissionsCount" "The specified parameter %s is not valid: 1 to 100 permissions are possible in one call.";
     PERMISSIONS_TWICE = 400 "InvalidParam.DuplicatePermissions" "There are duplicate permissions in the specified parameter Permissions.";
+    LIST_ASSOCIATIONS = 403 "LimitExceed.PrefixListAssociationResource" "The number of resources associated with the prefix list exceeds the limit.";
     PREFIX_LIST_NOT_FOUND = 404 "InvalidPrefixListId.NotFound" "The specified prefix list was not found.";
     RULE_ID_NOT_FOUND = 404 "InvalidSecurityGroupRuleId.NotFound" "The specified SecurityGroupRuleId is not exists.";
     RULE_ID = 400 "InvalidParam.SecurityGroupRuleId" "The specified parameter SecurityGroupRuleId is not valid.";
@@ -166,10 +176,14 @@ errors! {
     RULE_PORTS_TYPE = 400 "InvalidOperation.ModifyPortRangeType" "The type of the port range of the rule cannot be modified.";
     RULE_TWICE = 400 "InvalidOperation.RuleDuplicate" "The rule is the same as another one of the security group.";
     RULE_DIRECTION = 400 "InvalidSourceOrDestGroupId.DirectionMissmatch" "The specified source or destination does not go with the direction of the rule.";
+    RULE_REQUEST = 400 "InvalidParam.InvalidModifyRuleRequest" "The request parameters are illegal.";
+    RULE_PROTOCOL_FAMILY = 400 "InvalidParam.ProtocolAndAddressFamilyMismatch" "The specified Protocol and the address family do not match.";
     RULE_PROTOCOL_PORTS = 400 "InvalidParam.ProtocolAndPortRangeMismatch" "The specified Protocol and PortRange do not match.";
     // Members.
     JOIN_WHAT = 400 "MissingParameter" "The input parameter InstanceId or NetworkInterfaceId that is mandatory for processing this request is not supplied.";
     JOIN_BOTH = 403 "InvalidParam.EniIdAndInstanceId.Conflict" "The specified NetworkInterfaceId and InstanceId cannot be set at the same time.";
+    INSTANCE_ID = 400 "InvalidInstanceId.Malformed" "The specified parameter InstanceId is not valid.";
+    INTERFACE_ID = 403 "InvalidParam.Malformed" "The specified parameter %s is not valid.";
     INSTANCE_NOT_FOUND = 404 "InvalidInstanceId.NotFound" "The InstanceId provided does not exist in our records.";
     INTERFACE_NOT_FOUND = 404 "InvalidEniId.NotFound" "The specified NetworkInterfaceId does not exist.";
     ALREADY_MEMBER = 403 "InvalidInstanceId.AlreadyExists" "The specified instance already exists in the specified security group.";
@@ -199,7 +213,7 @@ errors! {
     // Prefix lists.
     LIST_NAME = 400 "InvalidParameter.PrefixListName" "The specified parameter PrefixListName is not valid.";
     LIST_ADDRESS_FAMILY = 400 "InvalidParameter.AddressFamily" "The specified parameter AddressFamily is not valid.";
-    LIST_MAX_ENTRIES = 400 "LimitExceed.MaxEntries" "The specified parameter MaxEntries exceeds the limit: 1 to 200.";
+    LIST_MAX_ENTRIES = 400 "LimitExceed.MaxEntries" "The specified parameter MaxEntries exceeds the limit: 1 to %s.";
     LIST_ENTRIES = 400 "LimitExceed.Entry" "The number of entries exceeds the limit.";
     LIST_CIDR = 400 "InvalidParameter.CidrMalformed" "The specified parameter %s is not valid.";
     LIST_CIDR_TWICE = 400 "InvalidParameter.CidrDuplicated" "The specified parameter %s is duplicated.";
@@ -207,9 +221,11 @@ errors! {
     LIST_IN_USE = 400 "NotAllowed.AssociationExist" "The specified prefix list has associated resources.";
     // Port range lists.
     PORT_LIST_NAME = 400 "InvalidParameter.PortRangeListName" "The specified parameter PortRangeListName is not valid.";
-    PORT_LIST_MAX_ENTRIES = 400 "InvalidOperation.MaxEntriesCountExceed" "The specified parameter MaxEntries exceeds the limit: 1 to 2000.";
+    PORT_LIST_MAX_ENTRIES = 400 "InvalidOperation.MaxEntriesCountExceed" "The specified parameter MaxEntries exceeds the limit: 1 to %s.";
     PORT_LIST_ENTRIES = 400 "InvalidOperation.EntryCountExceedMaxEntries" "The number of entries exceeds MaxEntries.";
     PORT_LIST_PORTS = 400 "InvalidParameter.PortRange" "The specified parameter %s is not valid. It should be two integers less than 65535 in specified format.";
+    PORT_LIST_ENTRY = 400 "InvalidParam.Entry" "The specified parameter %s is not valid.";
+    PORT_LIST_QUOTA = 400 "InvalidOperation.MaxCountExceed" "The number of port range lists exceeds the limit of the account.";
     PORT_LIST_TWICE = 400 "InvalidParameter.PortRangeDuplicated" "The specified parameter %s is duplicated.";
     PORT_LIST_IN_USE = 400 "InvalidPortRangeListId.AssociationExist" "The specified port range list has associated resources.";
     // Tags.

@@ -13,10 +13,15 @@ use super::{
 pub struct Sizes {
     /// When the caller does not say.
     pub default: usize,
-    /// Shorter ones are made so long.
+    /// None is shorter.
     pub least: usize,
-    /// Longer ones are made so short.
+    /// None is longer.
     pub most: usize,
+    /// Whether sizes beyond these are brought to them, as the documentation of some
+    /// actions says; else they are refused.
+    pub clamped: bool,
+    /// Whether pages have numbers when the caller says nothing of them.
+    pub numbered: bool,
 }
 
 /// A page of items, each with the text it is sorted by; they come in that order,
@@ -41,7 +46,7 @@ pub fn page<T>(
     items.sort_by(|a, b| if descending { b.0.cmp(&a.0) } else { a.0.cmp(&b.0) });
     if size.is_none()
         && token.is_none()
-        && (p.get("PageNumber").is_some() || p.get("PageSize").is_some() || sizes.least < 10)
+        && (p.get("PageNumber").is_some() || p.get("PageSize").is_some() || sizes.numbered)
     {
         let size = number("PageSize", error::PAGE)?.unwrap_or(10);
         if size > sizes.most {
@@ -53,6 +58,9 @@ pub fn page<T>(
         answer.insert("PageSize".into(), size.into());
         let rest = items.into_iter().skip((page - 1).saturating_mul(size));
         return Ok(rest.take(size).map(|(_, item)| item).collect());
+    }
+    if !sizes.clamped && size.is_some_and(|size| !(sizes.least..=sizes.most).contains(&size)) {
+        return Err(error::MAX_RESULTS.of("MaxResults"));
     }
     let size = size.unwrap_or(sizes.default).clamp(sizes.least, sizes.most);
     let start = match token {
@@ -75,7 +83,7 @@ pub fn page<T>(
 mod tests {
     use super::*;
 
-    const SIZES: Sizes = Sizes { default: 10, least: 1, most: 50 };
+    const SIZES: Sizes = Sizes { default: 10, least: 2, most: 50, clamped: false, numbered: true };
 
     fn ask(
         pairs: &[(&str, &str)],
@@ -119,6 +127,20 @@ mod tests {
             [("PageNumber", "0"), ("PageSize", "51"), ("PageSize", "x"), ("MaxResults", "-1"), ("NextToken", "?")]
         {
             assert!(ask(&[bad], 23, false).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_beyond_the_bounds_are_refused_or_brought_to_them() {
+        let sized = |size: &str, clamped: bool| {
+            let items = (0..100).map(|i| (format!("{i:03}"), i)).collect();
+            let p: Params = [("MaxResults", size)].into_iter().collect();
+            page(items, false, Sizes { clamped, ..SIZES }, &p, &mut Map::new()).map(|page: Vec<usize>| page.len()).ok()
+        };
+        for (size, refusing, clamping) in
+            [("1", None, Some(2)), ("2", Some(2), Some(2)), ("50", Some(50), Some(50)), ("51", None, Some(50))]
+        {
+            assert_eq!((sized(size, false), sized(size, true)), (refusing, clamping), "{size}");
         }
     }
 }

@@ -238,7 +238,10 @@ fn prefixes(
     if (source.is_some() && dest6.is_some()) || (source6.is_some() && dest.is_some()) {
         return Err(error::FAMILIES.into());
     }
-    if (source.is_some() && source == dest) || (source6.is_some() && source6 == dest6) {
+    // The same, however it is written.
+    let net = |t: &Option<String>, v4| t.as_deref().and_then(|t| parse::cidr(t, v4).ok());
+    let same = |a: &Option<String>, b: &Option<String>, v4| a.is_some() && net(a, v4) == net(b, v4);
+    if same(&source, &dest, true) || same(&source6, &dest6, false) {
         return Err(error::SAME_CIDR.into());
     }
     let (v4, v6) = (source.is_some() || dest.is_some(), source6.is_some() || dest6.is_some());
@@ -375,7 +378,8 @@ pub fn key(draft: &Draft<'_>, rule: &Permission) -> String {
     let prefixes = |t: &str| draft.prefix_list(t).map(|i| draft.names.prefix_lists.ids[i].clone());
     let ports = |t: &str| draft.port_list(t).map(|i| draft.names.port_lists.ids[i].clone());
     let mut parts = vec![get(&rule.direction), rule.policy.as_deref().unwrap_or("accept").to_ascii_lowercase()];
-    parts.push(rule.priority.as_deref().unwrap_or("1").to_owned());
+    // A document may write it with zeros in front.
+    parts.push(rule.priority.as_deref().and_then(|t| t.parse::<u8>().ok()).unwrap_or(1).to_string());
     parts.push(protocol.map_or_else(|| get(&rule.ip_protocol), protocol_name));
     let mut add = |name: &str, value: Option<String>| parts.extend(value.map(|v| format!("{name}={v}")));
     add("ports", range(&rule.port_range).map(|(a, b)| format!("{a}/{b}")));

@@ -87,8 +87,10 @@ pub struct ApiConfig {
     pub rate: u32,
     /// Security groups of one account.
     pub max_groups: usize,
-    /// Prefix lists.
+    /// Prefix lists of one account.
     pub max_prefix_lists: usize,
+    /// Port range lists of one account.
+    pub max_port_lists: usize,
 }
 
 impl Default for ApiConfig {
@@ -104,6 +106,7 @@ impl Default for ApiConfig {
             rate: 1000,
             max_groups: here.max_groups,
             max_prefix_lists: here.max_lists,
+            max_port_lists: here.max_port_lists,
         }
     }
 }
@@ -182,6 +185,12 @@ pub struct QuotaConfig {
     pub addresses_per_normal_group: usize,
     /// Interfaces in an enterprise group.
     pub interfaces_per_enterprise_group: usize,
+    /// Entries of a prefix list.
+    pub prefix_list_entries: usize,
+    /// Entries of a port range list.
+    pub port_list_entries: usize,
+    /// Groups whose rules name one prefix list.
+    pub groups_per_prefix_list: usize,
 }
 
 /// Who may hold how many confirmed flows, see [`Settings`].
@@ -223,6 +232,9 @@ impl Default for QuotaConfig {
             groups_per_interface: q.groups_per_interface,
             addresses_per_normal_group: q.addresses_per_normal_group,
             interfaces_per_enterprise_group: q.interfaces_per_enterprise_group,
+            prefix_list_entries: q.prefix_list_entries,
+            port_list_entries: q.port_list_entries,
+            groups_per_prefix_list: q.groups_per_prefix_list,
         }
     }
 }
@@ -335,7 +347,8 @@ impl Config {
             vpcs: self.api.vpcs.clone(),
             max_groups: self.api.max_groups,
             max_lists: self.api.max_prefix_lists,
-            groups_per_interface: self.quotas().groups_per_interface,
+            max_port_lists: self.api.max_port_lists,
+            quotas: self.quotas(),
             ..Here::default()
         }
     }
@@ -348,7 +361,9 @@ impl Config {
             groups_per_interface: self.quotas.groups_per_interface,
             addresses_per_normal_group: self.quotas.addresses_per_normal_group,
             interfaces_per_enterprise_group: self.quotas.interfaces_per_enterprise_group,
-            ..Quotas::default()
+            prefix_list_entries: self.quotas.prefix_list_entries,
+            port_list_entries: self.quotas.port_list_entries,
+            groups_per_prefix_list: self.quotas.groups_per_prefix_list,
         }
     }
 }

@@ -9,14 +9,16 @@ use super::tree::At;
 pub enum Limit {
     /// Rules that apply to an interface.
     RulesPerInterface,
-    /// Rules of a group that name a group.
-    GroupRules,
+    /// Rules of a group that name a group, and how many may.
+    GroupRules(usize),
     /// Groups of an interface.
     GroupsPerInterface,
     /// Addresses in a basic group.
     Addresses,
     /// Interfaces in an enterprise group.
     Interfaces,
+    /// Groups whose rules name a prefix list.
+    ListGroups,
 }
 
 /// One problem.

@@ -97,7 +97,7 @@ impl Reader<'_> {
                     let limit = quotas.group_rules_per_group;
                     let message = format!("more than {limit} rules of this group name a group");
                     problems.add(&permission.at.0, &path, message, None);
-                    problems.passes(Limit::GroupRules);
+                    problems.passes(Limit::GroupRules(limit));
                 }
             }
             let identity = self.identity(&rule);

@@ -230,6 +230,21 @@ pub fn instances(document: &Document, names: &Names, problems: &mut Problems) {
     }
 }
 
+/// Groups that name each prefix list: an update of it touches them all.
+fn list_groups(document: &Document, model: &Model, quotas: &Quotas, problems: &mut Problems) {
+    let mut named = vec![0; model.prefix_lists.len()];
+    for group in &model.groups {
+        let lists = group.rules.iter().filter_map(|r| if let Object::PrefixList(i) = r.object { Some(i) } else { None });
+        lists.collect::<HashSet<_>>().into_iter().for_each(|i| named[i] += 1);
+    }
+    let limit = quotas.groups_per_prefix_list;
+    for (i, count) in named.into_iter().enumerate().filter(|(_, count)| *count > limit) {
+        let message = format!("rules of {count} groups name this list, the limit is {limit}");
+        problems.add(&document.prefix_lists[i].at.0, &format!("prefix_lists[{i}]"), message, None);
+        problems.passes(Limit::ListGroups);
+    }
+}
+
 /// Quotas that need the whole model.
 pub fn quotas(document: &Document, model: &Model, quotas: &Quotas, problems: &mut Problems) {
     let cost: Vec<usize> = model
@@ -260,6 +275,7 @@ pub fn quotas(document: &Document, model: &Model, quotas: &Quotas, problems: &mu
             problems.passes(Limit::RulesPerInterface);
         }
     }
+    list_groups(document, model, quotas, problems);
     // Addresses and interfaces of each group.
     let mut members = vec![(0, 0); model.groups.len()];
     for interface in &model.interfaces {

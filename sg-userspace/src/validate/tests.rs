@@ -173,3 +173,23 @@ fn quotas_count_lists_whole() {
         format!("security_groups:\n- {{security_group_name: b}}\n- security_group_name: a\n  permissions:\n{many}");
     assert!(said(&text).contains("p:25:5: security_groups[1].permissions[20]: more than 20 rules"));
 }
+
+#[test]
+fn a_list_is_named_by_a_bounded_number_of_groups() {
+    let rule = |ports: &str| {
+        format!("{{direction: ingress, ip_protocol: tcp, port_range: {ports}, source_prefix_list_id: l}}")
+    };
+    // Two rules of one group are one of them.
+    let text = format!(
+        "security_groups:\n- {{security_group_name: a, permissions: [{one}, {two}]}}\n\
+         - {{security_group_name: b, permissions: [{one}]}}\nprefix_lists: [{{prefix_list_name: l}}]\n",
+        one = rule("1/1"),
+        two = rule("2/2"),
+    );
+    let document = parse(&[Source { name: "p".into(), bytes: text.into() }]).unwrap();
+    let limited = |groups| validate(&document, &Quotas { groups_per_prefix_list: groups, ..Quotas::default() });
+    assert!(limited(2).is_ok());
+    let problems = limited(1).unwrap_err();
+    assert_eq!(problems.0[0].limit, Some(crate::document::problem::Limit::ListGroups));
+    assert!(problems.to_string().contains("rules of 2 groups name this list, the limit is 1"), "{problems}");
+}

@@ -2,13 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sg_userspace::{api::error::ALL, testbed::Daemon};
+use sg_userspace::{
+    api::{
+        error::ALL,
+        published::{CODES, NEVER},
+    },
+    testbed::Daemon,
+};
 
 use super::client::{call, key, parsed, post, raw, signed};
 use crate::world::{Way, World, can_run};
 
-type Key = (String, String);
-type Request<'a> = Vec<(&'a str, String)>;
+pub type Key = (String, String);
+pub type Request<'a> = Vec<(&'a str, String)>;
 
 /// Errors that are not provoked here, and why.
 const ELSEWHERE: &[(&str, &str)] = &[
@@ -20,7 +26,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
 ];
 
 /// `Action.field=value field=value …`, with `$name` for what was made before.
-fn request<'a>(text: &'a str, made: &BTreeMap<&str, String>) -> Request<'a> {
+pub fn request<'a>(text: &'a str, made: &BTreeMap<&str, String>) -> Request<'a> {
     let mut words = text.split_whitespace();
     let mut all = vec![("Action", words.next().unwrap().to_owned())];
     for word in words {
@@ -34,7 +40,7 @@ fn request<'a>(text: &'a str, made: &BTreeMap<&str, String>) -> Request<'a> {
     all
 }
 
-fn send(daemon: &Daemon<'_>, key: &Key, request: &Request<'_>) -> (u16, serde_json::Value) {
+pub fn send(daemon: &Daemon<'_>, key: &Key, request: &Request<'_>) -> (u16, serde_json::Value) {
     let pairs: Vec<(&str, &str)> = request.iter().map(|(k, v)| (*k, v.as_str())).collect();
     call(daemon, key, &pairs)
 }
@@ -86,10 +92,14 @@ const BAD: &[(&str, &str)] = &[
     ("UNREADABLE", "RevokeSecurityGroup SecurityGroupId=$a Permissions.0.IpProtocol=tcp"),
     ("JSON_PARAMETER", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions=[]"),
     ("REGION_MISSING", "DescribeSecurityGroups RegionId=<absent>"),
+    ("REGION_MISSING_POLICY", "ModifySecurityGroupPolicy SecurityGroupId=$a InnerAccessPolicy=Drop RegionId=<absent>"),
     ("REGION", "DescribeSecurityGroups RegionId=UPPER"),
     ("TOKEN", "CreateSecurityGroup ClientToken=ü"),
     ("NEXT_TOKEN", "DescribeSecurityGroups NextToken=?"),
     ("MAX_RESULTS", "DescribeSecurityGroups MaxResults=x"),
+    ("MAX_RESULTS", "DescribeSecurityGroups MaxResults=101"),
+    ("MAX_RESULTS", "DescribeSecurityGroupAttribute SecurityGroupId=$a MaxResults=9"),
+    ("MAX_RESULTS", "DescribePrefixLists MaxResults=101"),
     ("PAGE", "DescribeSecurityGroups PageSize=51"),
     ("DRY_RUN", "DescribeSecurityGroups DryRun=true"),
     ("GROUP_ID_MISSING", "ModifySecurityGroupAttribute SecurityGroupName=xx"),
@@ -110,6 +120,8 @@ const BAD: &[(&str, &str)] = &[
     ("INNER_POLICY", "ModifySecurityGroupPolicy SecurityGroupId=$a InnerAccessPolicy=maybe"),
     ("INNER_POLICY_ENTERPRISE", "ModifySecurityGroupPolicy SecurityGroupId=$ent InnerAccessPolicy=Drop"),
     ("REFERENCES_COUNT", "DescribeSecurityGroupReferences"),
+    ("REFERENCES_COUNT", "DescribeSecurityGroupReferences $groups=11"),
+    ("RESOURCE_GROUP", "CreateSecurityGroup ResourceGroupId=rg\u{7f}"),
     ("ATTRIBUTE", "DescribeSecurityGroupAttribute SecurityGroupId=$a Attribute=x"),
     ("DIRECTION", "DescribeSecurityGroupAttribute SecurityGroupId=$a Direction=up"),
     (
@@ -190,6 +202,10 @@ const BAD: &[(&str, &str)] = &[
         "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.SourceCidrIp=1.2.3.4 Permissions.1.DestCidrIp=1.2.3.4",
     ),
     (
+        "SAME_CIDR",
+        "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/2 Permissions.1.SourceCidrIp=10.0.0.5/8 Permissions.1.DestCidrIp=10.0.0.0/8",
+    ),
+    (
         "ICMP_V6_ADDRESS",
         "AuthorizeSecurityGroup SecurityGroupId=$a Permissions.1.IpProtocol=icmp Permissions.1.PortRange=-1/-1 Permissions.1.Ipv6SourceCidrIp=::1",
     ),
@@ -238,6 +254,14 @@ const BAD: &[(&str, &str)] = &[
         "AuthorizeSecurityGroup SecurityGroupId=$b Permissions.1.IpProtocol=tcp Permissions.1.PortRange=3/3 Permissions.1.SourceGroupId=$a Permissions.2.IpProtocol=tcp Permissions.2.PortRange=4/4 Permissions.2.SourceGroupId=$a",
     ),
     ("RULES_QUOTA", "AuthorizeSecurityGroup SecurityGroupId=$a $permissions=6"),
+    // Nobody is in it.
+    ("RULES_QUOTA", "AuthorizeSecurityGroup SecurityGroupId=$b $permissions=6"),
+    // Only with its other groups does a member have too many.
+    ("RULES_QUOTA", "AuthorizeSecurityGroup SecurityGroupId=$g1 $permissions=5"),
+    (
+        "LIST_ASSOCIATIONS",
+        "AuthorizeSecurityGroup SecurityGroupId=$alone Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/1 Permissions.1.SourcePrefixListId=$p4",
+    ),
     (
         "RULES_QUOTA_MODIFY",
         "ModifySecurityGroupRule SecurityGroupId=$a SecurityGroupRuleId=$list_rule SourcePrefixListId=$wide",
@@ -264,9 +288,20 @@ const BAD: &[(&str, &str)] = &[
     ("RULE_PORTS_TYPE", "ModifySecurityGroupRule SecurityGroupId=$a SecurityGroupRuleId=$rule PortRangeListId=$prl"),
     ("RULE_TWICE", "ModifySecurityGroupRule SecurityGroupId=$a SecurityGroupRuleId=$rule PortRange=6/6"),
     ("RULE_DIRECTION", "ModifySecurityGroupRule SecurityGroupId=$a SecurityGroupRuleId=$rule DestGroupId=$b"),
+    ("RULE_REQUEST", "ModifySecurityGroupRule SecurityGroupId=$a SecurityGroupRuleId=$rule"),
+    (
+        "RULE_REQUEST",
+        "ModifySecurityGroupRule SecurityGroupId=$a SecurityGroupRuleId=$rule Permissions.1.PortRange=9/9",
+    ),
+    (
+        "RULE_PROTOCOL_FAMILY",
+        "ModifySecurityGroupRule SecurityGroupId=$a SecurityGroupRuleId=$rule IpProtocol=icmpv6 PortRange=-1/-1",
+    ),
     ("RULE_PROTOCOL_PORTS", "ModifySecurityGroupRule SecurityGroupId=$a SecurityGroupRuleId=$rule IpProtocol=icmp"),
     ("JOIN_WHAT", "JoinSecurityGroup SecurityGroupId=$a"),
     ("JOIN_BOTH", "JoinSecurityGroup SecurityGroupId=$a InstanceId=i-x NetworkInterfaceId=$eni"),
+    ("INSTANCE_ID", "JoinSecurityGroup SecurityGroupId=$a InstanceId=i_x"),
+    ("INTERFACE_ID", "LeaveSecurityGroup SecurityGroupId=$a NetworkInterfaceId=eni_x"),
     ("INSTANCE_NOT_FOUND", "JoinSecurityGroup SecurityGroupId=$a InstanceId=i-none"),
     ("INTERFACE_NOT_FOUND", "JoinSecurityGroup SecurityGroupId=$a NetworkInterfaceId=eni-none"),
     ("ALREADY_MEMBER", "JoinSecurityGroup SecurityGroupId=$a NetworkInterfaceId=$eni"),
@@ -275,6 +310,14 @@ const BAD: &[(&str, &str)] = &[
     ("LAST_GROUP_OF_INTERFACE", "LeaveSecurityGroup SecurityGroupId=$full NetworkInterfaceId=$big"),
     ("JOIN_VPC", "JoinSecurityGroup SecurityGroupId=$vpc InstanceId=i-guest"),
     ("JOIN_VPC_INTERFACE", "JoinSecurityGroup SecurityGroupId=$vpc NetworkInterfaceId=$big"),
+    (
+        "JOIN_VPC_INTERFACE",
+        "CreateNetworkInterface VSwitchId=vsw-default SecurityGroupId=$vpc PrimaryIpAddress=198.51.100.77",
+    ),
+    (
+        "JOIN_VPC_INTERFACE",
+        "CreateNetworkInterface VSwitchId=vsw-other SecurityGroupId=$a PrimaryIpAddress=198.51.100.77",
+    ),
     ("JOIN_TYPES", "JoinSecurityGroup SecurityGroupId=$ent InstanceId=i-guest"),
     ("JOIN_TOO_MANY", "JoinSecurityGroup SecurityGroupId=$g10 NetworkInterfaceId=$eni"),
     ("JOIN_RULES", "JoinSecurityGroup SecurityGroupId=$many NetworkInterfaceId=$big"),
@@ -310,24 +353,42 @@ const BAD: &[(&str, &str)] = &[
     ("VSWITCH_NOT_FOUND", "CreateNetworkInterface VSwitchId=vsw-none SecurityGroupId=$a"),
     ("LIST_NAME", "CreatePrefixList AddressFamily=IPv4 MaxEntries=1"),
     ("LIST_ADDRESS_FAMILY", "CreatePrefixList PrefixListName=xx AddressFamily=IPv5 MaxEntries=1"),
-    ("LIST_MAX_ENTRIES", "CreatePrefixList PrefixListName=xx AddressFamily=IPv4 MaxEntries=201"),
+    ("LIST_MAX_ENTRIES", "CreatePrefixList PrefixListName=xx AddressFamily=IPv4 MaxEntries=200"),
     ("LIST_ENTRIES", "ModifyPrefixList PrefixListId=$p4 AddEntry.1.Cidr=1.0.0.0/8 AddEntry.2.Cidr=2.0.0.0/8"),
     ("LIST_CIDR", "ModifyPrefixList PrefixListId=$p4 AddEntry.1.Cidr=10.0.0.1/8"),
     ("LIST_CIDR_TWICE", "ModifyPrefixList PrefixListId=$p4 AddEntry.1.Cidr=1.0.0.0/8 AddEntry.2.Cidr=1.0.0.0/8"),
+    // The same prefix, whatever its letters and zeros.
+    (
+        "LIST_CIDR_TWICE",
+        "ModifyPrefixList PrefixListId=$p6 AddEntry.1.Cidr=2001:db8::/32 AddEntry.2.Cidr=2001:DB8:0::/32",
+    ),
+    (
+        "LIST_CIDR_TWICE",
+        "CreatePrefixList PrefixListName=xx AddressFamily=IPv4 MaxEntries=2 Entry.1.Cidr=10.0.0.1 Entry.2.Cidr=10.0.0.1/32",
+    ),
     ("LIST_QUOTA", "CreatePrefixList PrefixListName=xx AddressFamily=IPv4 MaxEntries=1"),
     ("LIST_IN_USE", "DeletePrefixList PrefixListId=$p4"),
     ("PORT_LIST_NAME", "CreatePortRangeList MaxEntries=1"),
-    ("PORT_LIST_MAX_ENTRIES", "CreatePortRangeList PortRangeListName=xx MaxEntries=2001"),
+    ("PORT_LIST_MAX_ENTRIES", "CreatePortRangeList PortRangeListName=xx MaxEntries=2000"),
     ("PORT_LIST_ENTRIES", "ModifyPortRangeList PortRangeListId=$prl AddEntry.1.PortRange=1/1 AddEntry.2.PortRange=2/2"),
     ("PORT_LIST_PORTS", "ModifyPortRangeList PortRangeListId=$prl AddEntry.1.PortRange=2/1"),
     ("PORT_LIST_TWICE", "ModifyPortRangeList PortRangeListId=$prl AddEntry.1.PortRange=2/2 AddEntry.2.PortRange=2/2"),
+    ("PORT_LIST_ENTRY", "ModifyPortRangeList PortRangeListId=$prl AddEntry.0.PortRange=2/2"),
+    ("PORT_LIST_QUOTA", "CreatePortRangeList PortRangeListName=xx MaxEntries=1"),
     ("PORT_LIST_IN_USE", "DeletePortRangeList PortRangeListId=$prl"),
     ("RESOURCE_TYPE", "TagResources ResourceType=disk ResourceId.1=$a Tag.1.Key=x"),
     ("RESOURCE_NOT_FOUND", "TagResources ResourceType=securitygroup ResourceId.1=sg-none Tag.1.Key=x"),
 ];
 
+/// What messages say of limits that the test sets.
+const LIMITS: &[(&str, &str)] = &[
+    ("GROUP_RULES_QUOTA", "the limit is 2."),
+    ("LIST_MAX_ENTRIES", "1 to 199."),
+    ("PORT_LIST_MAX_ENTRIES", "1 to 1999."),
+];
+
 /// What stands for many parameters.
-fn expand(request: &mut Request<'_>, made: &BTreeMap<&str, String>) -> Vec<(String, String)> {
+pub fn expand(request: &mut Request<'_>, made: &BTreeMap<&str, String>) -> Vec<(String, String)> {
     let mut more = Vec::new();
     request.retain(|(name, count)| {
         let n: usize = count.parse().unwrap_or(0);
@@ -362,7 +423,8 @@ fn every_error_is_provoked() {
     super::full::place(&daemon);
     let lines = "quotas.rules_per_interface = 8\nquotas.group_rules_per_group = 2\nquotas.addresses_per_normal_group = 3\n\
                  quotas.interfaces_per_enterprise_group = 1\napi.vpcs = [\"vpc-other\"]\napi.max_groups = 20\n\
-                 api.max_prefix_lists = 3";
+                 api.max_prefix_lists = 3\napi.max_port_lists = 1\nquotas.groups_per_prefix_list = 2\n\
+                 quotas.prefix_list_entries = 199\nquotas.port_list_entries = 1999";
     for line in lines.lines() {
         daemon.configure(line).unwrap();
     }
@@ -388,8 +450,10 @@ fn every_error_is_provoked() {
     // One that only another group's rule holds.
     make(&mut made, "alone", "SecurityGroupId", "CreateSecurityGroup SecurityGroupName=alone");
     make(&mut made, "many", "SecurityGroupId", "CreateSecurityGroup SecurityGroupName=many");
-    make(&mut made, "wide", "PrefixListId", "CreatePrefixList PrefixListName=wide AddressFamily=IPv4 MaxEntries=200");
-    make(&mut made, "", "", "AuthorizeSecurityGroup SecurityGroupId=$many $permissions=9");
+    make(&mut made, "wide", "PrefixListId", "CreatePrefixList PrefixListName=wide AddressFamily=IPv4 MaxEntries=199");
+    make(&mut made, "", "", "AuthorizeSecurityGroup SecurityGroupId=$many $permissions=5");
+    // What each may have alone, and no interface of both.
+    make(&mut made, "", "", "AuthorizeSecurityGroup SecurityGroupId=$full $permissions=3");
     make(
         &mut made,
         "",
@@ -442,7 +506,12 @@ fn every_error_is_provoked() {
         let mut request = request(text, &made);
         let more = expand(&mut request, &made);
         request.extend(more.iter().map(|(k, v)| (k.as_str(), v.clone())));
-        check(name, text, send(&daemon, &key, &request));
+        let answer = send(&daemon, &key, &request);
+        if let Some((_, said)) = LIMITS.iter().find(|(of, _)| of == name) {
+            let message = answer.1["Message"].as_str().unwrap_or_default();
+            assert!(message.contains(said), "{name} names another limit than is configured: {message}");
+        }
+        check(name, text, answer);
     }
     // What comes at the end, as it uses up what there is.
     for n in 0.. {
@@ -506,6 +575,12 @@ fn every_error_is_provoked() {
     let missing: Vec<&str> = ALL.iter().map(|(name, _)| *name).filter(|name| !known.contains(name)).collect();
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
     assert!(missing.is_empty(), "never provoked: {missing:?}");
+    // All that a client may know of: provoked here or elsewhere, or it cannot occur.
+    let codes: BTreeSet<&str> =
+        ALL.iter().filter(|(name, _)| known.contains(name)).map(|(_, kind)| kind.code).collect();
+    let forgotten: Vec<_> =
+        CODES.iter().filter(|c| !codes.contains(*c) && NEVER.iter().all(|(never, _)| never != *c)).collect();
+    assert!(forgotten.is_empty(), "published, but neither provoked nor given a reason: {forgotten:?}");
     eprintln!("{} errors provoked, {} elsewhere", provoked.len(), ELSEWHERE.len());
 }
 

@@ -39,7 +39,7 @@ pub fn description(p: &Params, field: &str, kind: Kind) -> Result<Option<Text>, 
     if good { Ok(Some(Text::from(text))) } else { Err(kind.of(field)) }
 }
 
-/// `Tag.N.Key` and `Tag.N.Value`, in any case; 20 at most.
+/// `Tag.N.Key` and `Tag.N.Value`, in any case.
 pub fn tags(p: &Params) -> Result<BTreeMap<String, String>, ApiError> {
     let mut tags = BTreeMap::new();
     for (_, tag) in p.records("Tag").map_err(|_| error::TAG_KEY)? {
@@ -56,14 +56,19 @@ pub fn tags(p: &Params) -> Result<BTreeMap<String, String>, ApiError> {
             return Err(error::TAG_DUPLICATE.into());
         }
     }
-    if tags.len() > 20 { Err(error::TAG_QUOTA.into()) } else { Ok(tags) }
+    Ok(tags)
+}
+
+/// Whether a resource may have as many tags. A quota, so it is looked at last.
+pub fn tag_quota(tags: &BTreeMap<String, String>) -> Result<(), ApiError> {
+    if tags.len() > 20 { Err(error::TAG_QUOTA.into()) } else { Ok(()) }
 }
 
 /// The resource group that a call names: a label of at most 128 characters.
 pub fn resource_group(p: &Params) -> Result<Option<String>, ApiError> {
     let Some(label) = p.get("ResourceGroupId") else { return Ok(None) };
     let good = label.chars().count() <= 128 && !label.chars().any(char::is_control);
-    if good { Ok(Some(label.to_owned())) } else { Err(error::UNREADABLE.of("ResourceGroupId")) }
+    if good { Ok(Some(label.to_owned())) } else { Err(error::RESOURCE_GROUP.into()) }
 }
 
 /// Tags as a document has them.

@@ -31,10 +31,12 @@ pub fn create(draft: &mut Draft<'_>, p: &Params) -> Answer {
         Some(_) => return Err(error::GROUP_TYPE.into()),
     };
     let tags = common::tags(p)?;
+    let resource_group = common::resource_group(p)?;
     let vpc = p.get("VpcId").unwrap_or(DEFAULT_VPC);
     if !draft.has_vpc(vpc) {
         return Err(error::VPC_NOT_FOUND.into());
     }
+    common::tag_quota(&tags)?;
     let own = draft.all_groups().filter(|&i| draft.account_of(i) == draft.owner()).count();
     if own >= draft.here.max_groups {
         return Err(error::GROUP_QUOTA.into());
@@ -46,7 +48,7 @@ pub fn create(draft: &mut Draft<'_>, p: &Params) -> Answer {
         description,
         security_group_type: (kind != "normal").then(|| Text::from(kind)),
         vpc_id: (vpc != DEFAULT_VPC).then(|| Text::from(vpc)),
-        resource_group_id: common::resource_group(p)?.as_deref().map(Text::from),
+        resource_group_id: resource_group.as_deref().map(Text::from),
         tags: common::labels(tags),
         ..Group::default()
     };
@@ -119,10 +121,16 @@ fn item(draft: &Draft<'_>, i: usize, p: &Params) -> Value {
         "GroupToGroupRuleCount": to_groups,
     });
     if p.get("IsQueryEcsCount").is_some_and(|v| v.eq_ignore_ascii_case("true")) {
-        let addresses: usize = draft.members(i).iter().map(|&m| common::addresses(draft, m).len()).sum();
-        let limit = if draft.is_enterprise(i) { 65_536 } else { 6000_usize };
+        let members = draft.members(i);
+        let addresses: usize = members.iter().map(|&m| common::addresses(draft, m).len()).sum();
+        let quotas = &draft.here.quotas;
+        let left = if draft.is_enterprise(i) {
+            quotas.interfaces_per_enterprise_group.saturating_sub(members.len())
+        } else {
+            quotas.addresses_per_normal_group.saturating_sub(addresses)
+        };
         item["EcsCount"] = addresses.into();
-        item["AvailableInstanceAmount"] = limit.saturating_sub(addresses).into();
+        item["AvailableInstanceAmount"] = left.into();
     }
     item
 }
@@ -163,7 +171,9 @@ pub fn list(draft: &mut Draft<'_>, p: &Params) -> Answer {
         return Err(error::DRY_RUN.into());
     }
     let mut answer = Map::new();
-    let sizes = Sizes { default: 10, least: 1, most: if p.get("MaxResults").is_some() { 100 } else { 50 } };
+    // Pages by number are shorter.
+    let most = if p.get("MaxResults").is_some() { 100 } else { 50 };
+    let sizes = Sizes { default: 10, least: 1, most, clamped: false, numbered: true };
     let found = page(found, true, sizes, p, &mut answer)?;
     let items: Vec<Value> = found.into_iter().map(|i| item(draft, i, p)).collect();
     answer.insert("RegionId".into(), draft.here.region.as_str().into());
@@ -191,7 +201,7 @@ pub fn attribute(draft: &mut Draft<'_>, p: &Params) -> Answer {
         (format!("{direction} {:03} {:020} {}", r.priority(), u64::MAX - r.created, r.id), r)
     });
     let mut answer = Map::new();
-    let sizes = Sizes { default: 500, least: 10, most: 1000 };
+    let sizes = Sizes { default: 500, least: 10, most: 1000, clamped: false, numbered: false };
     let rules = page(sorted.collect(), false, sizes, p, &mut answer)?;
     let shown: Vec<Value> =
         rules.into_iter().map(|r| Value::Object(rule::show(draft, r.rule, &r.id, &r.time()))).collect();

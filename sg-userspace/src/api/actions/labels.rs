@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     api::{
-        draft::{DEFAULT_VSWITCH, Draft},
+        draft::{Draft, vswitch_of},
         error::{self, ApiError},
         page::{Sizes, page},
         params::Params,
@@ -142,16 +142,17 @@ pub fn list(draft: &mut Draft<'_>, p: &Params) -> Answer {
         }
     }
     let mut answer = Map::new();
-    let items = page(items, false, Sizes { default: 50, least: 50, most: 50 }, p, &mut answer)?;
+    let items = page(items, false, Sizes { default: 50, least: 50, most: 50, clamped: true, numbered: false }, p, &mut answer)?;
     answer.insert("TagResources".into(), json!({"TagResource": items}));
     Ok(answer)
 }
 
 pub fn join_resource_group(draft: &mut Draft<'_>, p: &Params) -> Answer {
     let id = p.get("ResourceId").ok_or_else(|| error::NOT_SIGNED.of("ResourceId"))?;
+    let kind = kind(p)?;
     let label = common::resource_group(p)?.ok_or_else(|| error::NOT_SIGNED.of("ResourceGroupId"))?;
     let label = label.as_str();
-    match resource(draft, kind(p)?, id)? {
+    match resource(draft, kind, id)? {
         Resource::Group(i) => draft.group_mut(i).resource_group_id = Some(Text::from(label)),
         Resource::PrefixList(i) => {
             let id = draft.names.prefix_lists.ids[i].clone();
@@ -172,9 +173,7 @@ pub fn regions(draft: &mut Draft<'_>, _p: &Params) -> Answer {
 }
 
 pub fn vpcs(draft: &mut Draft<'_>, p: &Params) -> Answer {
-    let all = std::iter::once(DEFAULT_VPC).chain(draft.here.vpcs.iter().map(String::as_str));
-    let items = all.filter(|id| p.get("VpcId").is_none_or(|w| w.split(',').any(|w| w == *id))).map(|id| {
-        let switches = if id == DEFAULT_VPC { vec![DEFAULT_VSWITCH] } else { Vec::new() };
+    let items = draft.vpcs().filter(|id| p.get("VpcId").is_none_or(|w| w.split(',').any(|w| w == *id))).map(|id| {
         let item = json!({
             "VpcId": id,
             "VpcName": id,
@@ -182,31 +181,33 @@ pub fn vpcs(draft: &mut Draft<'_>, p: &Params) -> Answer {
             "Status": "Available",
             "CidrBlock": "",
             "IsDefault": id == DEFAULT_VPC,
-            "VSwitchIds": {"VSwitchId": switches},
+            "VSwitchIds": {"VSwitchId": [vswitch_of(id)]},
         });
         (id.to_owned(), item)
     });
     let mut answer = Map::new();
-    let items = page(items.collect(), false, Sizes { default: 10, least: 1, most: 50 }, p, &mut answer)?;
+    let items = page(items.collect(), false, Sizes { default: 10, least: 1, most: 50, clamped: true, numbered: true }, p, &mut answer)?;
     answer.insert("Vpcs".into(), json!({"Vpc": items}));
     Ok(answer)
 }
 
 pub fn vswitches(draft: &mut Draft<'_>, p: &Params) -> Answer {
     let is = |name: &str, value: &str| p.get(name).is_none_or(|w| w == value);
-    let here = is("VpcId", DEFAULT_VPC) && is("VSwitchId", DEFAULT_VSWITCH);
-    let item = json!({
-        "VSwitchId": DEFAULT_VSWITCH,
-        "VSwitchName": DEFAULT_VSWITCH,
-        "VpcId": DEFAULT_VPC,
-        "ZoneId": draft.here.region,
-        "Status": "Available",
-        "CidrBlock": "",
-        "IsDefault": true,
+    let found = draft.vpcs().map(|vpc| (vswitch_of(vpc), vpc)).filter(|(id, vpc)| is("VpcId", vpc) && is("VSwitchId", id));
+    let items = found.map(|(id, vpc)| {
+        let item = json!({
+            "VSwitchId": id,
+            "VSwitchName": id,
+            "VpcId": vpc,
+            "ZoneId": draft.here.region,
+            "Status": "Available",
+            "CidrBlock": "",
+            "IsDefault": vpc == DEFAULT_VPC,
+        });
+        (id, item)
     });
-    let items = here.then(|| (DEFAULT_VSWITCH.to_owned(), item)).into_iter().collect();
     let mut answer = Map::new();
-    let items = page(items, false, Sizes { default: 10, least: 1, most: 50 }, p, &mut answer)?;
+    let items = page(items.collect(), false, Sizes { default: 10, least: 1, most: 50, clamped: true, numbered: true }, p, &mut answer)?;
     answer.insert("VSwitches".into(), json!({"VSwitch": items}));
     Ok(answer)
 }

@@ -16,7 +16,7 @@ use crate::{
     validate::parse,
 };
 
-const SIZES: Sizes = Sizes { default: 10, least: 10, most: 100 };
+const SIZES: Sizes = Sizes { default: 10, least: 1, most: 100, clamped: false, numbered: false };
 
 fn entry_description(record: &Params) -> Result<Option<Text>, ApiError> {
     let good =
@@ -31,6 +31,17 @@ fn name(p: &Params, field: &str, kind: error::Kind) -> Result<Option<Text>, ApiE
     let name = common::name(p, field, kind)?;
     let taken = |n: &Text| ["com.aliyun", "com.alibabacloud"].iter().any(|t| n.starts_with(t));
     if name.as_ref().is_some_and(taken) { Err(kind.of(field)) } else { Ok(name) }
+}
+
+fn max_entries(p: &Params, limit: usize, kind: error::Kind) -> Result<u32, ApiError> {
+    let most = u32::try_from(limit).unwrap_or(u32::MAX);
+    let given = p.get("MaxEntries").and_then(|t| parse::number(t, 1, most).ok());
+    given.ok_or_else(|| kind.of(&limit.to_string()))
+}
+
+/// How many of these objects are the caller's.
+fn count_own(draft: &Draft<'_>, ids: &[String]) -> usize {
+    ids.iter().filter(|id| draft.account_of_id(id) == draft.owner()).count()
 }
 
 fn family(list: &PrefixList) -> &'static str {
@@ -73,7 +84,7 @@ pub fn create_prefix_list(draft: &mut Draft<'_>, p: &Params) -> Answer {
         Some("ipv6") => false,
         _ => return Err(error::LIST_ADDRESS_FAMILY.into()),
     };
-    let most = p.get("MaxEntries").and_then(|t| parse::number(t, 1, 200).ok()).ok_or(error::LIST_MAX_ENTRIES)?;
+    let most = max_entries(p, draft.here.quotas.prefix_list_entries, error::LIST_MAX_ENTRIES)?;
     let description = common::description(p, "Description", error::GROUP_DESCRIPTION)?;
     let resource_group = common::resource_group(p)?;
     let entries = prefixes(p, "Entry", v4)?;
@@ -81,9 +92,8 @@ pub fn create_prefix_list(draft: &mut Draft<'_>, p: &Params) -> Answer {
         return Err(error::LIST_ENTRIES.into());
     }
     let tags = common::tags(p)?;
-    let owner = draft.owner();
-    let own = draft.names.prefix_lists.ids.iter().filter(|id| draft.account_of_id(id) == owner).count();
-    if own >= draft.here.max_lists {
+    common::tag_quota(&tags)?;
+    if count_own(draft, &draft.names.prefix_lists.ids) >= draft.here.max_lists {
         return Err(error::LIST_QUOTA.into());
     }
     let id = new_id("pl");
@@ -108,17 +118,26 @@ fn prefix_list(draft: &Draft<'_>, p: &Params) -> Result<usize, ApiError> {
     found.filter(|&i| draft.sees(&draft.names.prefix_lists.ids[i])).ok_or(error::PREFIX_LIST_NOT_FOUND.into())
 }
 
-pub fn modify_prefix_list(draft: &mut Draft<'_>, p: &Params) -> Answer {
-    let name = name(p, "PrefixListName", error::LIST_NAME)?;
-    let description = common::description(p, "Description", error::GROUP_DESCRIPTION)?;
-    let i = prefix_list(draft, p)?;
-    let list = draft.prefix_list_at(i);
-    let v4 = family(list) == "IPv4";
+/// What a call adds to a prefix list and what it takes out; never the same.
+fn edits(p: &Params, v4: bool) -> Result<(Vec<PrefixEntry>, BTreeSet<ipnet::IpNet>), ApiError> {
     let (add, remove) = (prefixes(p, "AddEntry", v4)?, prefixes(p, "RemoveEntry", v4)?);
     let gone: BTreeSet<_> = remove.iter().filter_map(|e| canonical(e, v4)).collect();
     if let Some(n) = add.iter().position(|e| canonical(e, v4).is_some_and(|c| gone.contains(&c))) {
         return Err(error::LIST_CIDR_TWICE.of(&format!("AddEntry.{}.Cidr", n + 1)));
     }
+    Ok((add, gone))
+}
+
+pub fn modify_prefix_list(draft: &mut Draft<'_>, p: &Params) -> Answer {
+    let name = name(p, "PrefixListName", error::LIST_NAME)?;
+    let description = common::description(p, "Description", error::GROUP_DESCRIPTION)?;
+    // What is wrong whichever family the list is of, before it is looked for.
+    let colon = |(k, v): (&String, &String)| k.ends_with(".Cidr") && v.contains(':');
+    edits(p, !p.0.iter().any(colon))?;
+    let i = prefix_list(draft, p)?;
+    let list = draft.prefix_list_at(i);
+    let v4 = family(list) == "IPv4";
+    let (add, gone) = edits(p, v4)?;
     let mut entries: Vec<PrefixEntry> =
         list.entries.iter().filter(|e| canonical(e, v4).is_none_or(|c| !gone.contains(&c))).cloned().collect();
     for entry in add {
@@ -128,7 +147,8 @@ pub fn modify_prefix_list(draft: &mut Draft<'_>, p: &Params) -> Answer {
         }
     }
     // Without a bound of its own a list from a document may grow to what any may have.
-    let most = list.max_entries.as_deref().and_then(|t| t.parse().ok()).unwrap_or(200);
+    let most = list.max_entries.as_deref().and_then(|t| t.parse().ok());
+    let most = most.unwrap_or(draft.here.quotas.prefix_list_entries);
     if entries.len() > most {
         return Err(error::LIST_ENTRIES.into());
     }
@@ -248,7 +268,7 @@ pub fn prefix_list_associations(draft: &mut Draft<'_>, p: &Params) -> Answer {
 // Port range lists: of their listings the elements have no names of their own.
 
 fn ranges(p: &Params, field: &str) -> Result<Vec<PortEntry>, ApiError> {
-    let records = p.records(field).map_err(|name| error::UNREADABLE.of(&name))?;
+    let records = p.records(field).map_err(|name| error::PORT_LIST_ENTRY.of(&name))?;
     if records.len() > 200 {
         return Err(error::LIST_ENTRIES.into());
     }
@@ -273,13 +293,17 @@ fn range(entry: &PortEntry) -> Option<(u16, u16)> {
 pub fn create_port_list(draft: &mut Draft<'_>, p: &Params) -> Answer {
     let kind = error::PORT_LIST_NAME;
     let name = name(p, "PortRangeListName", kind)?.ok_or_else(|| kind.of("PortRangeListName"))?;
-    let most = p.get("MaxEntries").and_then(|t| parse::number(t, 1, 2000).ok()).ok_or(error::PORT_LIST_MAX_ENTRIES)?;
+    let most = max_entries(p, draft.here.quotas.port_list_entries, error::PORT_LIST_MAX_ENTRIES)?;
     let description = common::description(p, "Description", error::GROUP_DESCRIPTION)?;
     let entries = ranges(p, "Entry")?;
     if entries.len() > most as usize {
         return Err(error::PORT_LIST_ENTRIES.into());
     }
-    let tags = common::tags(p)?;
+    let (tags, resource_group) = (common::tags(p)?, common::resource_group(p)?);
+    common::tag_quota(&tags)?;
+    if count_own(draft, &draft.names.port_lists.ids) >= draft.here.max_port_lists {
+        return Err(error::PORT_LIST_QUOTA.into());
+    }
     let id = new_id("prl");
     let list = PortRangeList {
         port_range_list_id: Some(Text::from(id.as_str())),
@@ -292,7 +316,7 @@ pub fn create_port_list(draft: &mut Draft<'_>, p: &Params) -> Answer {
     };
     draft.own().port_range_lists.push(list);
     common::own(draft, &id);
-    draft.fact_mut(&id).resource_group = common::resource_group(p)?;
+    draft.fact_mut(&id).resource_group = resource_group;
     Ok(Map::from_iter([("PortRangeListId".to_owned(), Value::from(id))]))
 }
 
@@ -305,12 +329,12 @@ pub fn modify_port_list(draft: &mut Draft<'_>, p: &Params) -> Answer {
     let name = name(p, "PortRangeListName", error::PORT_LIST_NAME)?;
     let description = common::description(p, "Description", error::GROUP_DESCRIPTION)?;
     let (add, remove) = (ranges(p, "AddEntry")?, ranges(p, "RemoveEntry")?);
-    let i = port_list(draft, p)?;
-    let list = draft.port_list_at(i);
     let gone: BTreeSet<_> = remove.iter().filter_map(range).collect();
     if let Some(n) = add.iter().position(|e| range(e).is_some_and(|r| gone.contains(&r))) {
         return Err(error::PORT_LIST_TWICE.of(&format!("AddEntry.{}.PortRange", n + 1)));
     }
+    let i = port_list(draft, p)?;
+    let list = draft.port_list_at(i);
     let mut entries: Vec<PortEntry> =
         list.entries.iter().filter(|e| range(e).is_none_or(|r| !gone.contains(&r))).cloned().collect();
     for entry in add {
@@ -319,7 +343,8 @@ pub fn modify_port_list(draft: &mut Draft<'_>, p: &Params) -> Answer {
             None => entries.push(entry),
         }
     }
-    let most = list.max_entries.as_deref().and_then(|t| t.parse().ok()).unwrap_or(2000);
+    let most = list.max_entries.as_deref().and_then(|t| t.parse().ok());
+    let most = most.unwrap_or(draft.here.quotas.port_list_entries);
     if entries.len() > most {
         return Err(error::PORT_LIST_ENTRIES.into());
     }

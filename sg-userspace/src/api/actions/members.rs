@@ -1,13 +1,13 @@
 //! Who is in a group: network interfaces and instances.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Map, Value, json};
 
 use super::common::{self, Answer, addresses};
 use crate::{
     api::{
-        draft::{DEFAULT_VSWITCH, Draft, new_id},
+        draft::{Draft, new_id, vswitch_of},
         error::{self, ApiError, Kind},
         page::{Sizes, page},
         params::Params,
@@ -90,7 +90,7 @@ const INSTANCE: Says =
 
 /// Refuses groups that one interface cannot be in together.
 fn compatible(draft: &Draft<'_>, groups: &[usize], says: &Says) -> Result<(), ApiError> {
-    if groups.len() > draft.here.groups_per_interface {
+    if groups.len() > draft.here.quotas.groups_per_interface {
         return Err(says.too_many.into());
     }
     let Some((&first, rest)) = groups.split_first() else { return Ok(()) };
@@ -119,15 +119,34 @@ fn put(draft: &mut Draft<'_>, interface: usize, groups: &[usize]) -> Result<(), 
 /// What Join and Leave are about: an interface, and whether it was named as an instance.
 fn target(draft: &Draft<'_>, p: &Params) -> Result<(usize, bool), ApiError> {
     match (p.get("InstanceId"), p.get("NetworkInterfaceId")) {
+        (None, Some(id)) => Ok((draft.interface(id).ok_or(error::INTERFACE_NOT_FOUND)?, false)),
+        (id, _) => Ok((primary(draft, id.unwrap_or_default())?, true)),
+    }
+}
+
+/// Whether a text can be an id at all. Documents may call things otherwise, so this
+/// is asked of what nothing is called.
+fn can_be_id(id: &str) -> bool {
+    id.len() <= 128 && id.bytes().all(|b| b.is_ascii_graphic())
+}
+
+fn instance_id<'p>(draft: &Draft<'_>, p: &'p Params) -> Result<Option<&'p str>, ApiError> {
+    let id = p.get("InstanceId");
+    let good = id.is_none_or(|id| can_be_id(id) || instances(draft).iter().any(|i| i.id == id || i.name == id));
+    if good { Ok(id) } else { Err(error::INSTANCE_ID.into()) }
+}
+
+/// What Join and Leave need of their parameters before anybody looks for what they name.
+fn joins(draft: &Draft<'_>, p: &Params) -> Result<(), ApiError> {
+    p.get("SecurityGroupId").ok_or(error::GROUP_ID_MISSING)?;
+    match (instance_id(draft, p)?, p.get("NetworkInterfaceId")) {
         (Some(_), Some(_)) => Err(error::JOIN_BOTH.into()),
         (None, None) => Err(error::JOIN_WHAT.into()),
-        (None, Some(id)) => {
-            if draft.account.is_some() {
-                p.get("RegionId").ok_or(error::REGION_MISSING)?;
-            }
-            Ok((draft.interface(id).ok_or(error::INTERFACE_NOT_FOUND)?, false))
+        (None, Some(_)) if draft.account.is_some() && p.get("RegionId").is_none() => Err(error::REGION_MISSING.into()),
+        (None, Some(id)) if !can_be_id(id) && draft.interface(id).is_none() => {
+            Err(error::INTERFACE_ID.of("NetworkInterfaceId"))
         }
-        (Some(id), None) => Ok((primary(draft, id)?, true)),
+        _ => Ok(()),
     }
 }
 
@@ -138,6 +157,7 @@ fn primary(draft: &Draft<'_>, id: &str) -> Result<usize, ApiError> {
 }
 
 pub fn join(draft: &mut Draft<'_>, p: &Params) -> Answer {
+    joins(draft, p)?;
     let group = draft.changeable_group(p.get("SecurityGroupId"))?;
     let (interface, by_instance) = target(draft, p)?;
     let mut groups = draft.groups_of(interface);
@@ -151,6 +171,7 @@ pub fn join(draft: &mut Draft<'_>, p: &Params) -> Answer {
 }
 
 pub fn leave(draft: &mut Draft<'_>, p: &Params) -> Answer {
+    joins(draft, p)?;
     let group = draft.changeable_group(p.get("SecurityGroupId"))?;
     let (interface, by_instance) = target(draft, p)?;
     let mut groups = draft.groups_of(interface);
@@ -166,17 +187,23 @@ pub fn leave(draft: &mut Draft<'_>, p: &Params) -> Answer {
     Ok(Map::new())
 }
 
-/// The groups that a call names, all of them the caller's to use.
-fn named(draft: &Draft<'_>, ids: &[&str]) -> Result<Vec<usize>, ApiError> {
+/// The group ids that a call names, each once.
+fn group_ids<'p>(p: &'p Params, field: &str) -> Result<Vec<&'p str>, ApiError> {
+    let ids = p.list(field).map_err(|name| error::UNREADABLE.of(&name))?;
     if ids.iter().collect::<BTreeSet<_>>().len() < ids.len() {
         return Err(error::GROUP_ID_TWICE.into());
     }
+    Ok(ids)
+}
+
+/// The groups of these ids, all of them the caller's to use.
+fn named(draft: &Draft<'_>, ids: &[&str]) -> Result<Vec<usize>, ApiError> {
     ids.iter().map(|id| draft.changeable_group(Some(id))).collect()
 }
 
 pub fn modify_instance(draft: &mut Draft<'_>, p: &Params) -> Answer {
-    let ids = p.list("SecurityGroupIds").map_err(|name| error::UNREADABLE.of(&name))?;
-    let interface = primary(draft, p.get("InstanceId").ok_or_else(|| error::NOT_SIGNED.of("InstanceId"))?)?;
+    let ids = group_ids(p, "SecurityGroupIds")?;
+    let interface = primary(draft, instance_id(draft, p)?.ok_or_else(|| error::NOT_SIGNED.of("InstanceId"))?)?;
     if !ids.is_empty() {
         let groups = named(draft, &ids)?;
         compatible(draft, &groups, &INSTANCE)?;
@@ -211,7 +238,7 @@ fn interface_name(p: &Params) -> Result<Option<Text>, ApiError> {
 pub fn modify_interface(draft: &mut Draft<'_>, p: &Params) -> Answer {
     let (name, timeouts) = (interface_name(p)?, timeouts(p)?);
     let description = common::description(p, "Description", error::GROUP_DESCRIPTION)?;
-    let ids = p.list("SecurityGroupId").map_err(|name| error::UNREADABLE.of(&name))?;
+    let ids = group_ids(p, "SecurityGroupId")?;
     let id = p.get("NetworkInterfaceId").ok_or_else(|| error::NOT_SIGNED.of("NetworkInterfaceId"))?;
     let i = draft.interface(id).ok_or(error::INTERFACE_NOT_FOUND)?;
     let id = draft.names.interfaces.ids[i].clone();
@@ -251,12 +278,8 @@ pub fn create_interface(draft: &mut Draft<'_>, p: &Params) -> Answer {
     let (name, timeouts) = (interface_name(p)?, timeouts(p)?);
     let description = common::description(p, "Description", error::GROUP_DESCRIPTION)?;
     let tags = common::tags(p)?;
-    match p.get("VSwitchId") {
-        None => return Err(error::NOT_SIGNED.of("VSwitchId")),
-        Some(DEFAULT_VSWITCH) => {}
-        Some(_) => return Err(error::VSWITCH_NOT_FOUND.into()),
-    }
-    let listed = p.list("SecurityGroupIds").map_err(|name| error::UNREADABLE.of(&name))?;
+    let vswitch = p.get("VSwitchId").ok_or_else(|| error::NOT_SIGNED.of("VSwitchId"))?;
+    let listed = group_ids(p, "SecurityGroupIds")?;
     let ids = match (p.get("SecurityGroupId"), listed.is_empty()) {
         (Some(_), false) => return Err(error::INTERFACE_GROUPS_BOTH.into()),
         (Some(one), true) => vec![one],
@@ -272,14 +295,24 @@ pub fn create_interface(draft: &mut Draft<'_>, p: &Params) -> Answer {
     if texts.is_empty() {
         return Err(error::INTERFACE_ADDRESS.of("PrimaryIpAddress"));
     }
-    let taken: BTreeSet<_> = draft.all_interfaces().flat_map(|i| addresses(draft, i)).collect();
-    let mut own = BTreeSet::new();
+    let mut own = BTreeMap::new();
     for (field, text) in &texts {
-        let address = parse::address(text).ok().filter(|a| !taken.contains(a) && own.insert(*a));
-        address.ok_or_else(|| error::INTERFACE_ADDRESS.of(field))?;
+        let wrong = || error::INTERFACE_ADDRESS.of(field);
+        let address = parse::address(text).map_err(|_| wrong())?;
+        if own.insert(address, field).is_some() {
+            return Err(wrong());
+        }
     }
+    let vpc = draft.vpc_of_vswitch(vswitch).ok_or(error::VSWITCH_NOT_FOUND)?.to_owned();
     let groups = named(draft, &ids)?;
+    if let Some(field) = draft.all_interfaces().flat_map(|i| addresses(draft, i)).find_map(|a| own.get(&a)) {
+        return Err(error::INTERFACE_ADDRESS.of(field));
+    }
     compatible(draft, &groups, &INTERFACE)?;
+    if groups.iter().any(|&g| draft.vpc_of(g) != vpc) {
+        return Err(error::JOIN_VPC_INTERFACE.into());
+    }
+    common::tag_quota(&tags)?;
     let id = new_id("eni");
     let interface = NetworkInterface {
         network_interface_id: Some(Text::from(id.as_str())),
@@ -301,7 +334,7 @@ pub fn create_interface(draft: &mut Draft<'_>, p: &Params) -> Answer {
     answer.insert("SecurityGroupIds".into(), json!({"SecurityGroupId": groups}));
     answer.insert("Status".into(), "Available".into());
     answer.insert("Type".into(), "Secondary".into());
-    answer.insert("VSwitchId".into(), DEFAULT_VSWITCH.into());
+    answer.insert("VSwitchId".into(), vswitch.into());
     answer.insert("ServiceManaged".into(), false.into());
     Ok(answer)
 }
@@ -385,8 +418,8 @@ fn show(draft: &Draft<'_>, owners: &Owners, i: usize, tracking: bool) -> Value {
         "InstanceId": instance.map(|(id, _)| id).unwrap_or_default(),
         "SecurityGroupIds": {"SecurityGroupId": groups},
         "VpcId": vpc,
-        "VSwitchId": DEFAULT_VSWITCH,
-        "ServiceManaged": false,
+        "VSwitchId": vswitch_of(&vpc),
+        "ServiceManaged": draft.is_managed(id),
         "CreationTime": draft.created(id),
         "Tags": {"Tag": tags},
     });
@@ -417,11 +450,12 @@ pub fn interfaces(draft: &mut Draft<'_>, p: &Params) -> Answer {
             && group.is_none_or(|g| g.is_some_and(|g| draft.groups_of(*i).contains(&g)))
             && p.get("InstanceId").is_none_or(|w| owners.get(i).is_some_and(|(id, _)| id == w))
             && p.get("Status").is_none_or(|s| s == status(draft, &owners, *i))
+            && p.get("ServiceManaged").is_none_or(|v| v.eq_ignore_ascii_case("true") == draft.is_managed(id))
             && [&v4, &v6].iter().all(|list| list.is_empty() || own().iter().any(|a| list.contains(&a.as_str())))
     };
     let found = draft.all_interfaces().filter(wanted).map(|i| (draft.names.interfaces.ids[i].clone(), i)).collect();
     let mut answer = Map::new();
-    let sizes = Sizes { default: 10, least: 10, most: 500 };
+    let sizes = Sizes { default: 10, least: 10, most: 500, clamped: true, numbered: false };
     let items = page(found, true, sizes, p, &mut answer)?;
     // Only those of the page: there may be many thousands.
     let items: Vec<Value> = items.into_iter().map(|i| show(draft, &owners, i, false)).collect();
@@ -481,12 +515,12 @@ pub fn describe_instances(draft: &mut Draft<'_>, p: &Params) -> Answer {
             "InstanceNetworkType": "vpc",
             "SecurityGroupIds": {"SecurityGroupId": ids},
             "NetworkInterfaces": {"NetworkInterface": interfaces},
-            "VpcAttributes": {"VpcId": vpc, "VSwitchId": DEFAULT_VSWITCH, "PrivateIpAddress": {"IpAddress": private}},
+            "VpcAttributes": {"VpcId": vpc, "VSwitchId": vswitch_of(vpc), "PrivateIpAddress": {"IpAddress": private}},
         })
     };
     let items = found.map(|i| (i.id.clone(), item(&i))).collect();
     let mut answer = Map::new();
-    let items = page(items, true, Sizes { default: 10, least: 1, most: 100 }, p, &mut answer)?;
+    let items = page(items, true, Sizes { default: 10, least: 1, most: 100, clamped: true, numbered: true }, p, &mut answer)?;
     answer.insert("Instances".into(), json!({"Instance": items}));
     Ok(answer)
 }

@@ -8,14 +8,14 @@ use super::common::Answer;
 use crate::{
     api::{
         draft::{Draft, new_id, time},
-        error::{self, ApiError},
+        error::{self, ApiError, Kind},
         facts::RuleFact,
         params::Params,
         rule::{self, FIELDS, Form, key, sides},
     },
-    document::Permission,
+    document::{Permission, Text},
     model::Direction,
-    validate::names::derived_id,
+    validate::{names::derived_id, parse},
 };
 
 /// A rule as it stands in its group.
@@ -137,13 +137,44 @@ fn authorize_in(draft: &mut Draft<'_>, p: &Params, direction: Direction) -> Answ
     let standing: BTreeSet<String> = of(draft, group).into_iter().map(|r| r.key).collect();
     let id = draft.names.groups.ids[group].clone();
     let created = draft.now;
+    let before = cost(draft, group);
     // One that is there already is no error, and changes nothing.
     for (key, rule) in rules.into_iter().filter(|(key, _)| !standing.contains(key)) {
         draft.group_mut(group).permissions.push(rule);
         let fact = RuleFact { id: new_id("sgr"), created };
         draft.facts.to_mut().rules.entry(id.clone()).or_default().insert(key, fact);
     }
+    grows_within(draft, group, before, error::RULES_QUOTA)?;
     Ok(Map::new())
+}
+
+/// What the rules of a group count as: a list is all the entries that it may have.
+fn cost(draft: &Draft<'_>, group: usize) -> usize {
+    let size = |most: &Option<Text>, held: usize| most.as_deref().and_then(|t| t.parse().ok()).unwrap_or(held.max(1));
+    let prefixes = |t: &Option<Text>| {
+        let list = t.as_deref().and_then(|t| draft.prefix_list(t)).map(|i| draft.prefix_list_at(i));
+        list.map_or(0, |l| size(&l.max_entries, l.entries.len()))
+    };
+    let ports = |t: &Option<Text>| {
+        let list = t.as_deref().and_then(|t| draft.port_list(t)).map(|i| draft.port_list_at(i));
+        list.map_or(0, |l| size(&l.max_entries, l.entries.len()))
+    };
+    let rule = |r: &Permission| {
+        let lists = prefixes(&r.source_prefix_list_id) + prefixes(&r.dest_prefix_list_id);
+        (lists + ports(&r.port_range_list_id)).max(1)
+    };
+    draft.group_at(group).permissions.iter().map(rule).sum()
+}
+
+/// Refuses more rules in a group than one interface may have: nobody could ever join
+/// it. One that a document made so large may still become smaller.
+fn grows_within(draft: &Draft<'_>, group: usize, before: usize, kind: Kind) -> Result<(), ApiError> {
+    let (after, limit) = (cost(draft, group), draft.here.quotas.rules_per_interface);
+    if after <= limit || after <= before {
+        return Ok(());
+    }
+    let why = format!("({after} rules in this group, lists count their MaxEntries; the limit is {limit})");
+    Err(kind.because(&why))
 }
 
 pub fn authorize(draft: &mut Draft<'_>, p: &Params) -> Answer {
@@ -255,12 +286,57 @@ fn parameters(draft: &Draft<'_>, rule: &Permission) -> Params {
     p
 }
 
+/// How a change says a rule.
+const FORM: Form = Form::Flat { revoke: false };
+
+/// What does not go together is called otherwise where a rule is modified.
+fn mismatch(e: ApiError) -> ApiError {
+    let is = |kind: Kind| e.code == kind.code;
+    if is(error::PROTOCOL_PORTS) {
+        error::RULE_PROTOCOL_PORTS.into()
+    } else if is(error::ICMP_V6_ADDRESS) || is(error::ICMPV6_V4_ADDRESS) {
+        error::RULE_PROTOCOL_FAMILY.into()
+    } else {
+        e
+    }
+}
+
+/// The fields that a change names, with something good for those that it leaves: so
+/// their syntax can be looked at before the rule is looked for.
+fn completed(p: &Params, direction: Direction) -> Params {
+    let mut whole = p.clone();
+    let mut fill = |name: &str, value: &str| drop(whole.0.insert(name.to_owned(), value.to_owned()));
+    let without_ports = |protocol: &str| !matches!(parse::protocol(protocol), Ok(Some(6 | 17)));
+    match (p.get("IpProtocol"), p.get("PortRange")) {
+        (None, Some("-1/-1")) => fill("IpProtocol", "all"),
+        (None, _) => fill("IpProtocol", "tcp"),
+        (Some(protocol), None) if without_ports(protocol) => fill("PortRange", "-1/-1"),
+        _ => {}
+    }
+    if p.get("PortRange").is_none() && !p.get("IpProtocol").is_some_and(without_ports) {
+        fill("PortRange", "1/1");
+    }
+    if object(p, direction).is_none() {
+        // A group goes with either family.
+        fill(sides(direction).0.group, "sg-any");
+    }
+    whole
+}
+
 fn modify_in(draft: &mut Draft<'_>, p: &Params, direction: Direction) -> Answer {
+    // It is of one rule, and has no list of them.
+    if p.has("Permissions") {
+        return Err(error::RULE_REQUEST.into());
+    }
     let Some(id) = p.get("SecurityGroupRuleId") else { return describe(draft, p, direction) };
+    if FIELDS.iter().all(|f| p.get(f).is_none()) {
+        return Err(error::RULE_REQUEST.into());
+    }
     let (remote, local) = sides(direction);
     if p.get(local.group).is_some() || p.get(local.list).is_some() {
         return Err(error::RULE_DIRECTION.into());
     }
+    rule::syntax(&completed(p, direction), FORM, direction).map_err(mismatch)?;
     let group = draft.changeable_group(p.get("SecurityGroupId"))?;
     let (index, old, before) = {
         let standing = of(draft, group);
@@ -291,12 +367,7 @@ fn modify_in(draft: &mut Draft<'_>, p: &Params, direction: Direction) -> Answer 
             merged.0.remove(*owner);
         }
     }
-    let mismatch = |e: ApiError| match e.code.as_ref() {
-        "OperationDenied" => error::RULE_PROTOCOL_PORTS.into(),
-        _ => e,
-    };
-    let form = Form::Flat { revoke: false };
-    let rule = rule::read(draft, &merged, form, direction, group).map_err(mismatch)?;
+    let rule = rule::read(draft, &merged, FORM, direction, group).map_err(mismatch)?;
     let new = key(draft, &rule);
     if new != old && of(draft, group).iter().any(|r| r.key == new) {
         return Err(error::RULE_TWICE.into());
@@ -307,6 +378,8 @@ fn modify_in(draft: &mut Draft<'_>, p: &Params, direction: Direction) -> Answer 
     // Whatever it matches now, it is the rule that it was.
     let fact = known.remove(&old).unwrap_or(RuleFact { id, created: now });
     known.insert(new, fact);
+    let before = cost(draft, group);
     *draft.group_mut(group).permissions.edit(index) = rule;
+    grows_within(draft, group, before, error::RULES_QUOTA_MODIFY)?;
     Ok(Map::new())
 }
