@@ -14,7 +14,7 @@ use super::{
     output::{self, made},
     show,
 };
-use crate::api::draft::DEFAULT_VSWITCH;
+use crate::{api::draft::vswitch_of, validate::names::DEFAULT_VPC};
 
 /// Addresses of an interface, as listings have them.
 fn addresses(interface: &Value) -> String {
@@ -158,7 +158,7 @@ fn create(
     let of = |v6: bool| addresses.iter().filter(move |a| a.is_ipv6() == v6).map(ToString::to_string);
     let v4: Vec<String> = of(false).collect();
     let ask = json!({
-        "VSwitchId": DEFAULT_VSWITCH, "SecurityGroupIds": groups, "NetworkInterfaceName": name,
+        "VSwitchId": vswitch_of(DEFAULT_VPC), "SecurityGroupIds": groups, "NetworkInterfaceName": name,
         "Description": description, "PrimaryIpAddress": v4.first(), "PrivateIpAddress": v4.iter().skip(1).collect::<Vec<_>>(),
         "Ipv6Address": of(true).collect::<Vec<_>>(),
     });

@@ -513,6 +513,12 @@ fn every_error_is_provoked() {
         }
         check(name, text, answer);
     }
+    // While a change is on trial, no other is made.
+    let tried = "document: tried\nsecurity_groups: [{security_group_name: tried}]\n";
+    daemon.apply(tried, &["--yes", "--confirm", "60s"]).unwrap();
+    let change = [("Action", "CreateSecurityGroup")];
+    check("CONFLICT", "a change while another is on trial", call(&daemon, &key, &change));
+    assert!(daemon.sgctl(&["rollback", "--yes"]).unwrap().0);
     // What comes at the end, as it uses up what there is.
     for n in 0.. {
         let (status, body) = call(&daemon, &key, &[("Action", "CreateSecurityGroup")]);
