@@ -15,6 +15,7 @@ use super::{
     group::{listed, put, rule_line, whole},
     lists, members,
     output::made,
+    rules_file,
 };
 
 /// The ports of a new rule, and their field: a range, or a list.
@@ -74,7 +75,7 @@ fn add(arguments: &Arguments, group: &str, rule: Value) -> Result<Ended> {
         !before.contains(&id(r))
             && text(r, "Direction") == text(&rule, "Direction")
             && text(r, "IpProtocol").eq_ignore_ascii_case(text(&rule, "IpProtocol"))
-            && r["Priority"].to_string() == text(&rule, "Priority")
+            && rules_file::priority(r) == rules_file::priority(&rule)
     };
     let mut new = standing.iter().filter(same);
     let new = match (new.next(), new.next()) {
