@@ -197,7 +197,10 @@ pub const NEVER: &[(&str, &str)] = &[
     ("InvalidSourceGroup.NotFound", "InvalidSourceGroupId.NotFound is said, which the same table has"),
     ("NotBelongUser", "what is another account's is not found"),
     ("NotSupported.ClassicNetworkPrefixList", "no group is of the classic network"),
-    ("RequestTimeout", "an answer to a change comes when it is in force; a daemon that ends first says ServiceUnavailable"),
+    (
+        "RequestTimeout",
+        "an answer to a change comes when it is in force; a daemon that ends first says ServiceUnavailable",
+    ),
     ("TaskConflict", "changes are made one after another: none finds another under way"),
     ("Throttling", "the bound is of each key: Throttling.User"),
 ];

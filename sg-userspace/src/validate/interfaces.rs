@@ -234,7 +234,8 @@ pub fn instances(document: &Document, names: &Names, problems: &mut Problems) {
 fn list_groups(document: &Document, model: &Model, quotas: &Quotas, problems: &mut Problems) {
     let mut named = vec![0; model.prefix_lists.len()];
     for group in &model.groups {
-        let lists = group.rules.iter().filter_map(|r| if let Object::PrefixList(i) = r.object { Some(i) } else { None });
+        let lists =
+            group.rules.iter().filter_map(|r| if let Object::PrefixList(i) = r.object { Some(i) } else { None });
         lists.collect::<HashSet<_>>().into_iter().for_each(|i| named[i] += 1);
     }
     let limit = quotas.groups_per_prefix_list;

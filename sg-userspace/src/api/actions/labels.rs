@@ -142,7 +142,8 @@ pub fn list(draft: &mut Draft<'_>, p: &Params) -> Answer {
         }
     }
     let mut answer = Map::new();
-    let items = page(items, false, Sizes { default: 50, least: 50, most: 50, clamped: true, numbered: false }, p, &mut answer)?;
+    let items =
+        page(items, false, Sizes { default: 50, least: 50, most: 50, clamped: true, numbered: false }, p, &mut answer)?;
     answer.insert("TagResources".into(), json!({"TagResource": items}));
     Ok(answer)
 }
@@ -186,14 +187,21 @@ pub fn vpcs(draft: &mut Draft<'_>, p: &Params) -> Answer {
         (id.to_owned(), item)
     });
     let mut answer = Map::new();
-    let items = page(items.collect(), false, Sizes { default: 10, least: 1, most: 50, clamped: true, numbered: true }, p, &mut answer)?;
+    let items = page(
+        items.collect(),
+        false,
+        Sizes { default: 10, least: 1, most: 50, clamped: true, numbered: true },
+        p,
+        &mut answer,
+    )?;
     answer.insert("Vpcs".into(), json!({"Vpc": items}));
     Ok(answer)
 }
 
 pub fn vswitches(draft: &mut Draft<'_>, p: &Params) -> Answer {
     let is = |name: &str, value: &str| p.get(name).is_none_or(|w| w == value);
-    let found = draft.vpcs().map(|vpc| (vswitch_of(vpc), vpc)).filter(|(id, vpc)| is("VpcId", vpc) && is("VSwitchId", id));
+    let found =
+        draft.vpcs().map(|vpc| (vswitch_of(vpc), vpc)).filter(|(id, vpc)| is("VpcId", vpc) && is("VSwitchId", id));
     let items = found.map(|(id, vpc)| {
         let item = json!({
             "VSwitchId": id,
@@ -207,7 +215,13 @@ pub fn vswitches(draft: &mut Draft<'_>, p: &Params) -> Answer {
         (id, item)
     });
     let mut answer = Map::new();
-    let items = page(items.collect(), false, Sizes { default: 10, least: 1, most: 50, clamped: true, numbered: true }, p, &mut answer)?;
+    let items = page(
+        items.collect(),
+        false,
+        Sizes { default: 10, least: 1, most: 50, clamped: true, numbered: true },
+        p,
+        &mut answer,
+    )?;
     answer.insert("VSwitches".into(), json!({"VSwitch": items}));
     Ok(answer)
 }

@@ -520,7 +520,8 @@ pub fn describe_instances(draft: &mut Draft<'_>, p: &Params) -> Answer {
     };
     let items = found.map(|i| (i.id.clone(), item(&i))).collect();
     let mut answer = Map::new();
-    let items = page(items, true, Sizes { default: 10, least: 1, most: 100, clamped: true, numbered: true }, p, &mut answer)?;
+    let items =
+        page(items, true, Sizes { default: 10, least: 1, most: 100, clamped: true, numbered: true }, p, &mut answer)?;
     answer.insert("Instances".into(), json!({"Instance": items}));
     Ok(answer)
 }
