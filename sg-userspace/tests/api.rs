@@ -3,6 +3,7 @@
 
 mod api {
     pub mod access;
+    pub mod answers;
     pub mod audit;
     pub mod client;
     pub mod complete;
@@ -17,6 +18,7 @@ mod api {
     pub mod lists;
     pub mod members;
     pub mod metrics;
+    pub mod order;
     pub mod sdk;
     pub mod settings;
     pub mod store;

@@ -350,7 +350,10 @@ const BAD: &[(&str, &str)] = &[
     ),
     ("INTERFACE_IN_USE", "DeleteNetworkInterface NetworkInterfaceId=eni-guest"),
     ("INTERFACE_GROUPS_BOTH", "CreateNetworkInterface VSwitchId=vsw-default SecurityGroupId=$a SecurityGroupIds.1=$a"),
-    ("VSWITCH_NOT_FOUND", "CreateNetworkInterface VSwitchId=vsw-none SecurityGroupId=$a"),
+    (
+        "VSWITCH_NOT_FOUND",
+        "CreateNetworkInterface VSwitchId=vsw-none SecurityGroupId=$a PrimaryIpAddress=198.51.100.77",
+    ),
     ("LIST_NAME", "CreatePrefixList AddressFamily=IPv4 MaxEntries=1"),
     ("LIST_ADDRESS_FAMILY", "CreatePrefixList PrefixListName=xx AddressFamily=IPv5 MaxEntries=1"),
     ("LIST_MAX_ENTRIES", "CreatePrefixList PrefixListName=xx AddressFamily=IPv4 MaxEntries=200"),
