@@ -38,6 +38,8 @@ const LAYERS: &[(&str, &[&str], bool)] = &[
             "explosion",
             "--test",
             "lint",
+            "--test",
+            "witness",
         ],
         false,
     ),

@@ -23,7 +23,7 @@ use crate::{
         object::Maps,
         report::Observed,
     },
-    effective::{self, Origin, PolicyKey},
+    effective::{self, PolicyKey},
     model::Side,
 };
 
@@ -178,12 +178,7 @@ fn rules(control: &Control, key: &PolicyKey, slot: u32) -> io::Result<Vec<RuleLi
         let what = "ARP, neighbours, multicast membership, DHCP client".to_owned();
         lines.push(line("(essential)".into(), Verdict::Accept, None, what, count));
         for entry in effective::entries(model, key, direction) {
-            let name = match entry.origin {
-                Origin::Rule(g, r) => format!("{}[{r}]", model.groups[g].name),
-                Origin::IntraGroup(g) => format!("(members of {})", model.groups[g].name),
-                Origin::Smtp => "(smtp)".into(),
-                Origin::Provider => "(provider)".into(),
-            };
+            let name = effective::name(model, entry.origin);
             let identity = effective::identity(model, entry.origin);
             let count = match control.engine().counters().get(&identity) {
                 Some(id) => sum(maps.rules.get_per_cpu(id, possible_cpus())?),
