@@ -8,7 +8,7 @@
 //! - `lists`: prefix lists and port lists
 //! - `members`: instances and network interfaces
 //! - [`snapshot`]: what was in force, and backups
-//! - `apply`: documents; `show`: what is in force; `wait`: until it is
+//! - `apply`: documents, `differences`: packets they decide otherwise; `show`: what is in force; `wait`: until it is
 //! - `explain`: which rule decides a flow; `lint`: what is unwise or needless
 //! - `complete`: what a shell offers at TAB
 //! - `client`: the daemon's socket; `session`: the caller's own connection
@@ -20,6 +20,7 @@ mod call;
 pub mod client;
 mod complete;
 mod default_group;
+mod differences;
 mod explain;
 mod group;
 mod lint;

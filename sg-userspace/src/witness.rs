@@ -220,6 +220,10 @@ pub fn compare(before: &Policy<'_>, after: &Policy<'_>, most: usize, budget: &mu
             found.cut = true;
             continue;
         };
+        if budget.take(lines.work()).is_none() {
+            found.cut = true;
+            continue;
+        }
         if lines.are_alike() {
             continue;
         }

@@ -42,8 +42,8 @@ impl Whole {
 
 fn differences(before: &Whole, after: &Whole, instance: usize, most: usize) -> Found {
     let keys = [before, after].map(|w| PolicyKey::of(w.place(instance).0));
-    let [before, after] = [(before, &keys[0]), (after, &keys[1])]
-        .map(|(w, key)| Policy { model: &w.model, members: &w.members, key });
+    let [before, after] =
+        [(before, &keys[0]), (after, &keys[1])].map(|(w, key)| Policy { model: &w.model, members: &w.members, key });
     compare(&before, &after, most, &mut Budget(BUDGET))
 }
 
@@ -172,7 +172,9 @@ fn reworded(r: &mut Random, model: &Model) -> Model {
                 Object::Cidr(net) if r.chance(50) => {
                     halves(net).map_or(vec![Object::Cidr(net)], |halves| halves.map(Object::Cidr).into())
                 }
-                Object::PrefixList(l) if r.chance(50) => prefixes[l].entries.iter().copied().map(Object::Cidr).collect(),
+                Object::PrefixList(l) if r.chance(50) => {
+                    prefixes[l].entries.iter().copied().map(Object::Cidr).collect()
+                }
                 ref object => vec![object.clone()],
             };
             for object in objects {
@@ -264,7 +266,8 @@ const TCP22: &str = "direction: ingress, ip_protocol: tcp, port_range: 22/22, so
 fn what_lies_side_by_side_is_one() {
     let of = |net: &str| format!("{TCP22}: {net}");
     assert_eq!(told(&[], &[&of("10.0.0.0/9"), &of("10.128.0.0/9")]), ["allowed ingress tcp 10.0.0.0/8 22-22"]);
-    let ports = |range: &str| format!("direction: ingress, ip_protocol: udp, port_range: {range}, source_cidr_ip: 10.0.0.0/8");
+    let ports =
+        |range: &str| format!("direction: ingress, ip_protocol: udp, port_range: {range}, source_cidr_ip: 10.0.0.0/8");
     assert_eq!(told(&[], &[&ports("1/9"), &ports("10/20")]), ["allowed ingress udp 10.0.0.0/8 1-20"]);
     let all = "direction: ingress, ip_protocol: all, ipv6_source_cidr_ip: '2001:db8::/32'";
     assert_eq!(told(&[all], &[]), ["denied ingress all 2001:db8::/32"]);
@@ -278,7 +281,8 @@ fn what_lies_side_by_side_is_one() {
 #[test]
 fn what_decides_before_the_rules_is_no_part() {
     // DHCP always passes, whatever a rule says of it.
-    let dhcp = "direction: ingress, ip_protocol: udp, port_range: 68/68, source_port_range: 67/67, source_cidr_ip: 10.0.0.0/8";
+    let dhcp =
+        "direction: ingress, ip_protocol: udp, port_range: 68/68, source_port_range: 67/67, source_cidr_ip: 10.0.0.0/8";
     assert!(told(&[], &[dhcp]).is_empty());
     let near = dhcp.replace("67/67", "66/67");
     assert_eq!(told(&[], &[&near]), ["allowed ingress udp 10.0.0.0/8 68-68 by 66-67"]);
@@ -286,8 +290,8 @@ fn what_decides_before_the_rules_is_no_part() {
     let out = "direction: egress, policy: drop, ip_protocol: tcp, port_range: 20/30, dest_cidr_ip: 0.0.0.0/0";
     let public = "0.0.0.0/0 except 100.100.100.200/32";
     let mut lines = told(&[], &[out]);
-    assert_eq!(lines.remove(0), format!("denied egress tcp {public} 26-30"));
     assert_eq!(lines.remove(0), format!("denied egress tcp {public} 20-24"));
+    assert_eq!(lines.remove(0), format!("denied egress tcp {public} 26-30"));
     assert_eq!(lines[0], "denied egress tcp 10.0.0.0/8 25-25");
     assert_eq!(lines.len(), 6, "{lines:?}");
 }

@@ -69,11 +69,6 @@ impl Axis {
         self.starts.iter().zip(ends).map(|((first, class), last)| ((*first, last), *class))
     }
 
-    /// How many ranges there are.
-    pub fn len(&self) -> usize {
-        self.starts.len()
-    }
-
     /// Classes of the points of a range, each once, in order.
     pub fn within(&self, range: Range) -> Vec<usize> {
         let first = self.starts.partition_point(|(start, _)| *start <= range.0) - 1;

@@ -139,6 +139,12 @@ impl Lines {
         [0, 1].map(|side| first[side].map_or(self.defaults[side], |i| Some(self.of[side][i].verdict)))
     }
 
+    /// The work of cutting the axes along them.
+    pub fn work(&self) -> u64 {
+        let sets: usize = self.sets.iter().flatten().map(Vec::len).sum();
+        (self.of.iter().map(Vec::len).sum::<usize>() * 10 + sets) as u64
+    }
+
     /// Whether no packet can be judged otherwise.
     pub fn are_alike(&self) -> bool {
         self.changed == Sides::default() && self.defaults[0] == self.defaults[1]

@@ -107,7 +107,7 @@ impl Search<'_> {
         let mut by_source = Vec::with_capacity(service.sources.classes.len());
         for source in &service.sources.classes {
             let here = common(local, source);
-            budget.take(service.destinations.len() as u64)?;
+            budget.take(service.destinations.classes.len() as u64)?;
             let mut by_destination = Vec::with_capacity(service.destinations.classes.len());
             for destination in &service.destinations.classes {
                 by_destination.push(self.change(&common(&here, destination), budget)?);
@@ -155,7 +155,8 @@ fn parts(search: &mut Search<'_>, budget: &mut Budget) -> (Vec<Part>, bool) {
             let locals = merged(here.map(|(range, _)| range).collect());
             for (source, row) in plane {
                 for &(destination, change) in &rows.all[row] {
-                    let (sources, ports) = (narrow(source, &service.sources), narrow(destination, &service.destinations));
+                    let (sources, ports) =
+                        (narrow(source, &service.sources), narrow(destination, &service.destinations));
                     if (sources, ports) == (None, None) {
                         alike.entry((locals.clone(), change)).or_default().add(&service.protocols);
                     } else {
@@ -167,11 +168,13 @@ fn parts(search: &mut Search<'_>, budget: &mut Budget) -> (Vec<Part>, bool) {
             }
         }
     }
-    parts.extend(
-        alike
-            .into_iter()
-            .map(|((locals, change), protocols)| Part { protocols, sources: None, ports: None, locals, change }),
-    );
+    parts.extend(alike.into_iter().map(|((locals, change), protocols)| Part {
+        protocols,
+        sources: None,
+        ports: None,
+        locals,
+        change,
+    }));
     (parts, whole)
 }
 
@@ -195,13 +198,18 @@ pub fn each_difference(
         by_lines: HashMap::new(),
     };
     let (parts, whole) = parts(&mut search, budget);
+    let mut ranges = vec![Vec::new(); space.remotes.classes.len()];
+    space.remotes.ranges().for_each(|(range, class)| ranges[class].push(range));
     let mut written: HashMap<usize, [Vec<Peers>; 2]> = HashMap::new();
     for part in parts {
         if !written.contains_key(&part.change) {
-            if budget.take(space.remotes.len() as u64).is_none() {
+            let change = search.changes.all[part.change].each_ref();
+            let ranges =
+                change.map(|classes| classes.iter().flat_map(|c| ranges[*c].iter().copied()).collect::<Vec<_>>());
+            if budget.take(ranges.iter().map(|r| 4 * r.len() as u64).sum()).is_none() {
                 return false;
             }
-            let peers = search.changes.all[part.change].each_ref().map(|classes| of_classes(space, classes));
+            let peers = ranges.map(|ranges| peers(space.v4, &merged(ranges)));
             written.insert(part.change, peers);
         }
         let locals: Vec<Option<Peers>> = if part.locals == [(0, space.locals.last)] {
@@ -230,13 +238,6 @@ pub fn each_difference(
         }
     }
     whole
-}
-
-fn of_classes(space: &Space, classes: &[usize]) -> Vec<Peers> {
-    let mut there = vec![false; space.remotes.classes.len()];
-    classes.iter().for_each(|class| there[*class] = true);
-    let ranges = space.remotes.ranges().filter(|(_, class)| there[*class]).map(|(range, _)| range);
-    peers(space.v4, &merged(ranges.collect()))
 }
 
 /// The first lines that decide packets of a difference, by policy; `None` is the default.

@@ -42,6 +42,7 @@ pub fn put(daemon: &Daemon<'_>, text: &str) -> anyhow::Result<Reply> {
         if_generation: None,
         on_change: OnChange::Cut,
         session: None,
+        all: false,
     };
     ask(&daemon.dir().join("sgd.sock"), &apply)
 }

@@ -48,11 +48,14 @@ pub(super) struct Wanted<'a> {
     if_generation: Option<u64>,
     on_change: OnChange,
     session: Option<Session>,
+    all: bool,
 }
 
 impl<'a> Wanted<'a> {
     pub(super) fn of(action: &'a Action) -> Option<Self> {
-        let Action::Document { files, adopt, apply, if_generation, on_change, session } = action else { return None };
+        let Action::Document { files, adopt, apply, if_generation, on_change, session, all } = action else {
+            return None;
+        };
         Some(Self {
             files,
             adopt: *adopt,
@@ -60,6 +63,7 @@ impl<'a> Wanted<'a> {
             if_generation: *if_generation,
             on_change: *on_change,
             session: *session,
+            all: *all,
         })
     }
 }
@@ -81,6 +85,7 @@ impl Control {
         let mut planned = self.weigh(&change, generation, wanted.session, live)?;
         if !wanted.apply {
             planned.lints = self.lints_added(&change);
+            self.compare(&change, wanted.all, &mut planned);
         }
         Ok((change, planned))
     }

@@ -145,6 +145,7 @@ impl Control {
         let mut planned: Planned = self.weigh(&change, current, *session, &live)?;
         if !apply {
             planned.lints = self.lints_added(&change);
+            self.compare(&change, false, &mut planned);
         } else {
             self.keep_settled("before a restore", true);
             let generation = together::next(current, &self.policy, &change.policy);
