@@ -20,5 +20,6 @@ mod namespaces {
     pub mod storm;
     pub mod survival;
     pub mod wire;
+    pub mod witness;
 }
 mod support;
