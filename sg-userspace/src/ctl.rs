@@ -8,7 +8,7 @@
 //! - `lists`: prefix lists and port lists
 //! - `members`: instances and network interfaces
 //! - [`snapshot`]: what was in force, and backups
-//! - `apply`: documents; `show`: what is in force; `wait`: until it is
+//! - `apply`: documents, `differences`: packets they decide otherwise; `show`: what is in force; `wait`: until it is
 //! - `explain`: which rule decides a flow; `lint`: what is unwise or needless
 //! - `complete`: what a shell offers at TAB
 //! - `confirm`: the question before something goes for good
@@ -22,6 +22,7 @@ pub mod client;
 mod complete;
 mod confirm;
 mod default_group;
+mod differences;
 mod explain;
 mod group;
 mod lint;

@@ -139,6 +139,16 @@ pub fn entries(model: &Model, key: &PolicyKey, direction: Direction) -> Vec<Entr
     entries
 }
 
+/// What an entry is called in listings.
+pub fn name(model: &Model, origin: Origin) -> String {
+    match origin {
+        Origin::Rule(g, r) => format!("{}[{r}]", model.groups[g].name),
+        Origin::IntraGroup(g) => format!("(members of {})", model.groups[g].name),
+        Origin::Smtp => "(smtp)".into(),
+        Origin::Provider => "(provider)".into(),
+    }
+}
+
 /// What an entry matches, as listings show it.
 pub fn matches(model: &Model, e: &Entry) -> String {
     let range = |(a, b): (u16, u16)| if a == b { a.to_string() } else { format!("{a}-{b}") };

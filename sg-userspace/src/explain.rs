@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use self::trace::Trace;
 use crate::{
-    model::{Direction, Instance, Model},
+    model::{Direction, Instance, Model, protocol_name},
     reference::{FlowQuery, Outcome},
     validate::parse,
 };
@@ -36,6 +36,27 @@ pub struct Line {
     pub icmp_type: Option<u8>,
     /// Default 0.
     pub icmp_code: Option<u8>,
+}
+
+impl Line {
+    /// The line that is read as this flow.
+    pub fn of(device: &str, q: &FlowQuery) -> Self {
+        let has_ports = matches!(q.protocol, 6 | 17);
+        let icmp = matches!(q.protocol, 1 | 2 | 58);
+        let named = matches!(q.protocol, 1 | 6 | 17 | 47 | 58);
+        let name = protocol_name(Some(q.protocol));
+        Self {
+            device: device.into(),
+            direction: q.direction.name().into(),
+            protocol: if named { name.into() } else { q.protocol.into() },
+            local: q.local.to_string(),
+            remote: q.remote.to_string(),
+            local_port: has_ports.then_some(q.local_port),
+            remote_port: has_ports.then_some(q.remote_port),
+            icmp_type: icmp.then_some(q.icmp_type),
+            icmp_code: icmp.then_some(q.icmp_code),
+        }
+    }
 }
 
 /// A line of output.

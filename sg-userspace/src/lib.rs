@@ -9,6 +9,7 @@
 //! - [`mod@reference`]: the evaluator of record
 //! - [`compiler`]: merged view to tables
 //! - [`mod@lint`]: what is unwise or needless in a policy
+//! - [`witness`]: the packets that a change decides otherwise
 //! - [`explain`]: which rule decides a flow; [`packet`]: the packet to ask with
 //! - [`dataplane`]: to the kernel
 //! - [`api`]: the control API, as the official SDKs speak it
@@ -31,3 +32,4 @@ pub mod packet;
 pub mod reference;
 pub mod testbed;
 pub mod validate;
+pub mod witness;

@@ -5,7 +5,7 @@ use std::{collections::HashSet, net::IpAddr};
 
 use sg_common::{addr::Addr, reason::Reason};
 
-use crate::model::{Direction, GroupType, Instance, Model, Object, Ports, Rule, Side, Verdict};
+use crate::model::{Direction, GroupType, Instance, Interface, Model, Object, Ports, Rule, Side, Verdict};
 
 /// The first packet of a new flow, as the instance sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,21 +81,7 @@ impl<'a> Reference<'a> {
     pub fn judge(&self, instance: usize, q: &FlowQuery) -> Outcome {
         let instance = &self.instances[instance];
         let interface = &self.model.interfaces[instance.interface];
-        if q.local == q.remote {
-            return Outcome::of(Verdict::Drop, Reason::Land);
-        }
-        if interface.side == Side::Guest && q.direction == Direction::Outbound {
-            if interface.source_check && spoofs(instance, q) {
-                return Outcome::of(Verdict::Drop, Reason::Spoofed);
-            }
-            if is_rogue(q) {
-                return Outcome::of(Verdict::Drop, Reason::Rogue);
-            }
-        }
-        if is_essential(q) {
-            return Outcome::of(Verdict::Accept, Reason::Essential);
-        }
-        self.rules(&interface.groups, interface.smtp_open, q)
+        before_rules(interface, instance, q).unwrap_or_else(|| self.rules(&interface.groups, interface.smtp_open, q))
     }
 
     fn rules(&self, groups: &[usize], smtp_open: bool, q: &FlowQuery) -> Outcome {
@@ -154,13 +140,29 @@ impl<'a> Reference<'a> {
     }
 }
 
+/// What stands before all rules, and says nothing about most flows.
+pub fn before_rules(interface: &Interface, instance: &Instance, q: &FlowQuery) -> Option<Outcome> {
+    if q.local == q.remote {
+        return Some(Outcome::of(Verdict::Drop, Reason::Land));
+    }
+    if interface.side == Side::Guest && q.direction == Direction::Outbound {
+        if interface.source_check && spoofs(instance, q) {
+            return Some(Outcome::of(Verdict::Drop, Reason::Spoofed));
+        }
+        if is_rogue(q) {
+            return Some(Outcome::of(Verdict::Drop, Reason::Rogue));
+        }
+    }
+    is_essential(q).then(|| Outcome::of(Verdict::Accept, Reason::Essential))
+}
+
 fn is_link_local(ip: IpAddr) -> bool {
     matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
 /// Neighbours, multicast membership and leases, with the hop limits that the
 /// standards prescribe for them.
-fn is_essential(q: &FlowQuery) -> bool {
+pub fn is_essential(q: &FlowQuery) -> bool {
     let out = q.direction == Direction::Outbound;
     let source = if out { q.local } else { q.remote };
     match (q.protocol, q.local.is_ipv4()) {

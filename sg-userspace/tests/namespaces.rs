@@ -21,5 +21,6 @@ mod namespaces {
     pub mod survival;
     pub mod trial;
     pub mod wire;
+    pub mod witness;
 }
 mod support;

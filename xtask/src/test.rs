@@ -40,6 +40,8 @@ const LAYERS: &[(&str, &[&str], bool)] = &[
             "lint",
             "--test",
             "cli",
+            "--test",
+            "witness",
         ],
         false,
     ),

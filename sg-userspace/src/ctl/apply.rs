@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use super::{
     Ended,
     args::{Apply, Arguments, Output, Plan},
-    client, count, lint, output, session, sources,
+    client, count, differences, lint, output, session, sources,
 };
 use crate::{
     daemon::protocol::{Action, File, Planned, Reply, TrialView},
@@ -64,6 +64,10 @@ fn show(planned: &Planned) -> Result<()> {
         }
         writeln!(out, "{table}")?;
     }
+    differences::show(&mut out, &planned.differences)?;
+    if planned.differences.is_empty() && planned.compared > 0 && !planned.steps.is_empty() {
+        writeln!(out, "no packet is decided otherwise on {}", count(planned.compared, "device"))?;
+    }
     lint::added(&mut out, &planned.lints)?;
     let w = &planned.writes;
     if w.policies > 0 {
@@ -109,6 +113,7 @@ pub fn plan(arguments: &Arguments, plan: &Plan) -> Result<Ended> {
         on_change: OnChange::Cut,
         session: session::own(),
         confirm: None,
+        all: plan.all,
     };
     preview(arguments, &action)
 }
@@ -155,6 +160,7 @@ pub fn apply(arguments: &Arguments, a: &Apply) -> Result<Ended> {
         on_change: a.on_change,
         session: session::own(),
         confirm,
+        all: a.plan.all,
     };
     let from_stdin = a.plan.file.iter().any(|f| f == "-");
     carry_out(arguments, &Consent { yes: a.yes, from_stdin, confirm: a.confirm }, a.if_generation, action)
@@ -221,7 +227,7 @@ pub fn carry_out(
     }
     // What was shown is what is done, or nothing.
     let mut done = ask(arguments, &action(true, Some(planned.generation), confirm))?;
-    done.lints = planned.lints;
+    (done.lints, done.compared, done.differences) = (planned.lints, planned.compared, planned.differences);
     if !table {
         output::print(arguments.output, &done, |_| output::table(&[]))?;
         return Ok(Ended::Done);

@@ -3,6 +3,7 @@
 
 mod apply;
 mod audited;
+mod compare;
 mod history;
 mod keys;
 mod look;

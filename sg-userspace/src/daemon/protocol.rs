@@ -12,7 +12,7 @@ use crate::{
         report::Observed,
     },
     document::Problems,
-    explain::{Answer, trace::Trace},
+    explain::{Answer, Line, trace::Trace},
     lint::Finding,
 };
 
@@ -63,6 +63,9 @@ pub enum Action {
         /// Seconds after which it is taken back unless it is confirmed.
         #[serde(default)]
         confirm: Option<u32>,
+        /// A plan tells every difference, not only the largest ones.
+        #[serde(default)]
+        all: bool,
     },
     /// Keep what is on trial.
     Confirm,
@@ -236,6 +239,12 @@ pub struct Planned {
     /// What is unwise or needless after it, and was not before.
     #[serde(default)]
     pub lints: Vec<Finding>,
+    /// Devices whose rules before and after it were compared.
+    #[serde(default)]
+    pub compared: usize,
+    /// Packets that it decides otherwise, by devices with the same rules.
+    #[serde(default)]
+    pub differences: Vec<Differences>,
     /// What it would write to the kernel.
     pub writes: Preview,
     /// What applying it did.
@@ -254,6 +263,48 @@ pub struct TrialView {
     pub seconds: u64,
     /// When it is over, UTC.
     pub until: String,
+}
+
+/// Packets that a change decides otherwise, on devices with the same rules.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Differences {
+    /// Those devices.
+    pub devices: Vec<String>,
+    /// How many differences there are, as `witness` counts them.
+    pub count: u64,
+    /// Whether that was too much to look at whole: there may be more.
+    pub cut: bool,
+    /// The largest ones.
+    pub largest: Vec<DifferenceLine>,
+}
+
+/// Packets whose verdict changes, all in the same way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DifferenceLine {
+    /// `ingress` or `egress`.
+    pub direction: String,
+    /// The verdict before: `accept` or `drop`.
+    pub from: String,
+    /// The verdict after.
+    pub to: String,
+    /// A name, `all`, or `all but` names.
+    pub protocol: String,
+    /// Remote addresses.
+    pub peer: String,
+    /// Those of them that are not meant.
+    pub except: Vec<String>,
+    /// Local addresses, if not all.
+    pub local: Option<String>,
+    /// First and last source port, if not all.
+    pub source_ports: Option<(u16, u16)>,
+    /// First and last destination port, if not all.
+    pub ports: Option<(u16, u16)>,
+    /// Rules that decided them; the last one is `…` when there are others.
+    pub before: Vec<String>,
+    /// Rules that decide them.
+    pub after: Vec<String>,
+    /// One such packet of the first device, as `explain --flows` reads it.
+    pub witness: Option<Line>,
 }
 
 /// A protected device.

@@ -24,7 +24,6 @@ use crate::{
         report::Observed,
     },
     effective::{self, PolicyKey},
-    explain::trace,
     model::Side,
 };
 
@@ -185,7 +184,7 @@ fn rules(control: &Control, key: &PolicyKey, slot: u32) -> io::Result<Vec<RuleLi
         let what = "ARP, neighbours, multicast membership, DHCP client".to_owned();
         lines.push(line("(essential)".into(), Verdict::Accept, None, what, count));
         for entry in effective::entries(model, key, direction) {
-            let name = trace::name(model, entry.origin);
+            let name = effective::name(model, entry.origin);
             let identity = effective::identity(model, entry.origin);
             let count = match control.engine().counters().get(&identity) {
                 Some(id) => sum(maps.rules.get_per_cpu(id, possible_cpus())?),

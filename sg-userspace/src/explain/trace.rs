@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sg_common::{addr::Addr, reason::Reason};
 
 use crate::{
-    effective::{self, Entry, Members, Origin, PolicyKey, Remote},
+    effective::{self, Entry, Members, PolicyKey, Remote},
     model::{Direction, Instance, Model, Ports, protocol_name},
     reference::{FlowQuery, Reference},
 };
@@ -97,16 +97,6 @@ pub struct Trace {
     /// Indices into [`Trace::order`]: rules that would decide otherwise, did they match or
     /// were it their turn; the closest first.
     pub near: Vec<usize>,
-}
-
-/// An entry's origin, as listings name it.
-pub fn name(model: &Model, origin: Origin) -> String {
-    match origin {
-        Origin::Rule(g, r) => format!("{}[{r}]", model.groups[g].name),
-        Origin::IntraGroup(g) => format!("(members of {})", model.groups[g].name),
-        Origin::Smtp => "(smtp)".into(),
-        Origin::Provider => "(provider)".into(),
-    }
 }
 
 fn range((first, last): (u16, u16)) -> String {
@@ -213,7 +203,7 @@ pub fn trace(model: &Model, instances: &[Instance], instance: usize, query: &Flo
             }
         };
         order.push(Row {
-            rule: name(model, entry.origin),
+            rule: effective::name(model, entry.origin),
             verdict: entry.verdict.name().into(),
             priority: entry.priority,
             matches: effective::matches(model, &entry),

@@ -43,6 +43,7 @@ pub fn put(daemon: &Daemon<'_>, text: &str) -> anyhow::Result<Reply> {
         on_change: OnChange::Cut,
         session: None,
         confirm: None,
+        all: false,
     };
     ask(&daemon.dir().join("sgd.sock"), &apply)
 }

@@ -102,7 +102,7 @@ fn the_path_mtu_is_found() {
 }
 
 /// Sends a frame as it is.
-fn raw(net: &Net, device: &str, frame: &[u8]) {
+pub fn raw(net: &Net, device: &str, frame: &[u8]) {
     net.run(|| {
         let name = std::ffi::CString::new(device)?;
         // SAFETY: no memory but the terminated name and the frame is passed; the

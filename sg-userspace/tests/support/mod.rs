@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use sg_userspace::{
     document::{Document, Source, parse},
-    model::{Direction, Instance, Model},
+    model::{Direction, Instance, Model, Object, Ports, Rule},
     reference::FlowQuery,
     validate::{Quotas, validate},
 };
@@ -256,6 +256,55 @@ pub fn flow_near(r: &mut Random, instances: &[Instance], nets: &[IpNet]) -> (usi
             return (instance, q);
         }
     }
+}
+
+/// Every prefix that the policy names, and its members.
+pub fn nets(model: &Model, instances: &[Instance]) -> Vec<IpNet> {
+    let rules = model.groups.iter().flat_map(|g| &g.rules);
+    let cidrs = rules.filter_map(|r| if let Object::Cidr(net) = r.object { Some(net) } else { None });
+    let lists = model.prefix_lists.iter().flat_map(|l| l.entries.iter().copied());
+    let members = instances.iter().flat_map(|i| i.addresses.iter().map(|a| IpNet::from(*a)));
+    cidrs.chain(lists).chain(members).collect()
+}
+
+/// A flow that the rule matches, or nearly.
+pub fn near(r: &mut Random, model: &Model, rule: &Rule, instance: &Instance, nets: &[IpNet]) -> FlowQuery {
+    let own: Vec<IpNet> = match rule.object {
+        Object::Cidr(net) => vec![net],
+        Object::PrefixList(l) => model.prefix_lists[l].entries.clone(),
+        Object::Group(_) => nets.to_vec(),
+    };
+    let nets = if r.chance(60) { &own } else { nets };
+    let (_, mut q) = flow_near(r, std::slice::from_ref(instance), nets);
+    if r.chance(80) {
+        q.direction = rule.direction;
+    }
+    if r.chance(80)
+        && let Some(protocol) = rule.protocol
+    {
+        q.protocol = protocol;
+    }
+    let ends: Vec<u16> = match &rule.ports {
+        Ports::Any => Vec::new(),
+        Ports::Range(a, b) => vec![*a, *b, a.saturating_sub(1), b.saturating_add(1)],
+        Ports::List(l) => model.port_lists[*l].entries.iter().flat_map(|(a, b)| [*a, *b, a - 1, b + 1]).collect(),
+    };
+    let (mut source, mut destination) = q.ports();
+    if !ends.is_empty() && r.chance(70) {
+        destination = ends[r.below(ends.len())];
+    }
+    if let Some((a, b)) = rule.source_ports.filter(|_| r.chance(70)) {
+        source = [a, b, a.saturating_sub(1), b.saturating_add(1)][r.below(4)];
+    }
+    if !matches!(q.protocol, 6 | 17) {
+        (source, destination) = (0, 0);
+    }
+    (q.local_port, q.remote_port) =
+        if q.direction == Direction::Inbound { (destination, source) } else { (source, destination) };
+    if let Some(net) = rule.local.filter(|net| r.chance(60) && net.addr().is_ipv4() == q.local.is_ipv4()) {
+        q.local = [net.network(), net.broadcast()][r.below(2)];
+    }
+    q
 }
 
 fn rule(r: &mut Random, own: usize, kinds: &[bool]) -> String {

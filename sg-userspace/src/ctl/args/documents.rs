@@ -89,6 +89,9 @@ pub struct Plan {
     /// Take over objects that belong to another document
     #[arg(long)]
     pub adopt: bool,
+    /// Show every kind of packet that is decided otherwise, not only the 20 largest of each device
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// What becomes of live flows that a change denies, as it is said.

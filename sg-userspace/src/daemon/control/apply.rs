@@ -49,11 +49,12 @@ pub(super) struct Wanted<'a> {
     on_change: OnChange,
     session: Option<Session>,
     confirm: Option<u32>,
+    all: bool,
 }
 
 impl<'a> Wanted<'a> {
     pub(super) fn of(action: &'a Action) -> Option<Self> {
-        let Action::Document { files, adopt, apply, if_generation, on_change, session, confirm } = action else {
+        let Action::Document { files, adopt, apply, if_generation, on_change, session, confirm, all } = action else {
             return None;
         };
         Some(Self {
@@ -64,6 +65,7 @@ impl<'a> Wanted<'a> {
             on_change: *on_change,
             session: *session,
             confirm: *confirm,
+            all: *all,
         })
     }
 }
@@ -85,6 +87,7 @@ impl Control {
         let mut planned = self.weigh(&change, generation, wanted.session, live)?;
         if !wanted.apply {
             planned.lints = self.lints_added(&change);
+            self.compare(&change, wanted.all, &mut planned);
         }
         Ok((change, planned))
     }

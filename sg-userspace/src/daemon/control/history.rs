@@ -161,6 +161,7 @@ impl Control {
         let mut planned: Planned = self.weigh(&change, current, *session, &live)?;
         if !apply {
             planned.lints = self.lints_added(&change);
+            self.compare(&change, false, &mut planned);
         } else {
             let generation = together::next(current, &self.policy, &change.policy);
             let beside = Some((facts, self.state.replay.clone()));
