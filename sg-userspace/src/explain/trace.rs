@@ -302,6 +302,7 @@ network_interfaces: [{device: e, private_ip_addresses: [10.0.0.1], security_grou
         let near: Vec<(String, String)> =
             told.near.iter().map(|&at| (told.order[at].rule.clone(), but(&told.order[at].met))).collect();
         let expected = [
+            ("(members of g)", "remote is 192.0.2.7, not a member of g"),
             ("g[0]", "remote is 192.0.2.7, not 10.0.0.0/8"),
             ("g[2]", "port is 22, not 80-90"),
             ("g[1]", "protocol is tcp, not udp, and another field"),
