@@ -301,7 +301,7 @@ fn large(shift: usize, swap: usize) -> Whole {
     use std::fmt::Write;
     let mut text = String::from("security_groups:\n- security_group_name: g\n  permissions:\n");
     for i in 0..980 {
-        let policy = if (i + swap) % 3 == 0 { "drop" } else { "accept" };
+        let policy = if (i + swap).is_multiple_of(3) { "drop" } else { "accept" };
         let _ = writeln!(
             text,
             "  - {{direction: ingress, policy: {policy}, priority: {}, ip_protocol: tcp, port_range: {}/{}, source_cidr_ip: 10.{}.{}.0/{}}}",

@@ -1,7 +1,7 @@
 //! Where the verdicts differ: the ports and protocols at which the same peers change,
 //! and those peers as prefixes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 
 use super::{
     Difference, Protocols,
@@ -202,22 +202,24 @@ pub fn each_difference(
     space.remotes.ranges().for_each(|(range, class)| ranges[class].push(range));
     let mut written: HashMap<usize, [Vec<Peers>; 2]> = HashMap::new();
     for part in parts {
-        if !written.contains_key(&part.change) {
-            let change = search.changes.all[part.change].each_ref();
-            let ranges =
-                change.map(|classes| classes.iter().flat_map(|c| ranges[*c].iter().copied()).collect::<Vec<_>>());
-            if budget.take(ranges.iter().map(|r| 4 * r.len() as u64).sum()).is_none() {
-                return false;
+        let changed = match written.entry(part.change) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let ranges = search.changes.all[part.change].each_ref().map(|classes| {
+                    classes.iter().flat_map(|class| ranges[*class].iter().copied()).collect::<Vec<Range>>()
+                });
+                if budget.take(ranges.iter().map(|r| 4 * r.len() as u64).sum()).is_none() {
+                    return false;
+                }
+                new.insert(ranges.map(|ranges| peers(space.v4, &merged(ranges))))
             }
-            let peers = ranges.map(|ranges| peers(space.v4, &merged(ranges)));
-            written.insert(part.change, peers);
-        }
+        };
         let locals: Vec<Option<Peers>> = if part.locals == [(0, space.locals.last)] {
             vec![None]
         } else {
             peers(space.v4, &part.locals).into_iter().map(Some).collect()
         };
-        for (to, remotes) in [Verdict::Accept, Verdict::Drop].into_iter().zip(&written[&part.change]) {
+        for (to, remotes) in [Verdict::Accept, Verdict::Drop].into_iter().zip(changed.iter()) {
             if budget.take((remotes.len() * locals.len()) as u64).is_none() {
                 return false;
             }

@@ -84,6 +84,8 @@ const COMMANDS: &[&str] = &[
     "backup {backup}",
     "backup -",
     "restore {backup} --yes",
+    "apply -f {document} --confirm 60s --yes",
+    "confirm",
 ];
 
 /// Answers that are several values, a line each: one for each flow.
