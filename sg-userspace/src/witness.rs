@@ -27,10 +27,10 @@
 //! counts as much as `0.0.0.0/0`.
 //!
 //! # Layout
-//! - [`lines`]: the rules of both, and those that are in one only
-//! - [`axis`], [`space`]: cells; where no changed line matches, nothing is looked at
-//! - [`regions`]: cells that differ, merged; [`peers`]: addresses as prefixes
-//! - [`sample`]: a packet that can be sent
+//! - `lines`: the rules of both, and those that are in one only
+//! - `axis`, `space`: cells; where no changed line matches, nothing is looked at
+//! - `regions`: cells that differ, merged; `peers`: addresses as prefixes
+//! - `sample`: a packet that can be sent
 
 mod axis;
 mod lines;
