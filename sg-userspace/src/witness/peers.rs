@@ -1,6 +1,6 @@
 //! Sets of addresses as people write them: prefixes, some of them with exceptions.
 //!
-//! Of all ways to write a set as prefixes, each less at most [`MOST`] prefixes that lie
+//! Of all ways to write a set as prefixes, each less at most `MOST` prefixes that lie
 //! inside it, this finds one that names the fewest: everything but one address is
 //! `0.0.0.0/0 except 100.100.100.200/32`, not thirty-two prefixes. Where plain prefixes
 //! are no longer, they are taken.
