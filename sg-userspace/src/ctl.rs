@@ -22,6 +22,7 @@ pub mod client;
 mod complete;
 mod confirm;
 mod default_group;
+mod diagnose;
 mod differences;
 mod explain;
 mod group;
@@ -90,6 +91,7 @@ fn run(arguments: &Arguments) -> Result<Ended> {
         Command::Confirm => apply::confirm(arguments),
         Command::Plan(a) => apply::plan(arguments, a),
         Command::Explain(a) => explain::run(arguments, a),
+        Command::Diagnose(a) => diagnose::run(arguments, a),
         Command::Lint(a) => lint::run(arguments, a),
         Command::Status => show::status(arguments),
         Command::Instance { command } => members::instance(arguments, command),

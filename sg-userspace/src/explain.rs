@@ -98,7 +98,11 @@ impl Answer {
     }
 }
 
-fn protocol(value: &serde_json::Value) -> Result<u8, String> {
+/// A protocol by its name or number.
+///
+/// # Errors
+/// There is none, for a human.
+pub fn protocol(value: &serde_json::Value) -> Result<u8, String> {
     let text = match value {
         serde_json::Value::String(s) => s.clone(),
         other => other.to_string(),

@@ -21,6 +21,7 @@ pub mod compiler;
 pub mod ctl;
 pub mod daemon;
 pub mod dataplane;
+pub mod diagnose;
 pub mod document;
 pub mod effective;
 pub mod explain;

@@ -8,6 +8,7 @@ mod api {
     pub mod client;
     pub mod complete;
     pub mod console;
+    pub mod diagnose;
     pub mod durable;
     pub mod errors;
     pub mod examples;

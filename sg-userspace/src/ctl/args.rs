@@ -18,7 +18,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::{
-    documents::{Apply, Explain, KernelHook, Lint, Plan, Wait, on_change},
+    documents::{Apply, Diagnose, Explain, KernelHook, Lint, Plan, Wait, on_change},
     groups::{Group, Rule},
     keys::Key,
     members::{Instance, Interface},
@@ -74,6 +74,8 @@ pub enum Command {
     Plan(Plan),
     /// Say which rule decides a flow, and why
     Explain(Explain),
+    /// Say who reaches a device's services, and what opens those that are closed
+    Diagnose(Diagnose),
     /// Say what is unwise or needless in a policy, and what to do about it
     Lint(Lint),
     /// Show how things stand: devices, documents, counters

@@ -19,6 +19,7 @@ use std::{
 
 use anyhow::Context;
 use apply::Wanted;
+use ipnet::IpNet;
 use look::tell_carried;
 pub use trial::{BOUNDS as TRIAL_BOUNDS, TrialRecord};
 
@@ -37,6 +38,7 @@ use crate::{
         engine::{Engine, Order, Report, Setup},
         machine::{Machine, Resolved},
     },
+    diagnose::{Check, Question},
     document::Document,
     explain,
     lint::{self, Finding, Subject},
@@ -211,6 +213,7 @@ impl Control {
             Action::Restore { .. } => self.restore(action).unwrap_or_else(|reply| reply),
             Action::Wait { devices, .. } => Reply::Waited { missing: views::missing(self, devices) },
             Action::Lint => Reply::Linted { findings: self.lint(self.policy.model()) },
+            Action::Diagnose { device, checks, source } => self.diagnose(device, checks, *source),
             Action::Explain { flows, trace } => {
                 let instances = self.resolved().instances;
                 let reference = Reference::new(self.policy.model(), &instances);
@@ -222,6 +225,18 @@ impl Control {
                 Reply::Explained { answers: answers.unwrap_or_default(), traces }
             }
         }
+    }
+
+    fn diagnose(&self, device: &str, checks: &[Check], source: Option<IpNet>) -> Reply {
+        let (model, instances) = (self.policy.model(), self.resolved().instances);
+        let Some(instance) = explain::find(&instances, device) else {
+            let message = format!("{device} is not protected: whatever comes is let in; `sgctl status` lists what is");
+            return Reply::Refused { message };
+        };
+        let question = Question { model, instances: &instances, instance, source };
+        let usual = if checks.is_empty() { Check::usual() } else { Vec::new() };
+        let answer = question.answer(if checks.is_empty() { &usual } else { checks });
+        answer.map_or_else(|message| Reply::Refused { message }, |rows| Reply::Diagnosed { rows })
     }
 
     fn unread(&self, e: &std::io::Error) -> Reply {

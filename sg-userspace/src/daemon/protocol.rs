@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::{documents::Step, history::Head};
@@ -11,6 +12,7 @@ use crate::{
         engine::{OnChange, Preview, Report},
         report::Observed,
     },
+    diagnose::{Check, Row},
     document::Problems,
     explain::{Answer, Line, trace::Trace},
     lint::Finding,
@@ -126,6 +128,15 @@ pub enum Action {
     },
     /// What is unwise or needless in what is in force.
     Lint,
+    /// Who reaches a device's services.
+    Diagnose {
+        /// Its name.
+        device: String,
+        /// Which; the usual ones when empty.
+        checks: Vec<Check>,
+        /// From where; everywhere when absent.
+        source: Option<IpNet>,
+    },
     /// Which rule decides flows.
     Explain {
         /// Lines of a flows file.
@@ -531,6 +542,11 @@ pub enum Reply {
     Linted {
         /// All of it.
         findings: Vec<Finding>,
+    },
+    /// To [`Action::Diagnose`].
+    Diagnosed {
+        /// A row for each service and family.
+        rows: Vec<Row>,
     },
     /// To [`Action::Explain`].
     Explained {

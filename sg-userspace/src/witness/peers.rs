@@ -58,7 +58,8 @@ impl Peers {
     }
 }
 
-fn ends(net: &IpNet) -> Range {
+/// The first and the last address of a prefix.
+pub fn ends(net: &IpNet) -> Range {
     crate::lint::lines::range(*net).1
 }
 

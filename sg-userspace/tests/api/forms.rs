@@ -15,6 +15,7 @@ const COMMANDS: &[&str] = &[
     "apply -f {document}",
     "plan -f {document}",
     "explain tap0 ingress tcp 10.0.0.10:22 192.0.2.10:4000",
+    "diagnose tap0",
     "lint",
     "status",
     "wait tap0",

@@ -1,7 +1,10 @@
 //! What can be said of whole documents: plan, apply, explain, lint; and of waiting until
 //! they are in force.
 
+use std::net::IpAddr;
+
 use clap::{Args, ValueEnum, ValueHint};
+use ipnet::IpNet;
 
 use crate::{
     ctl::{apply::Confirm, complete},
@@ -144,6 +147,36 @@ pub struct Explain {
     /// One flow: DEVICE DIRECTION PROTOCOL LOCAL REMOTE, the last two with `:port` where there are ports
     #[arg(value_name = "FLOW", num_args = 0..=5)]
     pub flow: Vec<String>,
+}
+
+/// Say who reaches a device's services.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  sudo sgctl diagnose eth0                                  ping, ssh, http, https, rdp, 8080, from everywhere
+  sudo sgctl diagnose eth0 --from 203.0.113.0/24            the same, from there
+  sudo sgctl diagnose eth0 tcp 5432 --from 10.0.0.0/8       one service
+  sudo sgctl diagnose eth0 tcp 5432 --from 10.0.0.0/8 --open    and let them in
+
+Exit status: 0 done, 1 refused, or a rule forbids what is to be opened, 2 usage.")]
+pub struct Diagnose {
+    /// The device
+    #[arg(add = complete::devices())]
+    pub device: String,
+    /// Protocol of a service
+    pub protocol: Option<String>,
+    /// Its port, if the protocol has ports
+    pub port: Option<u16>,
+    /// Who wants to reach it: an address or a prefix
+    #[arg(long, value_name = "SOURCE", value_parser = source)]
+    pub from: Option<IpNet>,
+    /// Put in the rule that lets them in, with a priority that wins
+    #[arg(long, requires = "protocol")]
+    pub open: bool,
+}
+
+fn source(text: &str) -> Result<IpNet, String> {
+    let net = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+    net.map(|net| net.trunc()).ok_or_else(|| "an address or a prefix, such as 203.0.113.7 or 10.0.0.0/8".into())
 }
 
 /// Say what is unwise or needless in a policy.

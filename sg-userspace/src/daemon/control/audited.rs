@@ -111,6 +111,7 @@ fn said(action: &Action, own: &str) -> Said {
         Action::Wait { devices, seconds } => {
             admin("wait", false, &[("devices", &devices.join(" ")), ("seconds", &seconds.to_string())])
         }
+        Action::Diagnose { device, .. } => admin("diagnose", false, &[("device", device)]),
         Action::Lint => admin("lint", false, &[]),
         Action::Explain { .. } => admin("explain", false, &[]),
     }

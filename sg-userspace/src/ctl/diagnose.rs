@@ -1,0 +1,122 @@
+//! `sgctl diagnose`.
+
+use std::io::{IsTerminal, Write};
+
+use anyhow::{Result, bail};
+use ipnet::IpNet;
+use serde_json::json;
+
+use super::{
+    Ended,
+    args::{Arguments, Diagnose, Output},
+    client, group, output,
+};
+use crate::{
+    daemon::protocol::{Action, Reply},
+    diagnose::{Check, Opening, Row, State},
+};
+
+/// What a source looks like that has not been said.
+const SOMEBODY: &str = "SOURCE";
+
+fn ask(arguments: &Arguments, a: &Diagnose, source: Option<IpNet>) -> Result<Vec<Row>> {
+    let name = |protocol: &String| match a.port {
+        Some(port) => format!("{protocol} {port}"),
+        None => protocol.clone(),
+    };
+    let checks = a.protocol.iter().map(|p| Check { protocol: p.clone(), port: a.port, name: name(p) }).collect();
+    match client::ask(&arguments.socket, &Action::Diagnose { device: a.device.clone(), checks, source })? {
+        Reply::Diagnosed { rows } => Ok(rows),
+        other => client::unexpected(other),
+    }
+}
+
+/// The command that opens a service.
+fn command(opening: &Opening, source: Option<IpNet>) -> String {
+    let Opening { group, protocol, ports, priority } = opening;
+    let source = source.map_or_else(|| SOMEBODY.to_owned(), |s| s.to_string());
+    let priority = if *priority == 1 { String::new() } else { format!(" --priority {priority}") };
+    format!("sgctl rule add {group} ingress {protocol} {ports} {source}{priority}")
+}
+
+fn table(rows: &[Row], source: Option<IpNet>) -> comfy_table::Table {
+    let mut table = output::table(&["service", "family", "state", "who", "by", "opened by"]);
+    for row in rows {
+        let state = match row.state {
+            State::Open => "open",
+            State::Partly => "partly",
+            State::Closed => "closed",
+        };
+        let mut who = row.sources.join(", ");
+        if row.more > 0 {
+            who += &format!(" and {} more", row.more);
+        }
+        if who.is_empty() {
+            who = "nobody".into();
+        }
+        let opened = match (&row.opening, &row.forbidden) {
+            (_, Some(rule)) => format!("nothing: {rule} drops, and no priority wins against 1"),
+            (Some(opening), None) => command(opening, source),
+            (None, None) => String::new(),
+        };
+        table.add_row([row.check.name.clone(), row.family.clone(), state.into(), who, row.by.join(", "), opened]);
+    }
+    table
+}
+
+fn show(arguments: &Arguments, rows: &[Row], source: Option<IpNet>) -> Result<()> {
+    output::print(arguments.output, &rows, |rows| table(rows, source))
+}
+
+/// Asks for the source; none is ever assumed.
+fn asked() -> Result<IpNet> {
+    if !std::io::stdin().is_terminal() {
+        bail!("say who is to be let in: --from 203.0.113.7, or a prefix; nothing was changed");
+    }
+    let mut out = std::io::stderr().lock();
+    write!(out, "Who is to be let in? An address or a prefix: ")?;
+    out.flush()?;
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line)?;
+    let text = line.trim();
+    let net = text.parse::<IpNet>().ok().or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from));
+    net.map_or_else(|| bail!("{text:?} is neither an address nor a prefix; nothing was changed"), |net| Ok(net.trunc()))
+}
+
+/// Says who reaches what; with `--open`, lets somebody in.
+pub fn run(arguments: &Arguments, a: &Diagnose) -> Result<Ended> {
+    if !a.open {
+        let rows = ask(arguments, a, a.from)?;
+        show(arguments, &rows, a.from)?;
+        let closed = rows.iter().any(|r| r.opening.is_some());
+        if a.from.is_none() && closed && arguments.output == Output::Table {
+            println!("{SOMEBODY}: who is to be let in; --from SOURCE answers for them alone");
+        }
+        return Ok(Ended::Done);
+    }
+    let source = match a.from {
+        Some(source) => source,
+        None => asked()?,
+    };
+    for row in ask(arguments, a, Some(source))? {
+        if let Some(rule) = &row.forbidden {
+            bail!(
+                "{rule} drops {} from {source} at priority 1, and no rule wins against that; take it out or lower its \
+                 priority first; nothing was changed",
+                row.check.name
+            );
+        }
+        let Some(opening) = &row.opening else { continue };
+        let field = if source.addr().is_ipv4() { "SourceCidrIp" } else { "Ipv6SourceCidrIp" };
+        let rule = json!({
+            "Direction": "ingress", "IpProtocol": opening.protocol, "PortRange": opening.ports, field: source.to_string(),
+            "Policy": "accept", "Priority": opening.priority.to_string(), "Description": "opened by sgctl diagnose",
+        });
+        group::put(arguments, &opening.group, &[rule])?;
+        if arguments.output == Output::Table {
+            println!("done: {}", command(opening, Some(source)));
+        }
+    }
+    show(arguments, &ask(arguments, a, Some(source))?, Some(source))?;
+    Ok(Ended::Done)
+}
