@@ -51,7 +51,8 @@ pub fn generation(ifindex: u32) -> Option<Option<&'static Generation>> {
 /// is over writes that down.
 #[inline(never)]
 pub fn on_trial(ifindex: u32, now: u32) -> *const Generation {
-    let Some(record) = SG_IFACES.get(ifindex).and_then(|entry| SG_GENERATIONS.get_ptr_mut(*entry as u32)) else {
+    let entry = SG_IFACES.get(ifindex).filter(|entry| **entry != 0);
+    let Some(record) = entry.and_then(|entry| SG_GENERATIONS.get_ptr_mut(*entry as u32)) else {
         return core::ptr::null();
     };
     // SAFETY: a live map value; the daemon does not write a record anew while a packet
@@ -64,6 +65,9 @@ pub fn on_trial(ifindex: u32, now: u32) -> *const Generation {
         // SAFETY: an aligned word of the very record whose time is over. The daemon confirms
         // none so late, and looks at the clock again once it has.
         unsafe { (&raw mut (*record).deadline).write_volatile(OVER) };
+    }
+    if generation.previous == 0 {
+        return core::ptr::null();
     }
     match SG_GENERATIONS.get(generation.previous) {
         Some(previous) => previous,

@@ -33,6 +33,9 @@ fn ask(arguments: &Arguments, action: &Action) -> Result<Planned> {
 
 fn show(planned: &Planned) -> Result<()> {
     let mut out = std::io::stdout().lock();
+    if let Some(trial) = &planned.trial {
+        writeln!(out, "{}", on_trial(trial))?;
+    }
     // What hurts comes first.
     if planned.cut_count > 0 {
         writeln!(out, "{} that the new rules deny:", count(planned.cut_count, "live flow"))?;
@@ -77,18 +80,6 @@ fn show(planned: &Planned) -> Result<()> {
     if w.deltas > 0 {
         let policies = if w.deltas == 1 { "policy" } else { "policies" };
         writeln!(out, "to patch in place: {} {policies}, {} of addresses", w.deltas, count(w.addresses, "change"))?;
-    }
-    if planned.cut_count > 0 {
-        writeln!(out, "{} that the new rules deny:", count(planned.cut_count, "live flow"))?;
-        for flow in &planned.cut {
-            writeln!(out, "  {flow}")?;
-        }
-        if planned.cut_count > planned.cut.len() {
-            writeln!(out, "  … and {} more", planned.cut_count - planned.cut.len())?;
-        }
-    }
-    if let Some(reason) = &planned.session {
-        writeln!(out, "YOUR OWN SSH CONNECTION would be dropped (reason: {reason})")?;
     }
     Ok(())
 }
@@ -224,6 +215,10 @@ pub fn carry_out(
         if deletes > 0 && !agreed(&format!("Delete {}?", count(deletes, "object")))? {
             bail!("nothing was changed");
         }
+    }
+    if let Some(seconds) = confirm.filter(|_| table) {
+        // Before it is done: who is cut off does not read the answer.
+        eprintln!("trying it out for {seconds} s: it is taken back by itself then, unless `sgctl confirm` keeps it");
     }
     // What was shown is what is done, or nothing.
     let mut done = ask(arguments, &action(true, Some(planned.generation), confirm))?;

@@ -199,7 +199,16 @@ fn put_back(arguments: &Arguments, source: Source, how: &How) -> Result<Ended> {
 
 /// Puts back what was before.
 pub fn rollback(arguments: &Arguments, rollback: &Rollback) -> Result<Ended> {
-    put_back(arguments, Source::Kept(rollback.generation), &rollback.how)
+    // What is on trial is named, so that nothing else is put back if it is over meanwhile.
+    let trial = match client::ask(&arguments.socket, &Action::Status)? {
+        Reply::Status(status) => status.trial,
+        other => return client::unexpected(other),
+    };
+    let source = match (rollback.generation, &rollback.how.group, trial) {
+        (None, None, Some(trial)) => Source::Trial(trial.generation),
+        (generation, ..) => Source::Kept(generation),
+    };
+    put_back(arguments, source, &rollback.how)
 }
 
 /// What is different between two generations.

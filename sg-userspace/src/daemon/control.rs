@@ -93,6 +93,8 @@ pub struct Control {
     metrics: Arc<Metrics>,
     /// A change that is in force and not confirmed.
     trial: Option<trial::Trial>,
+    /// The generation that was last taken back because nobody confirmed it, and when.
+    taken_back: Option<(u64, Instant)>,
 }
 
 impl Control {
@@ -150,6 +152,7 @@ impl Control {
             audit,
             metrics,
             trial: None,
+            taken_back: None,
         };
         control.take_back_of_before();
         let _ = control.look(machine, Look::First);
@@ -159,8 +162,9 @@ impl Control {
     /// A line for the service manager.
     pub fn summary(&self) -> String {
         let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-        let bound = self.engine.bound().values().filter(|b| b.places.is_some()).count();
+        let bound = self.engine.bound().values().filter(|b| b.places.is_some() && !b.passes()).count();
         let mut parts = vec![format!("{} protected", count(bound, "device"))];
+        parts.extend(self.on_trial().map(|t| format!("generation {} is ON TRIAL until {}", t.generation, t.until)));
         parts.extend(self.trouble.iter().map(|why| format!("NOT ALL IN FORCE: {why}")));
         let resolved = self.machine.local(self.policy.model());
         parts.extend(resolved.refused.iter().map(|r| format!("NOT PROTECTED: {}: {}", r.device, r.why)));

@@ -153,6 +153,8 @@ pub enum Action {
 pub enum Source {
     /// A generation that is kept; the one kept last when absent.
     Kept(Option<u64>),
+    /// What is on trial, by its generation: it is taken back.
+    Trial(u64),
     /// The text of a backup.
     Backup(String),
 }

@@ -395,6 +395,8 @@ async fn serve(config: Config) -> Result<()> {
     control.note_refusals(&refusals, true);
     // Links and maps are pinned: the protection stays.
     let _ = std::fs::remove_file(&socket);
-    log::info!("ended; what was in force stays in force (`sgd --detach` takes it off)");
+    let trial = control.on_trial().map(|t| format!(", but what is on trial, which is taken back at {}", t.until));
+    let but = trial.unwrap_or_default();
+    log::info!("ended; what was in force stays in force{but} (`sgd --detach` takes it off)");
     Ok(())
 }

@@ -148,7 +148,7 @@ pub fn missing(control: &Control, devices: &[String]) -> Vec<Missing> {
     let resolved = control.resolved();
     let enforces = |name: &str| {
         let bound = control.engine().bound().values().find(|b| b.device == name);
-        bound.map(|b| b.places.is_some() && b.generation.policy != NO_POLICY)
+        bound.map(|b| b.places.is_some() && b.generation.policy != NO_POLICY && !b.passes())
     };
     let why = |name: &String| -> Option<String> {
         if let Some(refused) = resolved.refused.iter().find(|r| r.device == *name) {

@@ -96,7 +96,10 @@ pub enum EngineError {
     #[error("{0} rules have counters, the tables hold {max}", max = MAX_RULES - 1)]
     Counters(usize),
     /// A trial is to begin while something else is under way.
-    #[error("{0} only observes yet, so nothing can be tried out; `sgctl status` says for how long")]
+    #[error(
+        "{0} only observes yet, so nothing can be tried out: wait until it enforces (`sgctl status` says for how long), \
+         or go without (`--confirm off`)"
+    )]
     Observing(String),
     /// Too late to confirm.
     #[error("the time to confirm is over")]
@@ -145,7 +148,8 @@ impl Bound {
     fn settle(&self, wanted: Generation, trial: bool) -> Generation {
         let Generation { zone, slot, epoch, previous, on_change, drain_until, observe_until, .. } = self.generation;
         let observe_until = if wanted.flags & flags::OBSERVE != 0 { observe_until } else { 0 };
-        let deadline = if trial { self.generation.deadline } else { CONFIRMED };
+        // Who changes one field of the generation that is there does not confirm it.
+        let deadline = if trial { self.generation.deadline } else { wanted.deadline };
         Generation { zone, slot, epoch, previous, on_change, drain_until, observe_until, deadline, ..wanted }
     }
 }
@@ -310,9 +314,16 @@ impl Engine {
             let mut generation = generation(model, &resolved, binding);
             (generation.policy, generation.policy_class) = (put.index, put.class);
             generation.flags |= self.next_flags(binding.device.index, model.interfaces[instance.interface].side);
-            self.own(binding.device.index, &instance.addresses)?;
+            let guest = generation.flags & flags::GUEST != 0;
+            let own = if guest { instance.addresses.as_slice() } else { &[] };
+            // What it is to have is there before the flip, what it no longer has until after.
+            self.add_own(binding.device.index, own)?;
             if self.flip(binding.device.index, generation, mode, put.patched)? {
                 report.changed.push(binding.device.name.clone());
+            }
+            // It may have to return to those it had before a trial.
+            if self.trial.is_none() {
+                self.own(binding.device.index, own)?;
             }
         }
         if !self.carrying {
@@ -326,23 +337,25 @@ impl Engine {
         }
     }
 
-    /// Makes the own addresses of a guest what they are.
+    /// Gives a guest more addresses of its own.
+    fn add_own(&mut self, index: u32, addresses: &[IpAddr]) -> Result<(), EngineError> {
+        let Some(bound) = self.bound.get_mut(&index) else { return Ok(()) };
+        for &addr in addresses {
+            if !bound.own.contains(&addr) {
+                let key = OwnKey { zone: bound.generation.zone, addr: addr.into() };
+                self.object.maps.own.update(&key, &1).map_err(kernel("write an own address"))?;
+                bound.own.insert(addr);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the own addresses of a guest what they are; whoever is no guest has none.
     fn own(&mut self, index: u32, addresses: &[IpAddr]) -> Result<(), EngineError> {
+        self.add_own(index, addresses)?;
         let Some(bound) = self.bound.get_mut(&index) else { return Ok(()) };
         let zone = bound.generation.zone;
-        let mut wanted: BTreeSet<IpAddr> = if bound.generation.flags & flags::GUEST != 0 {
-            addresses.iter().copied().collect()
-        } else {
-            BTreeSet::new()
-        };
-        if self.trial.is_some() {
-            // It may have to return to them.
-            wanted.extend(&bound.own);
-        }
-        for &addr in wanted.difference(&bound.own) {
-            let key = OwnKey { zone, addr: addr.into() };
-            self.object.maps.own.update(&key, &1).map_err(kernel("write an own address"))?;
-        }
+        let wanted: BTreeSet<IpAddr> = addresses.iter().copied().collect();
         for &addr in bound.own.difference(&wanted) {
             let key = OwnKey { zone, addr: addr.into() };
             self.object.maps.own.delete(&key).map_err(kernel("remove an own address"))?;
@@ -362,7 +375,7 @@ impl Engine {
         }
         self.epoch += 1;
         wanted.epoch = self.epoch;
-        wanted.previous = bound.record;
+        wanted.previous = if wanted.deadline == CONFIRMED { bound.record } else { bound.generation.previous };
         (wanted.on_change, wanted.drain_until) = match mode {
             _ if self.carrying => (wanted.on_change, wanted.drain_until),
             OnChange::Cut => (sg_common::generation::on_change::CUT, 0),

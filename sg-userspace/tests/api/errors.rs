@@ -518,7 +518,7 @@ fn every_error_is_provoked() {
     }
     // While a change is on trial, no other is made.
     let tried = "document: tried\nsecurity_groups: [{security_group_name: tried}]\n";
-    daemon.apply(tried, &["--yes", "--confirm", "60s"]).unwrap();
+    daemon.apply(tried, &["--yes", "--confirm", "1h"]).unwrap();
     let change = [("Action", "CreateSecurityGroup")];
     check("CONFLICT", "a change while another is on trial", call(&daemon, &key, &change));
     assert!(daemon.sgctl(&["rollback", "--yes"]).unwrap().0);

@@ -79,14 +79,13 @@ const COMMANDS: &[&str] = &[
     "snapshot show {generation}",
     "diff {generation}",
     "group delete twin --yes",
-    "snapshot restore {generation} --yes",
+    "snapshot restore {generation} --yes --confirm 60s",
+    "confirm",
     "rollback {generation} --yes",
     "snapshot delete {generation} --yes",
     "backup {backup}",
     "backup -",
     "restore {backup} --yes",
-    "apply -f {document} --confirm 60s --yes",
-    "confirm",
 ];
 
 /// Answers that are several values, a line each: one for each flow.

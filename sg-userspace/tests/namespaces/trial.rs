@@ -153,7 +153,7 @@ fn the_daemon_goes_back_in_time_and_others_wait_meanwhile() {
     let world = served(Way::HostTc);
     let daemon = world.daemon();
     daemon.apply(&policy(&world, &[7000]), &[]).unwrap();
-    daemon.apply(&policy(&world, &[7001]), &["--yes", "--confirm", "30s"]).unwrap();
+    daemon.apply(&policy(&world, &[7001]), &["--yes", "--confirm", "1h"]).unwrap();
     let other = policy(&world, &[7000, 7001]);
     assert!(daemon.apply(&other, &["--yes"]).unwrap_err().to_string().contains("a change is on trial"));
     assert!(daemon.apply(&other, &["--yes", "--confirm", "9s"]).unwrap_err().to_string().contains("on trial"));
@@ -173,6 +173,9 @@ fn the_daemon_goes_back_in_time_and_others_wait_meanwhile() {
     daemon.apply(&policy(&world, &[7001]), &["--yes", "--confirm", "3s"]).unwrap();
     eventually("it is over", || !done(&daemon, &["status"]).contains("ON TRIAL"));
     assert!(reaches(&world, 7000) && !reaches(&world, 7001));
+    // Whoever meant that one does not go further back unseen.
+    assert!(refused(&daemon, &["rollback", "--yes"]).contains("taken back already"));
+    assert!(reaches(&world, 7000) && !reaches(&world, 7001));
     let log = daemon.log();
     assert!(
         log.contains("was taken back: asked for") && log.contains("was taken back: not confirmed in time"),
@@ -183,6 +186,24 @@ fn the_daemon_goes_back_in_time_and_others_wait_meanwhile() {
     for wrong in ["2s", "2h", "never"] {
         assert!(daemon.apply(&other, &["--confirm", wrong]).unwrap_err().to_string().contains("3s to 1h"), "{wrong}");
     }
+}
+
+#[test]
+fn a_guest_that_was_none_on_trial_sends_again() {
+    if !can_run() {
+        return;
+    }
+    let world = served(Way::Guest);
+    let daemon = world.daemon();
+    let base = policy(&world, &[7000]);
+    daemon.apply(&base, &[]).unwrap();
+    let mut operator = session(&world, 7000);
+    let host = base.replace("side: guest, private_ip_addresses: [10.0.0.10, '2001:db8:1::10']", "side: host");
+    assert_ne!(host, base);
+    daemon.apply(&host, &["--yes", "--confirm", "1h"]).unwrap();
+    done(&daemon, &["rollback", "--yes"]);
+    // Its addresses are its own again before its source is checked.
+    within(Duration::from_secs(40), "the guest sends", || answers(&mut operator));
 }
 
 #[test]
@@ -216,6 +237,7 @@ fn a_device_let_go_of_on_trial_is_protected_again() {
     let without = "security_groups: [{security_group_name: g}]\n";
     daemon.apply(without, &["--yes", "--confirm", "9s"]).unwrap();
     assert!(reaches(&world, 7000) && reaches(&world, 7001), "it is let go of");
+    assert!(refused(&daemon, &["wait", "eth0", "--for", "0s"]).contains("eth0"), "it is open, for now");
     daemon.stop(libc::SIGKILL).unwrap();
     within(Duration::from_secs(20), "it is protected again", || !reaches(&world, 7001));
     daemon.start().unwrap();

@@ -103,6 +103,7 @@ impl Control {
         self.engine.begin(self.beginning(true));
         let mut planned = self.consequences(change, session, live);
         planned.generation = generation;
+        planned.trial = self.on_trial();
         let preview = self.engine.preview(change.policy.model(), &self.machine);
         planned.writes = preview.map_err(|e| Reply::Refused { message: format!("{e}; nothing was changed") })?;
         Ok(planned)
@@ -111,17 +112,20 @@ impl Control {
     /// What lint says of a policy that it does not say of the one in force. It takes a while,
     /// so it is for plans: what is applied was planned before.
     pub(super) fn lints_added(&self, change: &Change) -> Vec<Finding> {
-        lint::added(&self.lint(self.policy.model()), self.lint(change.policy.model()))
+        lint::added(&self.lint(self.stored().model()), self.lint(change.policy.model()))
     }
 
     pub(super) fn document(&mut self, wanted: &Wanted<'_>) -> Result<Reply, Reply> {
-        let (policy, live) = (self.policy.clone(), self.live());
+        let (policy, live) = (self.stored().clone(), self.live());
         let (change, mut planned) = self.consider(&policy, self.state.generation, wanted, &live)?;
         if !wanted.apply {
             return Ok(Reply::Planned(Box::new(planned)));
         }
         let generation = together::next(self.state.generation, &policy, &change.policy);
-        let result = match wanted.confirm {
+        // Where nothing changes there is nothing to try out.
+        let confirm = wanted.confirm.filter(|_| generation != self.state.generation);
+        self.can_be_seen(confirm, &planned)?;
+        let result = match confirm {
             Some(seconds) => self.try_out(change.policy, None, generation, wanted.on_change, seconds),
             None => {
                 self.keep_settled("before an apply", true);

@@ -92,6 +92,7 @@ fn said(action: &Action, own: &str) -> Said {
             let from = match source {
                 Source::Kept(None) => "the generation kept last".to_owned(),
                 Source::Kept(Some(generation)) => format!("generation {generation}"),
+                Source::Trial(generation) => format!("generation {generation}, which is on trial"),
                 Source::Backup(_) => "a backup".to_owned(),
             };
             let mut parameters = vec![("from", from.as_str())];

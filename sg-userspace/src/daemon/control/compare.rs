@@ -43,7 +43,7 @@ impl Control {
     /// Compares the rules of each device that is protected before and after a change. All of
     /// it together may take as long as one large comparison: other requests wait meanwhile.
     pub(super) fn compare(&self, change: &Change, all: bool, planned: &mut Planned) {
-        let [before, after] = [self.policy.model(), change.policy.model()].map(|model| {
+        let [before, after] = [self.stored().model(), change.policy.model()].map(|model| {
             let resolved = self.machine.resolve(model);
             State { model, members: Members::of_all(model, &resolved.instances), resolved }
         });

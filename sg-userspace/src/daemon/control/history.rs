@@ -126,16 +126,26 @@ impl Control {
         };
         let current = self.state.generation;
         expect(*if_generation, current)?;
-        if let (Source::Kept(None), None, true) = (source, group, self.on_trial().is_some()) {
-            let steps = documents::difference(self.policy.documents(), self.stored().documents());
-            let change = Change { policy: self.stored().clone(), steps };
-            let planned = self.weigh(&change, current, *session, &self.live())?;
-            if *apply {
-                self.take_back("asked for");
-            }
-            return Ok(Reply::Planned(Box::new(planned)));
-        }
         let kept = match source {
+            Source::Trial(generation) => {
+                let expected = self.on_trial().filter(|t| t.generation == *generation && group.is_none());
+                expected.ok_or_else(|| refused(format!("generation {generation} is on trial no longer")))?;
+                let steps = documents::difference(self.policy.documents(), self.stored().documents());
+                let change = Change { policy: self.stored().clone(), steps };
+                let mut planned = self.weigh(&change, current, *session, &self.live())?;
+                if *apply {
+                    planned.report = Some(self.take_back("asked for").map_err(refused)?);
+                    planned.trial = None;
+                }
+                return Ok(Reply::Planned(Box::new(planned)));
+            }
+            Source::Kept(None) if self.taken_back_lately().is_some() => {
+                let taken_back = self.taken_back_lately().unwrap_or_default();
+                return Err(refused(format!(
+                    "generation {taken_back}, which was on trial, has been taken back already: generation {current} is in \
+                     force; to go further back name the generation (`sgctl snapshot list`)"
+                )));
+            }
             Source::Backup(text) => history::read_backup(text).map_err(refused)?,
             Source::Kept(Some(generation)) => self.kept(*generation)?,
             Source::Kept(None) => {
@@ -147,14 +157,14 @@ impl Control {
         let (documents, facts) = match group {
             None => (kept.documents, kept.facts),
             Some(group) => {
-                let made = history::with_rules_of(&self.policy, &self.state.facts, &kept, group, *additive);
+                let made = history::with_rules_of(self.stored(), &self.state.facts, &kept, group, *additive);
                 made.map_err(refused)?
             }
         };
         // With places again, so that problems can point at them.
         let restored = documents.iter().map(documents::restore).collect();
         let policy = Valid::of(restored, &self.config.quotas())?;
-        let mut steps = documents::difference(self.policy.documents(), policy.documents());
+        let mut steps = documents::difference(self.stored().documents(), policy.documents());
         steps.extend(history::facts_that_change(&self.state.facts, &facts));
         let change = Change { policy: Arc::new(policy), steps };
         let live = self.live();
@@ -163,10 +173,12 @@ impl Control {
             planned.lints = self.lints_added(&change);
             self.compare(&change, false, &mut planned);
         } else {
-            let generation = together::next(current, &self.policy, &change.policy);
+            let generation = together::next(current, self.stored(), &change.policy);
+            let confirm = confirm.filter(|_| !planned.steps.is_empty());
+            self.can_be_seen(confirm, &planned)?;
             let beside = Some((facts, self.state.replay.clone()));
             let result = match confirm {
-                Some(seconds) => self.try_out(change.policy, beside, generation, *on_change, *seconds),
+                Some(seconds) => self.try_out(change.policy, beside, generation, *on_change, seconds),
                 None => {
                     self.keep_settled("before a restore", true);
                     self.apply(change.policy, beside, generation, *on_change)

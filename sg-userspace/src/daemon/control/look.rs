@@ -24,6 +24,7 @@ const NEW: Duration = Duration::from_secs(60);
 impl Control {
     /// The machine changed: follow it. True when the kernel had to be changed.
     pub fn look(&mut self, machine: Machine, look: Look) -> bool {
+        self.end_trial();
         if machine == self.machine && look == Look::Changes {
             return false;
         }

@@ -18,7 +18,7 @@ impl Control {
     pub fn picture(&self) -> Picture {
         let resolved = self.machine.local(self.policy.model());
         let bound = self.engine.bound();
-        let in_force = |b: &&Bound| b.places.is_some() && b.generation.policy != NO_POLICY;
+        let in_force = |b: &&Bound| b.places.is_some() && b.generation.policy != NO_POLICY && !b.passes();
         let observing = bound.values().filter(in_force).filter(|b| b.is_observing()).count();
         let enforcing = bound.values().filter(in_force).count() - observing;
         // One whose programs could not be mended may enforce all the same, at another hook.

@@ -67,14 +67,6 @@ impl Control {
         for run in runs {
             let from = &sources[replies.len()..replies.len() + run.len()];
             let ids: Vec<String> = run.iter().map(|_| envelope::request_id()).collect();
-            if let Some(conflict) = self.conflict(&run[0]) {
-                let refused: Vec<Reply> =
-                    run.iter().map(|action| self.conflict(action).unwrap_or_else(|| conflict.clone())).collect();
-                self.note(run, from, &ids, &refused);
-                self.count(run, &refused);
-                replies.extend(refused);
-                continue;
-            }
             if let Err(why) = self.intend(run, from, &ids) {
                 let refused: Vec<Reply> = run
                     .iter()
@@ -88,7 +80,13 @@ impl Control {
                 continue;
             }
             let calls = run.iter().any(|a| matches!(a, Action::Call(_)));
+            // All of a run are changes, or it is of one.
+            let conflicts: Option<Vec<Reply>> = run.iter().map(|action| self.conflict(action)).collect();
             let mut new: Vec<Reply> = match mode(&run[0]) {
+                _ if conflicts.is_some() => {
+                    self.use_up(run);
+                    conflicts.unwrap_or_default()
+                }
                 Some(mode) if calls || run.len() > 1 => self.together(run, mode),
                 _ => run.iter().map(|action| self.act(action)).collect(),
             };
@@ -100,6 +98,22 @@ impl Control {
             replies.extend(new);
         }
         replies
+    }
+
+    /// Takes note of signed calls that are refused unseen: the same bytes must not be a
+    /// call once more.
+    fn use_up(&mut self, actions: &[Action]) {
+        let mut replay = self.state.replay.clone();
+        for action in actions {
+            if let Action::Call(call) = action
+                && let Some((key, nonce)) = &call.signed
+            {
+                replay.nonces.entry(key.clone()).or_default().insert(nonce.clone(), now());
+            }
+        }
+        if let Err(e) = self.remember(replay) {
+            log::error!("{e}");
+        }
     }
 
     /// Gives an answer of the control API the id that the audit log has of its call, and
@@ -206,7 +220,7 @@ impl Control {
 
     /// Answers a call that changes nothing.
     pub(super) fn read(&self, call: &Call) -> Reply {
-        let here = self.machine.local(self.policy.model());
+        let here = self.machine.local(self.stored().model());
         let mut draft = Draft::new(self.stored(), &self.state.facts, &self.here, &here, call.account.as_deref(), now());
         let answer = call::perform(&mut draft, call);
         // A change that is only considered: whether the whole would be good.

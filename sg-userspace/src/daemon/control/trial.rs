@@ -22,9 +22,10 @@ use crate::{
     },
     daemon::{
         log,
-        protocol::{Action, Reply, Source, TrialView},
+        protocol::{Action, Planned, Reply, Source, TrialView},
+        store::State,
     },
-    dataplane::engine::{EngineError, OnChange, Report},
+    dataplane::engine::{OnChange, Report},
     document::Document,
     validate::Valid,
 };
@@ -58,12 +59,15 @@ fn refused(message: impl ToString) -> Reply {
     Reply::Refused { message: message.to_string() }
 }
 
+/// For how long after a trial ended by itself `rollback` must say what it means.
+const LATELY: Duration = Duration::from_secs(300);
+
 /// Whether an action changes the policy, and so has to wait for the end of a trial.
 fn waits(action: &Action) -> bool {
     match action {
         Action::Document { apply, .. } => *apply,
         // Going back is what ends it.
-        Action::Restore { apply, source, group, .. } => *apply && !(*source == Source::Kept(None) && group.is_none()),
+        Action::Restore { apply, source, .. } => *apply && !matches!(source, Source::Trial(_)),
         Action::Call(call) => call.writes(),
         _ => false,
     }
@@ -145,30 +149,53 @@ impl Control {
             Err(e) => {
                 self.trial = Some(trial);
                 let back = self.go_back();
+                self.forget_trial();
                 let message = format!("{e}; the policy before it stays in force");
-                Err(back.map_or(message.clone(), |failure| format!("{message}; and going back: {failure}")))
+                match back {
+                    Ok(_) => Err(message),
+                    Err(failure) => {
+                        self.deny(failure.clone());
+                        Err(format!("{message}; and going back: {failure}"))
+                    }
+                }
             }
         }
     }
 
-    /// Keeps what is on trial.
+    /// Refuses a trial that would be over before guests enforce, whose operator would
+    /// confirm what has cut nobody yet.
+    pub(super) fn can_be_seen(&self, confirm: Option<u32>, planned: &Planned) -> Result<(), Reply> {
+        let observe = self.config.guest_observe;
+        match confirm.filter(|seconds| !planned.observing.is_empty() && *seconds <= observe) {
+            None => Ok(()),
+            Some(_) => Err(refused(format!(
+                "{} would only observe for {observe} s before enforcing, longer than the trial: say --confirm {}s, or \
+                 --confirm off; nothing was changed",
+                planned.observing.join(", "),
+                observe.saturating_add(60)
+            ))),
+        }
+    }
+
+    /// Keeps what is on trial. It is stored first: whatever becomes of this daemon then, the
+    /// program goes back by itself, and the next daemon puts in force what was confirmed.
     pub(super) fn confirm(&mut self) -> Result<Reply, Reply> {
         let Some(trial) = &self.trial else {
             return Err(refused("nothing is on trial: what is in force is confirmed, or has been taken back"));
         };
         let (generation, facts) = (trial.generation, trial.facts.clone());
-        if let Err(e) = self.engine.confirm_trial() {
-            self.take_back(if matches!(e, EngineError::Late) { "not confirmed in time" } else { "not confirmed" });
-            return Err(refused(format!("{e}: what was on trial was taken back")));
+        if let Err(e) = self.engine.check_trial() {
+            return Err(self.not_confirmed(&e, None));
         }
         self.keep_settled("before a confirmed apply", true);
         let before = self.state.clone();
         self.state.documents = self.policy.documents().to_vec();
         (self.state.generation, self.state.facts) = (generation, facts);
         if let Err(e) = self.store.save(&self.state) {
-            self.state = before;
-            self.take_back("it could not be stored");
-            return Err(refused(format!("{e}: what was on trial was taken back")));
+            return Err(self.not_confirmed(&e, Some(before)));
+        }
+        if let Err(e) = self.engine.confirm_trial() {
+            return Err(self.not_confirmed(&e, Some(before)));
         }
         self.trial = None;
         self.changed = Some(Instant::now());
@@ -176,61 +203,86 @@ impl Control {
         // Lets go of what it does not name.
         match self.engine.enforce(self.policy.model(), &self.machine, OnChange::Keep) {
             Ok(report) => self.tell(&report),
-            Err(e) => self.deny(e.to_string()),
+            Err(e) => {
+                self.deny(e.to_string());
+                return Err(refused(format!("generation {generation} is confirmed, but not in force everywhere: {e}")));
+            }
         }
         log::info!("generation {generation} is confirmed");
         Ok(Reply::Confirmed { generation })
     }
 
+    /// Goes back after a failure to confirm; what was stored of it already is undone.
+    fn not_confirmed(&mut self, e: &dyn std::fmt::Display, before: Option<State>) -> Reply {
+        let mut message = format!("{e}: what was on trial was taken back");
+        if let Some(before) = before {
+            self.state = before;
+            if let Err(e) = self.store.save(&self.state) {
+                message = format!("{message}; but that is not stored ({e}): the next start may put it in force");
+            }
+        }
+        if let Err(e) = self.take_back("not confirmed") {
+            message = format!("{message}; {e}");
+        }
+        refused(message)
+    }
+
     /// Ends a trial whose time is over.
     pub fn end_trial(&mut self) {
-        if self.trial.as_ref().is_some_and(|t| t.ends <= Instant::now()) {
-            self.take_back("not confirmed in time");
-        }
+        let Some(trial) = self.trial.as_ref().filter(|t| t.ends <= Instant::now()) else { return };
+        self.taken_back = Some((trial.generation, Instant::now()));
+        // What failed has been told, and is tried again.
+        let _ = self.take_back("not confirmed in time");
+    }
+
+    /// The generation that was taken back by itself a short while ago.
+    pub(super) fn taken_back_lately(&self) -> Option<u64> {
+        self.taken_back.filter(|(_, at)| at.elapsed() < LATELY).map(|(generation, _)| generation)
     }
 
     /// Takes back what is on trial; says so, and writes it down.
-    pub(super) fn take_back(&mut self, why: &str) {
-        let Some(generation) = self.trial.as_ref().map(|t| t.generation) else { return };
-        let failure = self.go_back();
-        log::warning!(
-            "generation {generation} was taken back: {why}; generation {} is in force",
-            self.state.generation
-        );
-        self.note_taken_back(generation, why);
-        if let Some(failure) = failure {
-            self.deny(failure);
+    pub(super) fn take_back(&mut self, why: &str) -> Result<Report, String> {
+        let Some(generation) = self.trial.as_ref().map(|t| t.generation) else { return Ok(Report::default()) };
+        let result = self.go_back();
+        // The record goes once what became of it is written down.
+        if self.note_taken_back(generation, why) {
+            self.forget_trial();
         }
+        let base = self.state.generation;
+        match &result {
+            Ok(_) => log::warning!("generation {generation} was taken back: {why}; generation {base} is in force"),
+            Err(e) => {
+                log::error!("generation {generation} is to be taken back ({why}), which fails: {e}; trying again");
+                self.deny(e.clone());
+            }
+        }
+        result
     }
 
-    /// Puts in force what was before; returns what kept it from that.
-    fn go_back(&mut self) -> Option<String> {
-        let trial = self.trial.take()?;
+    /// Puts in force what was before.
+    fn go_back(&mut self) -> Result<Report, String> {
+        let Some(trial) = self.trial.take() else { return Ok(Report::default()) };
         self.engine.end_trial();
         self.policy = trial.base;
         self.engine.begin(self.beginning(false));
         let result = self.engine.enforce(self.policy.model(), &self.machine, OnChange::Cut);
         self.share_out();
-        self.forget_trial();
-        match result {
-            Ok(report) => {
-                self.tell(&report);
-                self.last = report;
-                self.trouble = None;
-                None
-            }
-            Err(e) => Some(e.to_string()),
-        }
+        let report = result.map_err(|e| e.to_string())?;
+        self.tell(&report);
+        self.last = report.clone();
+        self.trouble = None;
+        Ok(report)
     }
 
     fn forget_trial(&mut self) {
         if let Err(e) = self.store.keep_trial(None) {
-            // The next start takes back what is not in force, which changes nothing.
+            // The next start finds that it is neither in force nor stored.
             log::warning!("{e}");
         }
     }
 
-    pub(super) fn note_taken_back(&mut self, generation: u64, why: &str) {
+    /// Whether it could be written down.
+    fn note_taken_back(&mut self, generation: u64, why: &str) -> bool {
         let parameters = [("generation".to_owned(), generation.to_string())].into_iter().collect();
         let line = Line {
             time: time(now()),
@@ -245,24 +297,25 @@ impl Control {
             made: None,
             generation: Some(self.state.generation),
         };
-        if self.audit.write(&[line]).is_err() {
+        let written = self.audit.write_durably(&[line]).is_ok();
+        if !written {
             self.metrics.audit_failed();
         }
+        written
     }
 
     /// At the start: what was on trial when the daemon before this one ended counts as
     /// taken back.
     pub(super) fn take_back_of_before(&mut self) {
         match self.store.trial() {
-            Ok(Some(trial)) if trial.generation != self.state.generation => {
-                let (of, base) = (trial.generation, self.state.generation);
-                log::warning!(
-                    "generation {of} was on trial when sgd ended, and is taken back: generation {base} counts"
-                );
-                self.note_taken_back(of, "sgd ended before it was confirmed");
-                self.forget_trial();
+            Ok(Some(trial)) if trial.base == self.state.generation && trial.generation != trial.base => {
+                let (of, base) = (trial.generation, trial.base);
+                log::warning!("generation {of} was on trial when sgd ended, and is taken back: {base} counts");
+                if self.note_taken_back(of, "sgd ended before it was confirmed") {
+                    self.forget_trial();
+                }
             }
-            // It was confirmed, and sgd ended just then.
+            // It was confirmed, and sgd ended just then; or it is older than what is stored.
             Ok(Some(_)) => self.forget_trial(),
             Ok(None) => {}
             Err(e) => log::warning!("{e}"),

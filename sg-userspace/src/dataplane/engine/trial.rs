@@ -70,6 +70,15 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether what is on trial can still be confirmed.
+    ///
+    /// # Errors
+    /// Less than a second is left.
+    pub fn check_trial(&mut self) -> Result<(), EngineError> {
+        let Some(deadline) = self.trial.as_ref().map(|t| t.deadline) else { return Ok(()) };
+        self.is_in_time(deadline, self.hz)
+    }
+
     /// What is on trial stays. The caller puts the same policy in force once more then,
     /// which lets go of what it does not name.
     ///
