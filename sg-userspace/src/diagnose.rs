@@ -1,8 +1,9 @@
 //! Who reaches a service of an interface, exactly; and which rule would let somebody in.
 //!
-//! The packets that a policy lets in are those that it decides otherwise than a policy
-//! without any group, which lets in nothing: so [`crate::witness`] has the answer, for all
-//! sources at once.
+//! The merged rules that say anything of the service cut the sources into ranges; within
+//! one the same rules match, so one look at each range is one at every source.
+
+mod sources;
 
 use std::collections::BTreeSet;
 
@@ -10,16 +11,12 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    effective::{self, Entry, Members, PolicyKey, Remote},
-    explain::{self, trace},
-    lint::{
-        lines::{Range, last},
-        space::Budget,
-    },
+    effective::{self, Entry, Members, PolicyKey},
+    explain,
     model::{Direction, Instance, Model, Ports, Verdict},
-    reference::FlowQuery,
-    witness::{BUDGET, Difference, Policy, compare, peers::ends},
+    witness::peers::{ends, peers},
 };
+use sources::{Reached, common, covers};
 
 /// Services that are looked at when none is named: protocol, port, and what people call it.
 pub const USUAL: [(&str, Option<u16>, &str); 6] = [
@@ -30,8 +27,6 @@ pub const USUAL: [(&str, Option<u16>, &str); 6] = [
     ("tcp", Some(3389), "rdp"),
     ("tcp", Some(8080), "http-alt"),
 ];
-/// Differences that are looked through: more than any interface lets in by its rules.
-const MOST: usize = 100_000;
 /// Sources and rules that are named.
 const NAMED: usize = 4;
 
@@ -70,13 +65,17 @@ pub enum State {
 /// A rule that would open it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opening {
-    /// The group that it would stand in.
+    /// Id of the group that it would stand in.
     pub group: String,
+    /// That group's name.
+    pub name: String,
+    /// Other members of it, which it would open it on, too.
+    pub others: usize,
     /// As a rule has it.
     pub protocol: String,
     /// As a rule has it.
     pub ports: String,
-    /// A priority that wins.
+    /// A priority that wins, against what can be won against.
     pub priority: u8,
 }
 
@@ -129,162 +128,171 @@ struct Service<'a> {
     v4: bool,
 }
 
+/// The protocol of a check in a family; `None` if that family has no such packets.
+fn protocol(check: &Check, v4: bool) -> Result<Option<u8>, String> {
+    let name = check.protocol.to_ascii_lowercase();
+    let protocol = match (name.as_str(), v4) {
+        ("icmp", false) => 58,
+        _ => explain::protocol(&name.as_str().into())?,
+    };
+    match (protocol, check.port) {
+        (6 | 17, None) => return Err(format!("{name} has ports: say which, such as {name} 443")),
+        (6 | 17, Some(0)) => return Err("a port is from 1 to 65535".into()),
+        (6 | 17, Some(_)) | (_, None) => {}
+        (_, Some(_)) => return Err(format!("{name} has no ports")),
+    }
+    Ok(Some(protocol).filter(|p| !matches!((p, v4), (1, false) | (58, true))))
+}
+
 impl Question<'_> {
     /// Answers for each service, in both families unless the source has one.
     ///
     /// # Errors
-    /// A protocol that there is not, for a human.
+    /// A protocol or port that there is not, for a human.
     pub fn answer(&self, checks: &[Check]) -> Result<Vec<Row>, String> {
         let interface = &self.model.interfaces[self.instances[self.instance].interface];
         let key = PolicyKey::of(interface);
         let members = Members::of_all(self.model, self.instances);
-        let nothing = PolicyKey { groups: Vec::new(), smtp_open: key.smtp_open };
-        let policy = |key| Policy { model: self.model, members: &members, key };
-        let found = compare(&policy(&nothing), &policy(&key), MOST, &mut Budget(BUDGET));
-        if found.cut {
-            return Err("the policy is too large to say who reaches what; `sgctl explain` answers for one flow".into());
-        }
-        let inbound: Vec<&Difference> =
-            found.shown.iter().filter(|d| d.direction == Direction::Inbound && d.to == Verdict::Accept).collect();
         let entries = effective::entries(self.model, &key, Direction::Inbound);
         let mut rows = Vec::new();
         for check in checks {
             for v4 in [true, false] {
-                if self.source.is_some_and(|net| net.addr().is_ipv4() != v4) {
-                    continue;
-                }
-                let protocol = match (check.protocol.as_str(), v4) {
-                    ("icmp", true) => 1,
-                    ("icmp", false) => 58,
-                    (other, _) => explain::protocol(&other.into())?,
-                };
-                let service = Service { check, protocol, v4 };
-                rows.push(self.row(&service, &inbound, &entries, &members));
+                let asked = self.source.is_none_or(|net| net.addr().is_ipv4() == v4);
+                let Some(protocol) = protocol(check, v4)?.filter(|_| asked) else { continue };
+                rows.push(self.row(&Service { check, protocol, v4 }, &entries, &members));
             }
+        }
+        if rows.is_empty() {
+            return Err("no packet of that protocol comes from such a source".into());
         }
         Ok(rows)
     }
 
-    fn row(&self, service: &Service<'_>, inbound: &[&Difference], entries: &[Entry], members: &Members) -> Row {
+    fn row(&self, service: &Service<'_>, entries: &[Entry], members: &Members) -> Row {
         let Service { check, protocol, v4 } = *service;
-        let asked = self.source.map_or((0, last(v4)), |net| ends(&net));
-        let own = &self.instances[self.instance].addresses;
-        let is_own = |d: &Difference| {
-            d.local.as_ref().is_none_or(|l| own.iter().any(|a| l.contains(*a)) || own.iter().all(|a| a.is_ipv4() != v4))
-        };
-        let in_ports = |d: &Difference| {
-            d.ports.is_none_or(|(first, last)| check.port.is_none_or(|port| (first..=last).contains(&port)))
-        };
-        let admitting = inbound
+        let asked = self.source.map_or((0, crate::lint::lines::last(v4)), |net| ends(&net));
+        let instance = &self.instances[self.instance];
+        let own: Vec<_> = instance.addresses.iter().copied().filter(|a| a.is_ipv4() == v4).collect();
+        let about: Vec<(usize, &Entry)> = entries
             .iter()
-            .filter(|d| d.is_v4() == v4 && d.protocols.has(protocol) && in_ports(d) && is_own(d))
-            .map(|d| (d, d.peer.ranges().into_iter().filter_map(|r| common(r, asked)).collect::<Vec<_>>()))
-            // What it sends to itself comes by no device.
-            .filter(|(_, ranges)| !ranges.iter().all(|r| own.iter().any(|ip| *r == ends(&IpNet::from(*ip)))));
-        let (mut sources, mut by, mut ranges) = (Vec::new(), BTreeSet::new(), Vec::new());
-        for (d, reached) in admitting {
-            let mut text = d.peer.text();
-            if let Some((first, last)) = d.source_ports {
-                text += &format!(" (from ports {first}-{last} only)");
-            } else {
-                ranges.extend(reached);
-            }
-            if !sources.contains(&text) {
-                sources.push(text);
-            }
-            by.extend(d.after.names(self.model));
-        }
-        let state = match () {
-            () if sources.is_empty() => State::Closed,
-            () if covers(ranges, asked) => State::Open,
-            () => State::Partly,
-        };
-        let stops: Vec<&Entry> = entries
-            .iter()
-            .filter(|e| e.verdict == Verdict::Drop && e.protocol.is_none_or(|p| p == protocol))
-            .filter(|e| takes(&e.ports, check.port, self.model) && self.meets(e.remote, asked, v4, members))
+            .enumerate()
+            .filter(|(_, e)| e.protocol.is_none_or(|p| p == protocol) && takes(&e.ports, check.port, self.model))
             .collect();
-        if state == State::Closed {
-            by = self.closed_by(service, &stops);
+        // What it sends to itself comes by no device.
+        let itself: Vec<_> = own.iter().map(|ip| ends(&IpNet::from(*ip))).collect();
+        let at = |local: Option<std::net::IpAddr>| {
+            let here: Vec<(usize, &Entry)> = about
+                .iter()
+                .copied()
+                .filter(|(_, e)| e.local.is_none_or(|net| local.is_some_and(|ip| net.contains(&ip))))
+                .collect();
+            Reached::of(self.model, members, &here, v4, asked, &itself)
+        };
+        let mut found: Vec<(Option<std::net::IpAddr>, Reached)> =
+            own.iter().map(|ip| (Some(*ip), at(Some(*ip)))).collect();
+        if found.is_empty() {
+            found.push((None, at(None)));
         }
-        let first = stops.iter().min_by_key(|e| e.priority);
-        let forbidden = first.filter(|e| e.priority == Some(1)).map(|e| effective::name(self.model, e.origin));
-        let group = self.model.interfaces[self.instances[self.instance].interface].groups.first();
-        let opening = group.filter(|_| state != State::Open && forbidden.is_none()).map(|g| Opening {
-            group: self.model.groups[*g].name.clone(),
-            protocol: if protocol == 58 { "icmpv6".into() } else { check.protocol.clone() },
-            ports: check.port.map_or_else(|| "-1/-1".into(), |p| format!("{p}/{p}")),
-            priority: first.and_then(|e| e.priority).map_or(1, |p| p - 1),
-        });
+        let differ = found.iter().any(|(_, reached)| *reached != found[0].1);
+        let mut sources = Vec::new();
+        for (local, reached) in &found[..if differ { found.len() } else { 1 }] {
+            let only = local.filter(|_| differ).map_or_else(String::new, |ip| format!(" (to {ip} only)"));
+            sources.extend(peers(v4, &reached.all).iter().map(|p| format!("{}{only}", p.text())));
+            if !reached.some.is_empty() {
+                let some = peers(v4, &reached.some);
+                sources.extend(some.iter().map(|p| format!("{} (from some ports only){only}", p.text())));
+            }
+        }
+        let open = found.iter().all(|(_, reached)| reached.is_whole(asked, &itself));
+        let state = match (open, sources.is_empty()) {
+            (true, _) => State::Open,
+            (false, true) => State::Closed,
+            (false, false) => State::Partly,
+        };
+        let by: BTreeSet<Option<usize>> = found
+            .iter()
+            .flat_map(|(_, reached)| if state == State::Closed { &reached.stopped_by } else { &reached.admitted_by })
+            .copied()
+            .collect();
+        let name = |e: &Entry| effective::name(self.model, e.origin);
+        let mut names: Vec<String> = by
+            .iter()
+            .map(|origin| {
+                origin.map_or_else(|| "(default)".into(), |at| entries.get(at).map_or_else(String::new, name))
+            })
+            .collect();
+        if names.len() > NAMED {
+            names.truncate(NAMED);
+            names.push("…".into());
+        }
+        let (opening, forbidden) =
+            if state == State::Open { (None, None) } else { self.opening(service, &about, members, asked) };
         let more = sources.len().saturating_sub(NAMED);
         sources.truncate(NAMED);
         Row {
             check: check.clone(),
             family: if v4 { "ipv4" } else { "ipv6" }.into(),
+            state,
             sources,
             more,
-            by: by.into_iter().take(NAMED).collect(),
+            by: names,
             opening,
-            forbidden: forbidden.filter(|_| state != State::Open),
-            state,
+            forbidden,
         }
     }
 
-    /// What keeps a source out: the rule that decides its first address; or else, of
-    /// everybody, the rules that stand against it.
-    fn closed_by(&self, service: &Service<'_>, stops: &[&Entry]) -> BTreeSet<String> {
-        let own = self.instances[self.instance].addresses.iter().copied().find(|a| a.is_ipv4() == service.v4);
-        let named = || {
-            let names: BTreeSet<String> = stops.iter().map(|e| effective::name(self.model, e.origin)).collect();
-            if names.is_empty() { BTreeSet::from(["(default)".to_owned()]) } else { names }
+    /// A rule that lets in those asked about; or the one that keeps all of them out for good.
+    fn opening(
+        &self,
+        service: &Service<'_>,
+        about: &[(usize, &Entry)],
+        members: &Members,
+        asked: sources::Range,
+    ) -> (Option<Opening>, Option<String>) {
+        let Service { check, protocol, v4 } = *service;
+        let meeting = |e: &Entry| -> Vec<sources::Range> {
+            let all = sources::of(self.model, members, e, v4);
+            all.into_iter().filter_map(|range| common(range, asked)).collect()
         };
-        let (Some(source), Some(local)) = (self.source, own) else { return named() };
-        let query = FlowQuery {
-            direction: Direction::Inbound,
-            protocol: service.protocol,
-            local,
-            remote: source.network(),
-            local_port: service.check.port.unwrap_or(0),
-            remote_port: if service.check.port.is_some() { 40_000 } else { 0 },
-            icmp_type: if service.protocol == 58 { 128 } else { 8 },
-            icmp_code: 0,
+        let stops: Vec<(&Entry, Vec<sources::Range>)> = about
+            .iter()
+            .filter(|(_, e)| e.verdict == Verdict::Drop && e.local.is_none() && e.source_ports.is_none())
+            .map(|(_, e)| (*e, meeting(e)))
+            .filter(|(_, ranges)| !ranges.is_empty())
+            .collect();
+        let first: Vec<sources::Range> =
+            stops.iter().filter(|(e, _)| e.priority == Some(1)).flat_map(|(_, ranges)| ranges.clone()).collect();
+        if covers(first, asked) {
+            let names = stops.iter().filter(|(e, _)| e.priority == Some(1));
+            let names: Vec<String> = names.map(|(e, _)| effective::name(self.model, e.origin)).take(NAMED).collect();
+            return (None, Some(names.join(", ")));
+        }
+        let best = stops.iter().filter_map(|(e, _)| e.priority).min().map_or(1, |p| p.saturating_sub(1).max(1));
+        let instance = self.instances[self.instance].interface;
+        let protocol = match protocol {
+            6 => "tcp",
+            17 => "udp",
+            1 => "icmp",
+            58 => "icmpv6",
+            47 => "gre",
+            // Rules know no other by itself.
+            _ => return (None, None),
         };
-        let told = trace::trace(self.model, self.instances, self.instance, &query);
-        let decider = told.decider().map(|at| told.order[at].rule.clone());
-        BTreeSet::from([decider.unwrap_or_else(|| format!("({})", told.reason))])
+        let opening = self.model.interfaces[instance].groups.first().map(|g| {
+            let is_other = |(i, other): &(usize, &std::sync::Arc<crate::model::Interface>)| {
+                *i != instance && other.groups.contains(g)
+            };
+            Opening {
+                group: self.model.groups[*g].id.clone(),
+                name: self.model.groups[*g].name.clone(),
+                others: self.model.interfaces.iter().enumerate().filter(is_other).count(),
+                protocol: protocol.into(),
+                ports: check.port.map_or_else(|| "-1/-1".into(), |p| format!("{p}/{p}")),
+                priority: best,
+            }
+        });
+        (opening, None)
     }
-
-    /// Whether a rule's remote side has any of the addresses asked about.
-    fn meets(&self, remote: Remote, asked: Range, v4: bool, members: &Members) -> bool {
-        let net = |net: &IpNet| net.addr().is_ipv4() == v4 && common(ends(net), asked).is_some();
-        match remote {
-            Remote::Net(one) => net(&one),
-            Remote::Members(g) => members.of(g).any(|ip| net(&ip.into())),
-            Remote::List(i) => self.model.prefix_lists[i].entries.iter().any(net),
-            Remote::Public => true,
-        }
-    }
-}
-
-fn common(a: Range, b: Range) -> Option<Range> {
-    let both = (a.0.max(b.0), a.1.min(b.1));
-    (both.0 <= both.1).then_some(both)
-}
-
-/// Whether ranges leave nothing of another out.
-fn covers(mut ranges: Vec<Range>, all: Range) -> bool {
-    ranges.sort_unstable();
-    let mut next = all.0;
-    for (from, to) in ranges {
-        if from > next {
-            return false;
-        }
-        match to.checked_add(1) {
-            None => return true,
-            Some(after) => next = next.max(after),
-        }
-    }
-    next > all.1
 }
 
 #[cfg(test)]
@@ -329,6 +337,7 @@ network_interfaces: [{device: e, private_ip_addresses: [10.0.0.1], security_grou
         let ssh = row(&rows, "ssh");
         assert_eq!((ssh.state, &ssh.sources[..]), (State::Partly, &["10.0.0.0/8 except 10.1.0.0/16".to_owned()][..]));
         assert_eq!(ssh.opening.as_ref().unwrap().priority, 2, "before the rule that stops some");
+        assert_eq!(ssh.by, ["web[1]"]);
         let rdp = row(&rows, "rdp");
         assert_eq!((rdp.state, rdp.forbidden.as_deref(), &rdp.opening), (State::Closed, Some("web[3]"), &None));
         let http = row(&rows, "http");

@@ -5,8 +5,11 @@ mod support;
 
 use std::{collections::HashMap, net::IpAddr};
 
+use ipnet::IpNet;
 use proptest::prelude::*;
+use sg_common::reason::{Reason, Verdict};
 use sg_userspace::{
+    diagnose::{Check, Question, State},
     effective::{Entry, Members, PolicyKey, Remote, entries},
     explain::trace::{Field, Met, trace},
     model::{Direction, Instance, Model, Ports},
@@ -106,12 +109,48 @@ fn flipped(model: &Model, instances: &[Instance], e: &Entry, field: Field, q: &F
     Some(q)
 }
 
+/// Who reaches a service, as it is told, is who the evaluator lets in.
+fn who_reaches_what(seed: u64) {
+    let mut r = Random::new(seed);
+    let model = support::model(&support::document(&mut r));
+    let instances = model.declared_instances();
+    let reference = Reference::new(&model, &instances);
+    for _ in 0..60 {
+        let (instance, q) = support::flow(&mut r, &instances);
+        let own = &instances[instance].addresses;
+        if q.direction != Direction::Inbound || !own.contains(&q.local) {
+            continue;
+        }
+        let outcome = reference.judge(instance, &q);
+        if !matches!(outcome.reason, Reason::Rule | Reason::IntraGroup | Reason::Default) {
+            continue;
+        }
+        let port = matches!(q.protocol, 6 | 17).then_some(q.local_port).filter(|port| *port > 0);
+        let check = Check { protocol: q.protocol.to_string(), port, name: String::new() };
+        let source = Some(IpNet::from(q.remote));
+        let question = Question { model: &model, instances: &instances, instance, source };
+        let Ok(rows) = question.answer(&[check]) else { continue };
+        let accepts = outcome.verdict == Verdict::Accept;
+        match rows[0].state {
+            State::Open => assert!(accepts, "seed {seed}: {q:?}: {rows:?}"),
+            State::Closed => assert!(!accepts, "seed {seed}: {q:?}: {rows:?}"),
+            // By some ports, or at some of its addresses.
+            State::Partly => assert!(rows[0].sources[0].contains("only"), "seed {seed}: {rows:?}"),
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 1000 * scale() as u32, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn compiled_tables_agree_with_the_reference(seed: u64) {
         agree(seed);
+    }
+
+    #[test]
+    fn who_reaches_what_is_told_truly(seed: u64) {
+        who_reaches_what(seed);
     }
 
     #[test]

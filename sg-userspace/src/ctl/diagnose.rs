@@ -1,6 +1,9 @@
 //! `sgctl diagnose`.
 
-use std::io::{IsTerminal, Write};
+use std::{
+    collections::BTreeSet,
+    io::{IsTerminal, Write},
+};
 
 use anyhow::{Result, bail};
 use ipnet::IpNet;
@@ -9,7 +12,9 @@ use serde_json::json;
 use super::{
     Ended,
     args::{Arguments, Diagnose, Output},
-    client, group, output,
+    client,
+    confirm::{Going, confirm},
+    count, group, output,
 };
 use crate::{
     daemon::protocol::{Action, Reply},
@@ -33,14 +38,14 @@ fn ask(arguments: &Arguments, a: &Diagnose, source: Option<IpNet>) -> Result<Vec
 
 /// The command that opens a service.
 fn command(opening: &Opening, source: Option<IpNet>) -> String {
-    let Opening { group, protocol, ports, priority } = opening;
+    let Opening { group, protocol, ports, priority, .. } = opening;
     let source = source.map_or_else(|| SOMEBODY.to_owned(), |s| s.to_string());
     let priority = if *priority == 1 { String::new() } else { format!(" --priority {priority}") };
     format!("sgctl rule add {group} ingress {protocol} {ports} {source}{priority}")
 }
 
-fn table(rows: &[Row], source: Option<IpNet>) -> comfy_table::Table {
-    let mut table = output::table(&["service", "family", "state", "who", "by", "opened by"]);
+fn table(rows: &[Row]) -> comfy_table::Table {
+    let mut table = output::table(&["service", "family", "state", "who", "by"]);
     for row in rows {
         let state = match row.state {
             State::Open => "open",
@@ -54,18 +59,39 @@ fn table(rows: &[Row], source: Option<IpNet>) -> comfy_table::Table {
         if who.is_empty() {
             who = "nobody".into();
         }
-        let opened = match (&row.opening, &row.forbidden) {
-            (_, Some(rule)) => format!("nothing: {rule} drops, and no priority wins against 1"),
-            (Some(opening), None) => command(opening, source),
-            (None, None) => String::new(),
-        };
-        table.add_row([row.check.name.clone(), row.family.clone(), state.into(), who, row.by.join(", "), opened]);
+        table.add_row([row.check.name.clone(), row.family.clone(), state.into(), who, row.by.join(", ")]);
     }
     table
 }
 
+/// What opens the services that are not, a line each: to be copied.
+fn openings(rows: &[Row], source: Option<IpNet>) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    for row in rows {
+        let service = format!("{} ({})", row.check.name, row.family);
+        match (&row.opening, &row.forbidden) {
+            (_, Some(rule)) => {
+                writeln!(out, "{service}: {rule} keeps them out at priority 1, and no rule wins against that")?;
+            }
+            (Some(opening), None) => writeln!(out, "{service}: {}", command(opening, source))?,
+            (None, None) => {}
+        }
+    }
+    let groups: BTreeSet<(&str, &str, usize)> =
+        rows.iter().filter_map(|r| r.opening.as_ref()).map(|o| (o.group.as_str(), o.name.as_str(), o.others)).collect();
+    for (id, name, others) in groups {
+        let others = count(others, "other member");
+        writeln!(out, "{id} is {name}, with {others}; if a file makes it, put the rule there, too")?;
+    }
+    if source.is_none() && rows.iter().any(|r| r.opening.is_some()) {
+        writeln!(out, "{SOMEBODY}: who is to be let in; --from SOURCE answers for them alone")?;
+    }
+    Ok(())
+}
+
 fn show(arguments: &Arguments, rows: &[Row], source: Option<IpNet>) -> Result<()> {
-    output::print(arguments.output, &rows, |rows| table(rows, source))
+    output::print(arguments.output, &rows, |rows| table(rows))?;
+    if arguments.output == Output::Table { openings(rows, source) } else { Ok(()) }
 }
 
 /// Asks for the source; none is ever assumed.
@@ -86,27 +112,29 @@ fn asked() -> Result<IpNet> {
 /// Says who reaches what; with `--open`, lets somebody in.
 pub fn run(arguments: &Arguments, a: &Diagnose) -> Result<Ended> {
     if !a.open {
-        let rows = ask(arguments, a, a.from)?;
-        show(arguments, &rows, a.from)?;
-        let closed = rows.iter().any(|r| r.opening.is_some());
-        if a.from.is_none() && closed && arguments.output == Output::Table {
-            println!("{SOMEBODY}: who is to be let in; --from SOURCE answers for them alone");
-        }
+        show(arguments, &ask(arguments, a, a.from)?, a.from)?;
         return Ok(Ended::Done);
     }
     let source = match a.from {
         Some(source) => source,
         None => asked()?,
     };
-    for row in ask(arguments, a, Some(source))? {
-        if let Some(rule) = &row.forbidden {
-            bail!(
-                "{rule} drops {} from {source} at priority 1, and no rule wins against that; take it out or lower its \
-                 priority first; nothing was changed",
-                row.check.name
-            );
-        }
-        let Some(opening) = &row.opening else { continue };
+    let rows = ask(arguments, a, Some(source))?;
+    if let Some((row, rule)) = rows.iter().find_map(|row| Some((row, row.forbidden.as_ref()?))) {
+        bail!(
+            "{rule} keeps {source} from {} at priority 1, and no rule wins against that; take it out, or give it a \
+             lower priority, first; nothing was changed",
+            row.check.name
+        );
+    }
+    for opening in rows.iter().filter_map(|row| row.opening.as_ref()) {
+        confirm(a.yes, || {
+            let going = Going::new(format!("let {source} in by a rule of the group {}", opening.name));
+            Ok(match opening.others {
+                0 => going,
+                n => going.and(format!("it opens the service on {}, too", count(n, "other member"))),
+            })
+        })?;
         let field = if source.addr().is_ipv4() { "SourceCidrIp" } else { "Ipv6SourceCidrIp" };
         let rule = json!({
             "Direction": "ingress", "IpProtocol": opening.protocol, "PortRange": opening.ports, field: source.to_string(),
@@ -117,6 +145,7 @@ pub fn run(arguments: &Arguments, a: &Diagnose) -> Result<Ended> {
             println!("done: {}", command(opening, Some(source)));
         }
     }
-    show(arguments, &ask(arguments, a, Some(source))?, Some(source))?;
-    Ok(Ended::Done)
+    let rows = ask(arguments, a, Some(source))?;
+    show(arguments, &rows, Some(source))?;
+    Ok(if rows.iter().all(|r| r.state == State::Open) { Ended::Done } else { Ended::Refused })
 }

@@ -10,7 +10,7 @@ use super::{
     args::{Arguments, Instance, Interface, Output, Yes},
     call::{self, Refusal, all, call, items, text},
     confirm::{Going, confirm},
-    group::Titles,
+    group::{self, Titles},
     output::{self, made},
     show,
 };
@@ -157,8 +157,13 @@ fn create(
 ) -> Result<Ended> {
     let of = |v6: bool| addresses.iter().filter(move |a| a.is_ipv6() == v6).map(ToString::to_string);
     let v4: Vec<String> = of(false).collect();
+    // It lives where its groups do.
+    let vpc = match groups.first() {
+        Some(group) => text(&group::find(arguments, group)?, "VpcId").to_owned(),
+        None => DEFAULT_VPC.to_owned(),
+    };
     let ask = json!({
-        "VSwitchId": vswitch_of(DEFAULT_VPC), "SecurityGroupIds": groups, "NetworkInterfaceName": name,
+        "VSwitchId": vswitch_of(&vpc), "SecurityGroupIds": groups, "NetworkInterfaceName": name,
         "Description": description, "PrimaryIpAddress": v4.first(), "PrivateIpAddress": v4.iter().skip(1).collect::<Vec<_>>(),
         "Ipv6Address": of(true).collect::<Vec<_>>(),
     });

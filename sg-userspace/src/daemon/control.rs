@@ -237,6 +237,11 @@ impl Control {
             let message = format!("{device} is not protected: whatever comes is let in; `sgctl status` lists what is");
             return Reply::Refused { message };
         };
+        // Rules say nothing of who reaches what is not filtered.
+        if let Some(missing) = views::missing(self, &[device.to_owned()]).first() {
+            let message = format!("{device} is not protected, whatever comes is let in: {}", missing.why);
+            return Reply::Refused { message };
+        }
         let question = Question { model, instances: &instances, instance, source };
         let usual = if checks.is_empty() { Check::usual() } else { Vec::new() };
         let answer = question.answer(if checks.is_empty() { &usual } else { checks });

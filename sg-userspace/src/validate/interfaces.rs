@@ -240,7 +240,9 @@ fn list_groups(document: &Document, model: &Model, quotas: &Quotas, problems: &m
     }
     let limit = quotas.groups_per_prefix_list;
     for (i, count) in named.into_iter().enumerate().filter(|(_, count)| *count > limit) {
-        let message = format!("rules of {count} groups name this list, the limit is {limit}");
+        let message = format!(
+            "rules of {count} groups name this list, the limit is {limit} (groups_per_prefix_list in [quotas] of sgd.toml)"
+        );
         problems.add(&document.prefix_lists[i].at.0, &format!("prefix_lists[{i}]"), message, None);
         problems.passes(Limit::ListGroups);
     }

@@ -34,30 +34,34 @@ fn what_is_closed_is_opened_for_who_was_named() {
     }
     let reaches = |port: u16| world.client.tcp(to(&format!("10.0.0.10:{port}"))).unwrap();
     let all = done(&daemon, &["diagnose", "tap0"]);
-    assert!(all.contains("ssh") && all.contains("rule add g ingress tcp 22/22 SOURCE"), "{all}");
+    assert!(all.contains("ssh") && all.contains(" ingress tcp 22/22 SOURCE"), "{all}");
     assert!(all.lines().filter(|l| l.contains(" closed ")).count() == 12, "{all}");
 
     let from = ["--from", "192.0.2.10"];
     assert!(done(&daemon, &ask("7000", &from)).contains("closed") && !reaches(7000));
     // Nobody is let in who was not named.
     assert!(refused(&daemon, &ask("7000", &["--open"])).contains("--from"));
-    let said = done(&daemon, &[&ask("7000", &from)[..], &["--open"]].concat());
-    assert!(said.contains("rule add g ingress tcp 7000/7000 192.0.2.10/32") && said.contains(" open "), "{said}");
+    let open = |port| [&ask(port, &from)[..], &["--open", "--yes"]].concat();
+    assert!(refused(&daemon, &[&ask("7000", &from)[..], &["--open"]].concat()).contains("--yes"));
+    assert!(!reaches(7000));
+    let said = done(&daemon, &open("7000"));
+    assert!(said.contains(" ingress tcp 7000/7000 192.0.2.10/32") && said.contains(" open "), "{said}");
     assert!(reaches(7000));
     let others = done(&daemon, &ask("7000", &["--from", "192.0.2.77"]));
     assert!(others.contains(" closed "), "{others}");
     // A rule that stands against it is gone before; one that nothing wins against is named.
     let stopped = done(&daemon, &ask("7001", &from));
     assert!(stopped.contains("g[0]") && stopped.contains("--priority 3") && !reaches(7001), "{stopped}");
-    done(&daemon, &[&ask("7001", &from)[..], &["--open"]].concat());
+    done(&daemon, &open("7001"));
     assert!(reaches(7001));
-    let forbidden = refused(&daemon, &[&ask("7002", &from)[..], &["--open"]].concat());
+    let forbidden = refused(&daemon, &open("7002"));
     assert!(forbidden.contains("g[1]") && forbidden.contains("nothing was changed") && !reaches(7002), "{forbidden}");
     // What is open already needs no second rule.
     let rules = |()| done(&daemon, &["group", "show", "g"]).lines().count();
     let before = rules(());
-    done(&daemon, &[&ask("7000", &from)[..], &["--open"]].concat());
+    done(&daemon, &open("7000"));
     assert_eq!(rules(()), before);
     assert!(refused(&daemon, &["diagnose", "eth7"]).contains("not protected"));
     assert!(refused(&daemon, &["diagnose", "tap0", "warp"]).contains("warp"));
+    assert!(refused(&daemon, &["diagnose", "tap0", "tcp"]).contains("tcp 443"));
 }

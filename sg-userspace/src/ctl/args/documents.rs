@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use clap::{Args, ValueEnum, ValueHint};
 use ipnet::IpNet;
 
+use super::Yes;
 use crate::{
     ctl::{apply::Confirm, complete},
     daemon::control::TRIAL_BOUNDS,
@@ -155,7 +156,7 @@ pub struct Explain {
   sudo sgctl diagnose eth0                                  ping, ssh, http, https, rdp, 8080, from everywhere
   sudo sgctl diagnose eth0 --from 203.0.113.0/24            the same, from there
   sudo sgctl diagnose eth0 tcp 5432 --from 10.0.0.0/8       one service
-  sudo sgctl diagnose eth0 tcp 5432 --from 10.0.0.0/8 --open    and let them in
+  sudo sgctl diagnose eth0 tcp 5432 --from 10.0.0.0/8 --open    and let them in, by a rule of its first group
 
 Exit status: 0 done, 1 refused, or a rule forbids what is to be opened, 2 usage.")]
 pub struct Diagnose {
@@ -172,6 +173,9 @@ pub struct Diagnose {
     /// Put in the rule that lets them in, with a priority that wins
     #[arg(long, requires = "protocol")]
     pub open: bool,
+    /// Whether to ask before that.
+    #[command(flatten)]
+    pub yes: Yes,
 }
 
 fn source(text: &str) -> Result<IpNet, String> {
