@@ -138,11 +138,11 @@ fn the_callers_own_connection_is_not_cut_unasked() {
     };
     let (done, text) = under_sshd(&format!("plan -f {closed}"));
     assert!(done && text.contains("YOUR OWN SSH CONNECTION would be dropped (reason: default)"), "{text}");
-    let (done, text) = under_sshd(&format!("apply -f {closed}"));
+    let (done, text) = under_sshd(&format!("apply -f {closed} --confirm off"));
     assert!(!done && text.contains("drop your own SSH connection") && text.contains("nothing was changed"), "{text}");
     assert!(daemon.interface("eth0").is_err(), "nothing was changed");
     let (done, text) = under_sshd(&format!("apply -f {open}"));
     assert!(done, "{text}");
-    let (done, text) = under_sshd(&format!("apply -f {closed} --yes"));
+    let (done, text) = under_sshd(&format!("apply -f {closed} --yes --confirm off"));
     assert!(done, "{text}");
 }
