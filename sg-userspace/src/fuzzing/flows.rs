@@ -34,7 +34,7 @@ pub struct Flows {
     /// By initiating direction, and on probation.
     churn: [Table; 3],
     fragments: RefCell<Vec<(FragKey, FragEntry)>>,
-    /// When a packet of a flow was last accepted.
+    /// When a packet of a flow that was once accepted was last seen.
     pub accepted: RefCell<HashMap<FlowKey, u32>>,
 }
 

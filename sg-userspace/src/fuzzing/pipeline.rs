@@ -145,7 +145,9 @@ impl Run {
             }
             _ => {}
         }
-        if decision.is_accept() && !later && !matches!(reason, Reason::Related | Reason::Essential) {
+        let belongs = decision.is_accept() && !matches!(reason, Reason::Related | Reason::Essential);
+        // A packet of a flow that is cut keeps it, too: another policy may let it go on.
+        if (belongs || reason == Reason::Cut) && !later {
             accepted.insert(key, now);
         }
     }
