@@ -5,13 +5,13 @@ use std::{
     io::{IsTerminal, Write},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use ipnet::IpNet;
 use serde_json::json;
 
 use super::{
     Ended,
-    args::{Arguments, Diagnose, Output},
+    args::{Arguments, Diagnose, Output, documents},
     client,
     confirm::{Going, confirm},
     count, group, output,
@@ -104,9 +104,7 @@ fn asked() -> Result<IpNet> {
     out.flush()?;
     let mut line = String::new();
     std::io::stdin().read_line(&mut line)?;
-    let text = line.trim();
-    let net = text.parse::<IpNet>().ok().or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from));
-    net.map_or_else(|| bail!("{text:?} is neither an address nor a prefix; nothing was changed"), |net| Ok(net.trunc()))
+    documents::source(line.trim()).map_err(|wanted| anyhow!("that is not {wanted}; nothing was changed"))
 }
 
 /// Says who reaches what; with `--open`, lets somebody in.

@@ -173,6 +173,9 @@ pub fn regions(draft: &mut Draft<'_>, _p: &Params) -> Answer {
     Ok(Map::from_iter([("Regions".to_owned(), json!({"Region": [region]}))]))
 }
 
+/// Pages of VPCs and VSwitches.
+const NETWORKS: Sizes = Sizes { default: 10, least: 1, most: 50, clamped: true, numbered: true };
+
 pub fn vpcs(draft: &mut Draft<'_>, p: &Params) -> Answer {
     let items = draft.vpcs().filter(|id| p.get("VpcId").is_none_or(|w| w.split(',').any(|w| w == *id))).map(|id| {
         let item = json!({
@@ -187,13 +190,7 @@ pub fn vpcs(draft: &mut Draft<'_>, p: &Params) -> Answer {
         (id.to_owned(), item)
     });
     let mut answer = Map::new();
-    let items = page(
-        items.collect(),
-        false,
-        Sizes { default: 10, least: 1, most: 50, clamped: true, numbered: true },
-        p,
-        &mut answer,
-    )?;
+    let items = page(items.collect(), false, NETWORKS, p, &mut answer)?;
     answer.insert("Vpcs".into(), json!({"Vpc": items}));
     Ok(answer)
 }
@@ -215,13 +212,7 @@ pub fn vswitches(draft: &mut Draft<'_>, p: &Params) -> Answer {
         (id, item)
     });
     let mut answer = Map::new();
-    let items = page(
-        items.collect(),
-        false,
-        Sizes { default: 10, least: 1, most: 50, clamped: true, numbered: true },
-        p,
-        &mut answer,
-    )?;
+    let items = page(items.collect(), false, NETWORKS, p, &mut answer)?;
     answer.insert("VSwitches".into(), json!({"VSwitch": items}));
     Ok(answer)
 }

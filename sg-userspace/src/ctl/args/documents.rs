@@ -178,7 +178,11 @@ pub struct Diagnose {
     pub yes: Yes,
 }
 
-fn source(text: &str) -> Result<IpNet, String> {
+/// Who is meant: an address or a prefix.
+///
+/// # Errors
+/// Neither.
+pub fn source(text: &str) -> Result<IpNet, String> {
     let net = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
     net.map(|net| net.trunc()).ok_or_else(|| "an address or a prefix, such as 203.0.113.7 or 10.0.0.0/8".into())
 }
