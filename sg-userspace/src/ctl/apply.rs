@@ -148,13 +148,13 @@ pub fn apply(arguments: &Arguments, a: &Apply) -> Result<Ended> {
         adopt: a.plan.adopt,
         apply,
         if_generation,
-        on_change: a.on_change,
+        on_change: a.manner.on_change,
         session: session::own(),
         confirm,
         all: a.plan.all,
     };
     let from_stdin = a.plan.file.iter().any(|f| f == "-");
-    carry_out(arguments, &Consent { yes: a.yes, from_stdin, confirm: a.confirm }, a.if_generation, action)
+    carry_out(arguments, &Consent { yes: a.yes, from_stdin, confirm: a.manner.confirm }, a.if_generation, action)
 }
 
 /// How far a user agrees to a change beforehand.

@@ -148,7 +148,7 @@ fn replaced(arguments: &Arguments, plan: &Action, how: &How) -> Result<(Option<G
         Reply::Planned(planned) => planned,
         other => return client::unexpected(other),
     };
-    if let (Some(reason), Some(Confirm::Off)) = (planned.session, how.confirm) {
+    if let (Some(reason), Some(Confirm::Off)) = (planned.session, how.manner.confirm) {
         bail!(
             "refused: this would drop your own SSH connection ({reason}); add a rule for it, or add --yes to do it; \
              nothing was changed"
@@ -180,7 +180,7 @@ fn put_back(arguments: &Arguments, source: Source, how: &How) -> Result<Ended> {
         additive: how.additive,
         apply,
         if_generation,
-        on_change: how.on_change,
+        on_change: how.manner.on_change,
         session: session::own(),
         confirm,
     };
@@ -194,7 +194,12 @@ fn put_back(arguments: &Arguments, source: Source, how: &How) -> Result<Ended> {
         agreed_on = Some(generation);
     }
     // What was asked about is what is done, or nothing.
-    apply::carry_out(arguments, &Consent { yes: true, confirm: how.confirm, ..Consent::default() }, agreed_on, action)
+    apply::carry_out(
+        arguments,
+        &Consent { yes: true, confirm: how.manner.confirm, ..Consent::default() },
+        agreed_on,
+        action,
+    )
 }
 
 /// Puts back what was before.

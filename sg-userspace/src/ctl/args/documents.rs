@@ -56,6 +56,18 @@ pub fn confirm(text: &str) -> Result<Confirm, String> {
     within.map(Confirm::Within).ok_or_else(|| "off, or a time from 3s to 1h, such as 60s or 5m".into())
 }
 
+/// How other rules are put in force.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Manner {
+    /// Take it back after this time unless `sgctl confirm` keeps it: 60s, 5m, or off. By
+    /// default 60s if your own SSH connection would be dropped
+    #[arg(long, value_name = "TIME", value_parser = confirm)]
+    pub confirm: Option<Confirm>,
+    /// What becomes of live flows that the new rules deny: cut, keep, or drain:SECONDS
+    #[arg(long, value_name = "HOW", default_value = "cut", value_parser = on_change)]
+    pub on_change: OnChange,
+}
+
 /// Put a document in force.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -72,13 +84,9 @@ pub struct Apply {
     /// Do not ask: delete objects that left the document, even if this SSH connection is dropped
     #[arg(short, long)]
     pub yes: bool,
-    /// Take it back after this time unless `sgctl confirm` keeps it: 60s, 5m, or off. By
-    /// default 60s if your own SSH connection would be dropped
-    #[arg(long, value_name = "TIME", value_parser = confirm)]
-    pub confirm: Option<Confirm>,
-    /// What becomes of live flows that the new rules deny: cut, keep, or drain:SECONDS
-    #[arg(long, value_name = "HOW", default_value = "cut", value_parser = on_change)]
-    pub on_change: OnChange,
+    /// How the rules are put in force.
+    #[command(flatten)]
+    pub manner: Manner,
     /// Refuse if the policy has another generation (see `sgctl status`)
     #[arg(long, value_name = "N")]
     pub if_generation: Option<u64>,

@@ -2,11 +2,8 @@
 
 use clap::{Args, Subcommand};
 
-use super::{Yes, documents::confirm, on_change};
-use crate::{
-    ctl::{apply::Confirm, complete},
-    dataplane::engine::OnChange,
-};
+use super::{Yes, documents::Manner};
+use crate::ctl::complete;
 
 /// `sgctl snapshot …`.
 #[derive(Debug, Subcommand)]
@@ -61,13 +58,9 @@ pub struct How {
     /// Do not ask, not even when your own SSH connection is dropped
     #[arg(short, long)]
     pub yes: bool,
-    /// Take it back after this time unless `sgctl confirm` keeps it: 60s, 5m, or off. By
-    /// default 60s if your own SSH connection would be dropped
-    #[arg(long, value_name = "TIME", value_parser = confirm)]
-    pub confirm: Option<Confirm>,
-    /// What becomes of live flows that the rules then deny: cut, keep, drain:SECONDS
-    #[arg(long, value_name = "HOW", default_value = "cut", value_parser = on_change)]
-    pub on_change: OnChange,
+    /// How the rules are put in force.
+    #[command(flatten)]
+    pub manner: Manner,
 }
 
 /// `sgctl rollback`.
