@@ -1,4 +1,4 @@
-//! What leaves through the ring buffer: drops, and new flows on request.
+//! What leaves through the ring buffer: verdicts that somebody wants to hear of, see [`crate::watch`].
 
 use crate::addr::Addr;
 
@@ -7,7 +7,9 @@ use crate::addr::Addr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
     /// Jiffies.
-    pub time: u64,
+    pub time: u32,
+    /// Epoch of the generation that judged it.
+    pub epoch: u32,
     /// The slot.
     pub slot: u32,
     /// Counter id of the deciding rule, 0 if none.
@@ -30,11 +32,15 @@ pub struct Event {
     pub verdict: u8,
     /// [`crate::reason::Reason`].
     pub reason: u8,
-    /// Zero.
-    pub pad: u8,
+    /// Bits of the streams that it is for, and [`ANSWER`].
+    pub streams: u8,
 }
 
 const _: () = assert!(size_of::<Event>() == 64);
+
+/// Bit of [`Event::streams`]: the packet answers a SYN, so it was judged as a packet of the
+/// other direction if there was no flow.
+pub const ANSWER: u8 = 1 << 7;
 
 /// A per-CPU counter.
 #[repr(C)]

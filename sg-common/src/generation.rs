@@ -99,8 +99,8 @@ pub mod flags {
     /// Pass everything, as if the device were not protected. Looked at only where a
     /// generation is on trial, or is what one returns to.
     pub const PASS: u32 = 256;
-    /// Emit an event for each new flow, not only for drops.
-    pub const EVENT_ACCEPT: u32 = 128;
+    /// Count the packets and bytes of each flow, see [`crate::account`].
+    pub const ACCOUNT: u32 = 128;
 }
 
 /// What happens to flows that a change would deny.
@@ -135,7 +135,7 @@ const _: () = assert!(size_of::<Config>() == 20);
 pub mod events {
     /// No events.
     pub const OFF: u32 = 0;
-    /// Drops, and new flows where [`super::flags::EVENT_ACCEPT`] asks for them.
+    /// What [`crate::watch::Tell`] asks for.
     pub const DECISIONS: u32 = 1;
     /// Every packet.
     pub const ALL: u32 = 2;

@@ -14,11 +14,13 @@
 //! - [`quota`]: who may hold how many confirmed flows, and who holds how many
 //! - [`generation`]: what an interface enforces
 //! - [`policy`]: the flat policy value and its tables
-//! - [`event`]: what leaves through the ring buffer
+//! - [`event`]: what leaves through the ring buffer; [`watch`]: how much of it
+//! - [`account`]: what a flow has carried
 //! - [`maps`]: names of maps and programs
 //! - [`mod@bench`]: what the benchmark's programs share with its driver
 #![no_std]
 
+pub mod account;
 pub mod addr;
 pub mod bench;
 pub mod event;
@@ -30,6 +32,7 @@ pub mod maps;
 pub mod policy;
 pub mod quota;
 pub mod reason;
+pub mod watch;
 
 /// Version of every layout in this crate. Pinned maps of version 1 are carried over
 /// into new ones; those of a newer version are refused, never reinterpreted. Any

@@ -34,6 +34,12 @@ pub const REASONS: &str = "SG_REASONS";
 pub const RULES: &str = "SG_RULES";
 /// Ring buffer of events.
 pub const EVENTS: &str = "SG_EVENTS";
+/// `Array<Tell>` of one element.
+pub const TELL: &str = "SG_TELL";
+/// Per-CPU array of [`crate::watch::Told`], of one element.
+pub const TOLD: &str = "SG_TOLD";
+/// What flows have carried; in sets of older daemons it is missing.
+pub const ACCOUNTS: &str = "SG_ACCOUNTS";
 
 /// Program at XDP.
 pub const PROG_XDP: &str = "sg_xdp";
@@ -45,6 +51,9 @@ pub const PROG_TC_OUT: &str = "sg_tc_out";
 pub const PROG_CLOCK: &str = "sg_clock";
 /// Global, `u32`: not 0 for kernels that take map keys only from the stack.
 pub const STACK_KEYS: &str = "SG_STACK_KEYS";
+/// Global, `u32`: not 0 in a program that only answers what it would do: no flow is looked
+/// for or made, nothing is counted, nothing told.
+pub const DRY: &str = "SG_DRY";
 
 /// Index of a reason counter.
 #[inline(always)]

@@ -231,6 +231,9 @@ fn established<P: Packet, T: Tables>(
     if flow.epoch.get() != generation.epoch || flow.verdict.get() != Verdict::Accept as u8 {
         return None;
     }
+    if generation.flags & flags::ACCOUNT != 0 {
+        return None;
+    }
     let side = direction as usize & 1;
     let (own, other) = (flow.seen[side].get(), flow.seen[side ^ 1].get());
     let answered = state::is_answer(own, other, plain.flags, tcp);
@@ -306,6 +309,8 @@ fn denied<P, T: Tables>(on: &On<'_, P, T>, plain: Plain, query: impl FnOnce() ->
     if !opens {
         return None;
     }
-    let decision = Decision::from_row(tables.decide(generation, &query())?);
-    (!decision.is_accept()).then_some(decision)
+    let query = query();
+    let decision = Decision::from_row(tables.decide(generation, &query)?);
+    // Whoever is to hear of it hears more than the short way knows.
+    (!decision.is_accept() && !tables.tells(generation, &query, &decision)).then_some(decision)
 }

@@ -1,5 +1,6 @@
 //! Entry points: build the context, call the pipeline, leave through one exit.
 
+mod account;
 mod ctx;
 mod entries;
 mod filter;
@@ -8,6 +9,7 @@ mod lookup;
 mod maps;
 mod quota;
 mod stages;
+mod tell;
 
 use aya_ebpf::{
     EbpfContext,
@@ -107,9 +109,9 @@ fn run<C: EbpfContext, P: Packet, S: Stages>(
     if generation.flags & flags::OBSERVE != 0 && generation.observe_until != 0 && !generation.observes_at(clock.now) {
         lookup::end_observation(ifindex);
     }
-    let short = stages.fast(generation, clock, direction);
+    let short = if lookup::is_dry() { None } else { stages.fast(generation, clock, direction) };
     if let Some(decision) = &short
-        && (config.events == events::OFF || (config.events == events::DECISIONS && decision.is_accept()))
+        && config.events != events::ALL
     {
         return finish::quiet(generation, direction, packet.linear_len(), decision);
     }
@@ -128,7 +130,11 @@ fn run<C: EbpfContext, P: Packet, S: Stages>(
         decision = Decision::new(Verdict::Drop, Reason::Disagreement, 0);
     }
     trace(context, ifindex, direction, &decision);
-    finish::finish(generation, config, direction, packet.len(), &decision, &scratch.keys.full)
+    if lookup::is_dry() {
+        tell::answer(generation, &decision);
+        return decision.verdict;
+    }
+    finish::finish(generation, config, scratch, packet.len(), &decision)
 }
 
 /// A line for each packet, where the feature `log` asks for it.

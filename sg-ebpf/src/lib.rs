@@ -13,7 +13,7 @@
 //! - [`fragments`]: later fragments follow their first
 //! - [`conntrack`][]: flows
 //! - [`classify`]: classes and matrix to a rule
-//! - [`verdict`]: the decision
+//! - [`verdict`]: the decision; [`tell`]: who wants to hear of it
 #![no_std]
 
 pub mod classify;
@@ -25,6 +25,7 @@ pub mod packet;
 pub mod parse;
 pub mod proto;
 pub mod tables;
+pub mod tell;
 pub mod verdict;
 
 use conntrack::{Clock, Packet as FlowPacket, observes, related, track};

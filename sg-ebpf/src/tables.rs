@@ -8,7 +8,7 @@ use sg_common::{
     policy::{AddrClass, RuleRow},
 };
 
-use crate::classify::Query;
+use crate::{classify::Query, verdict::Decision};
 
 /// Which conntrack table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +66,12 @@ pub trait Tables {
     fn remember(&self, key: &FragKey, entry: &FragEntry);
     /// Whether an address belongs to the guest.
     fn owns(&self, key: &OwnKey) -> bool;
+    /// Whether somebody is to hear of a packet, and there is room to say so. What
+    /// there is no room for is counted.
+    fn tells(&self, generation: &Generation, query: &Query, decision: &Decision) -> bool {
+        let _ = (generation, query, decision);
+        false
+    }
 }
 
 /// The address tables of one policy.

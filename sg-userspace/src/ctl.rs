@@ -12,6 +12,7 @@
 //! - `explain`: which rule decides a flow; `lint`: what is unwise or needless
 //! - `complete`: what a shell offers at TAB
 //! - `confirm`: the question before something goes for good
+//! - `watch`: packets as they are judged
 //! - `client`: the daemon's socket; `session`: the caller's own connection
 
 mod api;
@@ -36,6 +37,7 @@ mod session;
 mod show;
 pub mod snapshot;
 mod wait;
+mod watch;
 
 use std::{
     io::{Read, Write},
@@ -97,6 +99,7 @@ fn run(arguments: &Arguments) -> Result<Ended> {
         Command::Instance { command } => members::instance(arguments, command),
         Command::Interface { command } => members::interface(arguments, command),
         Command::Wait(a) => wait::wait(arguments, a),
+        Command::Watch(a) => watch::run(arguments, a),
         Command::Group { command } => group::group(arguments, command),
         Command::Rule { command } => rule::rule(arguments, command),
         Command::PrefixList { command } => lists::run(arguments, command),

@@ -10,6 +10,7 @@
 //! - [`pressure`]: room in the conntrack tables
 //! - [`metrics`]: for Prometheus
 //! - [`network`]: devices and addresses, watched
+//! - [`watch`]: who watches packets; [`sampler`]: verdicts judged once more
 //! - [`protocol`]: what is said over the socket; [`wait`]: who waits for devices
 //! - [`server`]: the daemon itself; [`notify`]: word to the service manager
 
@@ -24,7 +25,9 @@ pub mod network;
 pub mod notify;
 pub mod pressure;
 pub mod protocol;
+pub mod sampler;
 pub mod server;
 pub mod store;
 pub mod views;
 pub mod wait;
+pub mod watch;

@@ -12,6 +12,7 @@
 //! - [`engine`]: makes the kernel agree with the model; [`report`]: what that did
 //! - [`flows`]: live flows; [`quotas`]: how many may be confirmed, and how many are;
 //!   [`adopt`]: those that were there before
+//! - [`events`]: what the program tells
 //! - [`probe`]: the program on packets of ours, attached to nothing
 
 pub mod adopt;
@@ -20,6 +21,7 @@ pub mod carry;
 pub mod clock;
 pub mod counters;
 pub mod engine;
+pub mod events;
 pub mod filter;
 pub mod flows;
 pub mod machine;

@@ -1,7 +1,7 @@
 //! The evaluator of record: a list and a loop. The compiled tables and the
 //! kernel program must agree with it on every packet.
 
-use std::{collections::HashSet, net::IpAddr};
+use std::{borrow::Cow, collections::HashSet, net::IpAddr};
 
 use sg_common::{addr::Addr, reason::Reason};
 
@@ -62,19 +62,29 @@ impl Outcome {
 pub struct Reference<'a> {
     model: &'a Model,
     instances: &'a [Instance],
-    members: Vec<HashSet<IpAddr>>,
+    members: Cow<'a, [HashSet<IpAddr>]>,
 }
 
 impl<'a> Reference<'a> {
     /// Collects the members of each group.
     pub fn new(model: &'a Model, instances: &'a [Instance]) -> Self {
+        Self { model, instances, members: Self::members(model, instances).into() }
+    }
+
+    /// The same for one who has collected them before.
+    pub fn with(model: &'a Model, instances: &'a [Instance], members: &'a [HashSet<IpAddr>]) -> Self {
+        Self { model, instances, members: members.into() }
+    }
+
+    /// Addresses of the members of each group.
+    pub fn members(model: &Model, instances: &[Instance]) -> Vec<HashSet<IpAddr>> {
         let mut members = vec![HashSet::new(); model.groups.len()];
         for instance in instances {
             for &group in &model.interfaces[instance.interface].groups {
                 members[group].extend(instance.addresses.iter().copied());
             }
         }
-        Self { model, instances, members }
+        members
     }
 
     /// Judges the first packet of a flow of an instance.

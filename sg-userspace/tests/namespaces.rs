@@ -20,6 +20,7 @@ mod namespaces {
     pub mod storm;
     pub mod survival;
     pub mod trial;
+    pub mod watch;
     pub mod wire;
     pub mod witness;
 }

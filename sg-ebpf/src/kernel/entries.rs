@@ -5,7 +5,12 @@ use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use sg_common::flow::{Direction, Flow, FlowKeys};
 use sg_ebpf::tables::FlowTable;
 
-use super::{filter, lookup::with, maps::*, quota};
+use super::{
+    filter,
+    lookup::{is_dry, with},
+    maps::*,
+    quota,
+};
 
 /// Numbers of the tables, as arguments of global functions.
 const MAIN: u32 = 0;
@@ -26,7 +31,7 @@ fn number(table: FlowTable) -> u32 {
 /// Puts an unconfirmed flow into a table; false when that failed.
 #[inline(always)]
 pub fn insert(table: FlowTable, keys: &FlowKeys, flow: &Flow) -> bool {
-    sg_insert(number(table), keys, flow) != 0
+    is_dry() || sg_insert(number(table), keys, flow) != 0
 }
 
 /// A global function: verified once, by its arguments alone.
@@ -63,7 +68,7 @@ extern "C" fn sg_insert(table: u32, keys: *const FlowKeys, flow: *const Flow) ->
 /// Puts a flow into the main table; false when that is full, or no quota admits it.
 #[inline(always)]
 pub fn confirm(slot: u32, keys: &FlowKeys, flow: &Flow) -> bool {
-    sg_confirm(slot, keys, flow) != 0
+    is_dry() || sg_confirm(slot, keys, flow) != 0
 }
 
 /// As [`sg_insert`].
@@ -94,7 +99,9 @@ extern "C" fn sg_confirm(slot: u32, keys: *const FlowKeys, flow: *const Flow) ->
 /// Takes a flow out of a table.
 #[inline(always)]
 pub fn remove(table: FlowTable, keys: &FlowKeys) {
-    sg_remove(number(table), keys);
+    if !is_dry() {
+        sg_remove(number(table), keys);
+    }
 }
 
 /// As [`sg_insert`]. What is already gone needs no removing.

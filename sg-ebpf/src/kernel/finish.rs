@@ -2,15 +2,19 @@
 
 use aya_ebpf::helpers::bpf_jiffies64;
 use sg_common::{
-    event::{Counter, Event},
-    flow::{Direction, FlowKey},
+    event::{ANSWER, Counter, Event},
+    flow::Direction,
     generation::{Config, Generation, events, flags},
     maps::reason_index,
     reason::{Reason, Verdict},
 };
-use sg_ebpf::verdict::Decision;
+use sg_ebpf::{Scratch, classify::query, proto, verdict::Decision};
 
-use super::maps::{SG_EVENTS, SG_REASONS, SG_RULES};
+use super::{
+    account,
+    maps::{SG_EVENTS, SG_REASONS, SG_RULES},
+    tell,
+};
 
 #[inline(always)]
 fn count(counter: Option<*mut Counter>, bytes: u32) {
@@ -39,31 +43,45 @@ pub fn quiet(generation: &Generation, direction: Direction, length: u32, decisio
 pub fn finish(
     generation: &Generation,
     config: &Config,
-    direction: Direction,
+    scratch: &Scratch,
     length: u32,
     decision: &Decision,
-    key: &FlowKey,
 ) -> Verdict {
+    let direction = scratch.direction();
     let index = reason_index(generation.slot, direction as u8, decision.reason, decision.verdict as u8);
     count(SG_REASONS.get_ptr_mut(index), length);
-    let established = decision.reason == Reason::Established as u8;
     // A rule counts what it decided, not every later packet of the flow.
-    if decision.rule != 0 && !established {
+    if decision.rule != 0 && decision.reason != Reason::Established as u8 {
         count(SG_RULES.get_ptr_mut(decision.rule), length);
     }
-    let wanted = !established && (!decision.is_accept() || generation.flags & flags::EVENT_ACCEPT != 0);
-    if config.events == events::ALL || (config.events != events::OFF && wanted) {
-        emit(generation, direction, length, decision, key);
+    if generation.flags & flags::ACCOUNT != 0 && decision.is_accept() {
+        account::account(generation, direction, length, decision, &scratch.keys.full);
+    }
+    let streams = match config.events {
+        events::OFF => 0,
+        events::DECISIONS => tell::room(&query(&scratch.keys, direction), generation.slot, decision, true),
+        _ => ALL,
+    };
+    if streams != 0 && !emit(generation, scratch, length, decision, streams) && streams != ALL {
+        tell::refuse(streams);
     }
     decision.verdict
 }
 
+/// Streams of one who hears of every packet.
+const ALL: u32 = 0x7f;
+
+/// Puts an event into the ring buffer; false when that is full.
 #[inline(always)]
-fn emit(generation: &Generation, direction: Direction, length: u32, decision: &Decision, key: &FlowKey) {
-    let Some(mut entry) = SG_EVENTS.reserve(0) else { return };
+fn emit(generation: &Generation, scratch: &Scratch, length: u32, decision: &Decision, streams: u32) -> bool {
+    let Some(mut entry) = SG_EVENTS.reserve(0) else { return false };
+    let key = &scratch.keys.full;
+    let syn_ack = proto::SYN | proto::ACK;
+    let answers = key.protocol() == proto::TCP && scratch.parsed.tcp_flags & syn_ack == syn_ack;
     entry.write(Event {
         // SAFETY: the helper has no preconditions.
-        time: unsafe { bpf_jiffies64() },
+        time: unsafe { bpf_jiffies64() } as u32,
+        epoch: generation.epoch,
         slot: generation.slot,
         rule: decision.rule,
         vlan_proto: key.vlan_proto,
@@ -72,10 +90,11 @@ fn emit(generation: &Generation, direction: Direction, length: u32, decision: &D
         remote: key.remote,
         local_port: key.local_port,
         remote_port: key.remote_port,
-        direction: direction as u8,
+        direction: scratch.direction as u8,
         verdict: decision.verdict as u8,
         reason: decision.reason,
-        pad: 0,
+        streams: streams as u8 | if answers { ANSWER } else { 0 },
     });
     entry.submit(0);
+    true
 }

@@ -4,15 +4,16 @@ use aya_ebpf::{bindings::BPF_ANY, btf_maps::lpm_trie::Key};
 use sg_common::{
     addr::Addr,
     flow::{Flow, FlowKey, FlowKey4, FlowKeys, FragEntry, FragKey},
-    generation::{Config, Generation, OVER, OwnKey},
+    generation::{Config, Generation, OVER, OwnKey, events},
     policy::{AddrClass, CLASS_SIZES, LPM_KIND_BITS, LpmData, RuleRow},
 };
 use sg_ebpf::{
     classify::{Query, classify},
     tables::{Addresses, Flat, FlowTable, Tables, Without},
+    verdict::Decision,
 };
 
-use super::{entries, filter, maps::*};
+use super::{entries, filter, maps::*, tell};
 
 const NO_CONFIG: &Config = &Config { abi: 0, hz: 250, time_offset: 0, events: 0, filter: 0 };
 
@@ -22,6 +23,18 @@ const NO_CONFIG: &Config = &Config { abi: 0, hz: 250, time_offset: 0, events: 0,
 /// Its value here is that of no other constant, or the two would become one.
 #[unsafe(no_mangle)]
 static SG_STACK_KEYS: u32 = 0x53_4b_31_ff;
+
+/// Not 0 in a program that only answers what it would do, see [`sg_common::maps::DRY`]: written
+/// and chosen as the one above.
+#[unsafe(no_mangle)]
+static SG_DRY: u32 = 0x53_47_44_ff;
+
+/// Whether this program changes nothing that others see: no flow, no counter, no record.
+#[inline(always)]
+pub fn is_dry() -> bool {
+    // SAFETY: a static; volatile, because the loader changes it.
+    unsafe { (&raw const SG_DRY).read_volatile() != 0 }
+}
 
 /// Hands a key, or a value, to a map where the kernel takes it.
 #[inline(always)]
@@ -61,7 +74,7 @@ pub fn on_trial(ifindex: u32, now: u32) -> *const Generation {
     if !generation.is_over_at(now) {
         return record;
     }
-    if generation.deadline != OVER {
+    if generation.deadline != OVER && !is_dry() {
         // SAFETY: an aligned word of the very record whose time is over. The daemon confirms
         // none so late, and looks at the clock again once it has.
         unsafe { (&raw mut (*record).deadline).write_volatile(OVER) };
@@ -79,6 +92,9 @@ pub fn on_trial(ifindex: u32, now: u32) -> *const Generation {
 /// again once the clock has gone round half way (25 days at 1000 ticks a second).
 #[inline(never)]
 pub fn end_observation(ifindex: u32) {
+    if is_dry() {
+        return;
+    }
     let Some(record) = SG_IFACES.get(ifindex).and_then(|entry| SG_GENERATIONS.get_ptr_mut(*entry as u32)) else {
         return;
     };
@@ -180,7 +196,7 @@ extern "C" fn sg_decide(policy: u32, class: u32, query: *const Query) -> u64 {
 /// Looks in the confirmed table, then in the unconfirmed ones.
 #[inline(never)]
 fn find(keys: &FlowKeys, half: u32) -> *const Flow {
-    if !filter::may_exist(half, filter::bit(keys)) {
+    if is_dry() || !filter::may_exist(half, filter::bit(keys)) {
         return core::ptr::null();
     }
     // SAFETY: entries are never freed while a program runs; a reused one is
@@ -214,18 +230,20 @@ fn find(keys: &FlowKeys, half: u32) -> *const Flow {
 pub struct KernelMaps {
     /// Half of the filter that is asked.
     half: u32,
+    /// See [`Config::events`].
+    events: u32,
 }
 
 impl KernelMaps {
-    /// The tables, for one who knows which half of the filter is asked.
+    /// The tables, for one who knows the configuration.
     #[inline(always)]
-    pub fn new(half: u32) -> Self {
-        Self { half }
+    pub fn new(config: &Config) -> Self {
+        Self { half: config.filter, events: config.events }
     }
     /// The same for one who does not.
     #[inline(always)]
     pub fn by_config() -> Self {
-        Self::new(config().filter)
+        Self::new(config())
     }
 }
 
@@ -284,6 +302,9 @@ impl Tables for KernelMaps {
 
     #[inline(always)]
     fn remember(&self, key: &FragKey, entry: &FragEntry) {
+        if is_dry() {
+            return;
+        }
         // A full LRU table evicts; there is nothing to do about a failure but
         // that later fragments are dropped as unseen.
         let _ = with(key, |key| SG_FRAGMENTS.insert(key, entry, u64::from(BPF_ANY)));
@@ -292,5 +313,11 @@ impl Tables for KernelMaps {
     #[inline(always)]
     fn owns(&self, key: &OwnKey) -> bool {
         SG_OWN.get_ptr(key).is_some()
+    }
+
+    #[inline(always)]
+    fn tells(&self, generation: &Generation, query: &Query, decision: &Decision) -> bool {
+        // Who hears of every packet has both ways walked anyway, and compared.
+        self.events == events::DECISIONS && tell::room(query, generation.slot, decision, false) != 0
     }
 }

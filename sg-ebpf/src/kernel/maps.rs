@@ -2,20 +2,22 @@
 //! `sg_common::maps`.
 
 use aya_ebpf::{
-    bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE},
+    bindings::{BPF_F_INNER_MAP, BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     btf_maps::{Array, ArrayOfMaps, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
     macros::btf_map,
 };
 use sg_common::{
+    account::Account,
     addr::Addr,
     event::{Counter, Event},
     filter::Filter,
-    flow::{Flow, FlowKey4, FlowKey6, FragEntry, FragKey},
+    flow::{Flow, FlowKey, FlowKey4, FlowKey6, FragEntry, FragKey},
     generation::{Config, Generation, OwnKey},
     limits,
     policy::{AddrClass, CLASS_SIZES, CLASS_SLACK, LpmData},
     quota::{Quotas, Usage},
     reason::REASON_SLOTS,
+    watch::{Tell, Told},
 };
 
 /// A flat policy value of `N` bytes.
@@ -84,3 +86,11 @@ pub static SG_REASONS: PerCpuArray<Counter, { (limits::MAX_SLOTS * 2 * REASON_SL
 pub static SG_RULES: PerCpuArray<Counter, { limits::MAX_RULES as usize }> = PerCpuArray::new();
 #[btf_map]
 pub static SG_EVENTS: RingBuf<Event, { 1 << 18 }> = RingBuf::new();
+#[btf_map]
+pub static SG_TELL: Array<Tell, 1> = Array::new();
+#[btf_map]
+pub static SG_TOLD: PerCpuArray<Told, 1> = PerCpuArray::new();
+/// Memory is taken as it is used.
+#[btf_map]
+pub static SG_ACCOUNTS: HashMap<FlowKey, Account, { limits::MAX_ACCOUNTS as usize }, { BPF_F_NO_PREALLOC as usize }> =
+    HashMap::new();

@@ -82,34 +82,38 @@ macro_rules! stages {
         /// The short way on a stack frame of its own. Not a global function: the
         /// verifier follows its arguments, so that they need no checks here.
         #[inline(always)]
-        fn $fast<const INBOUND: bool>(context: *mut $context, generation: &Generation, clock: Clock, half: u32) -> u64 {
+        fn $fast<const INBOUND: bool>(
+            context: *mut $context,
+            generation: &Generation,
+            clock: Clock,
+            config: &Config,
+        ) -> u64 {
             let packet = <$view>::new(context);
-            match fast::<INBOUND, _, _>(&packet, &KernelMaps::new(half), generation, clock) {
+            match fast::<INBOUND, _, _>(&packet, &KernelMaps::new(config), generation, clock) {
                 Some(decision) => FAST | decision.pack(),
                 None => 0,
             }
         }
 
         /// Stages over this context.
-        pub struct $stages {
+        pub struct $stages<'a> {
             context: *mut $context,
-            /// Half of the filter of flows that is asked.
-            half: u32,
+            config: &'a Config,
         }
 
-        impl $stages {
+        impl<'a> $stages<'a> {
             #[inline(always)]
-            pub fn new(context: *mut $context, config: &Config) -> Self {
-                Self { context, half: config.filter }
+            pub fn new(context: *mut $context, config: &'a Config) -> Self {
+                Self { context, config }
             }
         }
 
-        impl Stages for $stages {
+        impl Stages for $stages<'_> {
             #[inline(always)]
             fn fast(&self, generation: &Generation, clock: Clock, direction: Direction) -> Option<Decision> {
                 let packed = match direction {
-                    Direction::Inbound => $fast::<true>(self.context, generation, clock, self.half),
-                    Direction::Outbound => $fast::<false>(self.context, generation, clock, self.half),
+                    Direction::Inbound => $fast::<true>(self.context, generation, clock, self.config),
+                    Direction::Outbound => $fast::<false>(self.context, generation, clock, self.config),
                 };
                 (packed & FAST != 0).then(|| Decision::unpack(packed))
             }

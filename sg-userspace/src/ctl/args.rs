@@ -4,7 +4,7 @@
 //! - [`groups`]: groups and their rules; [`lists`]: prefix lists and port lists
 //! - [`members`]: instances and network interfaces
 //! - [`documents`]: plan, apply, explain, lint, wait; [`kept`]: what was in force
-//! - [`keys`]: access keys of the API
+//! - [`keys`]: access keys of the API; [`watch`]: packets as they are judged
 
 pub mod documents;
 pub mod groups;
@@ -12,6 +12,7 @@ pub mod kept;
 pub mod keys;
 pub mod lists;
 pub mod members;
+pub mod watch;
 
 use std::path::PathBuf;
 
@@ -22,6 +23,7 @@ pub use self::{
     groups::{Group, Rule},
     keys::Key,
     members::{Instance, Interface},
+    watch::Watch,
 };
 use self::{
     kept::{Diff, Restore, Rollback, Snapshot},
@@ -99,6 +101,8 @@ pub enum Command {
     },
     /// Wait until devices are protected
     Wait(Wait),
+    /// Show drops, new flows and cuts as they happen, with the rule and the reason
+    Watch(Watch),
     /// Security groups: list, show, make, delete, clone, export, import
     Group {
         /// What to do

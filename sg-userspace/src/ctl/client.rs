@@ -21,7 +21,10 @@ fn other_version(socket: &Path, what: &str) -> anyhow::Error {
 }
 
 /// What a line of the daemon says.
-fn read(socket: &Path, line: &str) -> Result<Reply> {
+///
+/// # Errors
+/// It is of another version.
+pub fn read(socket: &Path, line: &str) -> Result<Reply> {
     match serde_json::from_str(line) {
         Ok(Reply::Refused { message }) if message.starts_with(NOT_KNOWN) => {
             Err(other_version(socket, &format!("nothing was changed; it says: {message}")))
@@ -31,13 +34,13 @@ fn read(socket: &Path, line: &str) -> Result<Reply> {
     }
 }
 
-/// Asks the daemon.
+/// A connection to the daemon.
 ///
 /// # Errors
-/// No daemon, no rights, a daemon of another version; each with what to do.
-pub fn ask(socket: &Path, action: &Action) -> Result<Reply> {
+/// No daemon, no rights; each with what to do.
+pub fn connect(socket: &Path) -> Result<UnixStream> {
     let shown = socket.display();
-    let mut stream = UnixStream::connect(socket).map_err(|e| match e.kind() {
+    UnixStream::connect(socket).map_err(|e| match e.kind() {
         ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
             anyhow!("no daemon listens on {shown}: start sgd, or name its socket with --socket")
         }
@@ -45,7 +48,16 @@ pub fn ask(socket: &Path, action: &Action) -> Result<Reply> {
             anyhow!("not allowed to use {shown}: run as root, or as a member of the daemon's socket_group")
         }
         _ => anyhow!("cannot reach {shown}: {e}"),
-    })?;
+    })
+}
+
+/// Asks the daemon.
+///
+/// # Errors
+/// No daemon, no rights, a daemon of another version; each with what to do.
+pub fn ask(socket: &Path, action: &Action) -> Result<Reply> {
+    let shown = socket.display();
+    let mut stream = connect(socket)?;
     let mut bytes = serde_json::to_vec(action)?;
     bytes.push(b'\n');
     let hung_up = || format!("the daemon on {shown} hung up before it answered; its log says why");

@@ -11,6 +11,7 @@ use sg_common::limits::MAX_FLOWS;
 use sg_common::quota::MANAGEMENT;
 use thiserror::Error;
 
+use super::watch::wish::MAX_RATE;
 use crate::{api::draft::Here, dataplane::quotas::Settings, validate::Quotas};
 
 /// The control socket.
@@ -43,6 +44,8 @@ pub struct Config {
     pub guest_observe: u32,
     /// `error`, `warn`, `info` or `debug`.
     pub log: Level,
+    /// Verdicts a second and CPU that the reference evaluator judges once more.
+    pub samples: u32,
     /// The control API.
     pub api: ApiConfig,
     /// Metrics for Prometheus.
@@ -250,6 +253,7 @@ impl Default for Config {
             state_dir: "/var/lib/sg".into(),
             guest_observe: 120,
             log: Level::Info,
+            samples: 20,
             api: ApiConfig::default(),
             metrics: MetricsConfig::default(),
             quotas: QuotaConfig::default(),
@@ -314,6 +318,9 @@ impl Config {
         }
         if config.quotas.groups_per_interface == 0 || config.quotas.rules_per_interface == 0 {
             return Err("quotas must be at least 1".into());
+        }
+        if config.samples > MAX_RATE {
+            return Err(format!("samples = {} is not from 0 to {MAX_RATE}", config.samples));
         }
         config.conntrack.settings()?;
         config.api.address()?;

@@ -4,6 +4,7 @@
 mod apply;
 mod audited;
 mod compare;
+mod hear;
 mod history;
 mod keys;
 mod look;
@@ -29,6 +30,7 @@ use super::{
     metrics::Metrics,
     pressure::Pressure,
     protocol::{Action, Reply},
+    sampler::Sampler,
     store::{State, Store, StoreError},
     views,
 };
@@ -91,6 +93,9 @@ pub struct Control {
     keys: Arc<Mutex<Keys>>,
     audit: Audit,
     metrics: Arc<Metrics>,
+    /// Who is told of packets.
+    hearing: hear::Hearing,
+    sampler: Sampler,
     /// A change that is in force and not confirmed.
     trial: Option<trial::Trial>,
     /// The generation that was last taken back because nobody confirmed it, and when.
@@ -151,6 +156,8 @@ impl Control {
             keys,
             audit,
             metrics,
+            hearing: hear::Hearing::default(),
+            sampler: Sampler::default(),
             trial: None,
             taken_back: None,
         };
@@ -216,6 +223,8 @@ impl Control {
             Action::Confirm => self.confirm().unwrap_or_else(|reply| reply),
             Action::Restore { .. } => self.restore(action).unwrap_or_else(|reply| reply),
             Action::Wait { devices, .. } => Reply::Waited { missing: views::missing(self, devices) },
+            // It comes another way.
+            Action::Watch(_) => refused("watching needs a connection of its own".into()),
             Action::Lint => Reply::Linted { findings: self.lint(self.policy.model()) },
             Action::Diagnose { device, checks, source } => self.diagnose(device, checks, *source),
             Action::Explain { flows, trace } => {

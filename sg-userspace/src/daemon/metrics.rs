@@ -23,6 +23,7 @@ use prometheus::{
     Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry, core::Collector, proto::MetricFamily,
 };
 
+use super::sampler::Judged;
 use crate::api::error;
 
 /// Seconds: a call takes a millisecond or some, a document of a thousand rules tens of them.
@@ -61,6 +62,7 @@ pub struct Metrics {
     last_apply: Gauge,
     commit_seconds: Histogram,
     commit_failures: IntCounter,
+    samples: IntCounterVec,
     requests: IntCounterVec,
     refused: IntCounterVec,
     audit_failures: IntCounter,
@@ -115,8 +117,13 @@ impl Metrics {
                 requests.with_label_values(&[class, code]);
             }
         }
+        let samples = counters(&names::SAMPLES)?;
+        for result in ["same", "mismatch", "skipped"] {
+            samples.with_label_values(&[result]);
+        }
         Ok(Self {
             changes,
+            samples,
             requests,
             apply_seconds: seconds(&names::APPLY_SECONDS)?,
             apply_failures: counter(&names::APPLY_FAILURES)?,
@@ -132,6 +139,14 @@ impl Metrics {
             scrapes_cut: counter(&names::SCRAPES_CUT)?,
             registry,
         })
+    }
+
+    /// Verdicts were judged once more.
+    pub fn sampled(&self, judged: &Judged) {
+        let Judged { same, mismatches, skipped } = judged;
+        for (result, count) in [("same", same), ("mismatch", mismatches), ("skipped", skipped)] {
+            self.samples.with_label_values(&[result]).inc_by(*count);
+        }
     }
 
     /// A change ended.

@@ -1,4 +1,6 @@
-//! What is said over the socket: one line of JSON each way.
+//! What is said over the socket: one line of JSON each way; to those who watch, one for each event.
+
+mod watch;
 
 use std::net::IpAddr;
 
@@ -17,6 +19,8 @@ use crate::{
     explain::{Answer, Line, trace::Trace},
     lint::Finding,
 };
+
+pub use watch::{Missed, Seen, Watch, WatchLine};
 
 /// How a refusal begins of what the daemon does not know as a request: its words are
 /// those of older daemons, too, so that a newer `sgctl` can say what to do.
@@ -126,6 +130,8 @@ pub enum Action {
         #[serde(default)]
         confirm: Option<u32>,
     },
+    /// Packets as they are judged: after the reply a [`WatchLine`] each, until the caller closes its side.
+    Watch(Box<Watch>),
     /// What is unwise or needless in what is in force.
     Lint,
     /// Who reaches a device's services.
@@ -540,6 +546,8 @@ pub enum Reply {
         /// By object.
         steps: Vec<Step>,
     },
+    /// To [`Action::Watch`]: lines follow.
+    Watching,
     /// To [`Action::Lint`].
     Linted {
         /// All of it.
@@ -558,4 +566,14 @@ pub enum Reply {
         /// One for each line.
         answers: Vec<Answer>,
     },
+}
+
+/// A line of JSON, as it goes over the socket.
+///
+/// # Errors
+/// What cannot be written so: a defect.
+pub fn line<T: serde::Serialize>(value: &T) -> serde_json::Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec(value)?;
+    bytes.push(b'\n');
+    Ok(bytes)
 }

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest, unix::AsyncFd},
     net::{TcpListener, UnixListener, UnixStream},
     signal::unix::{SignalKind, signal},
     sync::{RwLock, mpsc, oneshot},
@@ -26,19 +26,20 @@ use super::{
     log,
     metrics::{
         Metrics,
-        listen::{Asked, Scrapes},
+        listen::{self, Scrapes},
         render::Kernel,
         timed::Timed,
     },
     network::Network,
     notify::notify,
-    protocol::{self, Action, Reply},
+    protocol::{self, Action, Reply, line},
     store::embedded::Embedded,
     wait::Waiters,
+    watch::{Asked, serve::serve as serve_watcher},
 };
 use crate::{
     api::{auth::Fresh, endpoint::Endpoint, keys::Keys, refusals::Refusals, tls::Tls},
-    dataplane::{attach, pins::Root},
+    dataplane::{attach, events, pins::Root},
     document::MAX_DOCUMENT,
 };
 
@@ -182,13 +183,14 @@ fn peer(stream: &UnixStream) -> String {
     format!("uid {} pid {pid} {}", peer.uid(), command.trim())
 }
 
-async fn converse(stream: UnixStream, jobs: mpsc::Sender<(String, Job)>) -> Result<()> {
+async fn converse(stream: UnixStream, jobs: mpsc::Sender<(String, Job)>, watches: mpsc::Sender<Asked>) -> Result<()> {
     let peer = peer(&stream);
     let (read, mut write) = stream.into_split();
-    let mut line = String::new();
+    let mut said = String::new();
     let mut reader = BufReader::new(read.take(MAX_REQUEST));
-    tokio::time::timeout(CALLER_PATIENCE, reader.read_line(&mut line)).await.context("it said nothing")??;
-    let reply = match serde_json::from_str::<Action>(&line) {
+    tokio::time::timeout(CALLER_PATIENCE, reader.read_line(&mut said)).await.context("it said nothing")??;
+    let reply = match serde_json::from_str::<Action>(&said) {
+        Ok(Action::Watch(what)) => return serve_watcher(reader, write, what, peer, watches).await,
         Ok(action) => {
             let (sender, receiver) = oneshot::channel();
             jobs.send((peer, (action, sender))).await?;
@@ -196,9 +198,7 @@ async fn converse(stream: UnixStream, jobs: mpsc::Sender<(String, Job)>) -> Resu
         }
         Err(e) => Reply::Refused { message: format!("{} ({}): {e}", protocol::NOT_KNOWN, env!("CARGO_PKG_VERSION")) },
     };
-    let mut bytes = serde_json::to_vec(&reply)?;
-    bytes.push(b'\n');
-    write.write_all(&bytes).await?;
+    write.write_all(&line(&reply)?).await?;
     Ok(())
 }
 
@@ -272,7 +272,12 @@ async fn serve(config: Config) -> Result<()> {
     let (sender, mut jobs) = mpsc::channel::<(String, Job)>(TOGETHER);
     let refusals = Arc::new(Mutex::new(Refusals::new(Instant::now())));
     let open = Arc::new(RwLock::new(()));
-    let (asks, mut asked) = mpsc::channel::<Asked>(1);
+    let (asks, mut asked) = mpsc::channel::<listen::Asked>(1);
+    let (watches, mut watching) = mpsc::channel::<Asked>(TOGETHER);
+    let ring = control.ring().context("cannot read the kernel's events")?;
+    // SAFETY: the ring owns its descriptor, which stays open and the same for as long as it lives.
+    let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
+    let mut ring = ring.context("cannot wait for the kernel's events")?;
     if let Some(listener) = scraped {
         log::info!("metrics are at http://{}/metrics", listener.local_addr()?);
         let kernel = Kernel::open(control.maps()).context("cannot open the kernel's counters")?;
@@ -330,6 +335,21 @@ async fn serve(config: Config) -> Result<()> {
                     log::error!("cannot list devices: {e}");
                 }
             },
+            ready = ring.readable_mut() => {
+                let mut ready = ready?;
+                let events = ready.get_inner_mut().read();
+                // What comes after that makes it ready again.
+                if events.len() < events::AT_ONCE {
+                    ready.clear_ready();
+                }
+                control.hear(&events);
+            }
+            Some(ask) = watching.recv() => {
+                // What came before it has come before it.
+                let events = ring.get_mut().read();
+                control.hear(&events);
+                control.watching(ask);
+            }
             // Once a second at most, and of no cost.
             Some(ask) = asked.recv() => {
                 let _ = ask.send(control.picture());
@@ -355,9 +375,9 @@ async fn serve(config: Config) -> Result<()> {
             () = patience => {}
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    let jobs = sender.clone();
+                    let (jobs, watches) = (sender.clone(), watches.clone());
                     tokio::spawn(async move {
-                        if let Err(e) = converse(stream, jobs).await {
+                        if let Err(e) = converse(stream, jobs, watches).await {
                             log::warning!("a caller went away: {e}");
                         }
                     });
@@ -369,6 +389,7 @@ async fn serve(config: Config) -> Result<()> {
                 control.end_trial();
                 control.tidy();
                 control.check();
+                control.listen();
             }
             _ = timer.tick() => {
                 control.sweep();

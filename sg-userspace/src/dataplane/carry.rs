@@ -55,7 +55,7 @@ fn common(abi: u32) -> Vec<&'static str> {
         return vec![maps::REASONS, maps::RULES];
     }
     let sized: BTreeSet<&str> = Sizes::of(0).by_name().map(|(name, _)| name).collect();
-    object::names().into_iter().filter(|name| !sized.contains(name)).collect()
+    object::names().into_iter().chain(object::ADDED).filter(|name| !sized.contains(name)).collect()
 }
 
 /// Pins in a new set what it has in common with the old one.

@@ -39,6 +39,7 @@ use super::{
     attach::{self, AttachError, Place},
     carry::Carried,
     counters::Counters,
+    events::Ring,
     machine::Machine,
     object::{self, Object, ObjectError},
     pins::{PinError, Pins},
@@ -183,6 +184,8 @@ pub struct Engine {
     carrying: bool,
     carried: Option<Carried>,
     trial: Option<trial::Trial>,
+    /// Jiffies when putting a policy in force last began, and ended.
+    span: (u32, u32),
 }
 
 impl Engine {
@@ -242,6 +245,24 @@ impl Engine {
         &self.object.maps
     }
 
+    /// Jiffies when putting a policy in force last began, and ended.
+    pub fn span(&self) -> (u32, u32) {
+        self.span
+    }
+
+    /// The last epoch that was given.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// What the kernel program tells.
+    ///
+    /// # Errors
+    /// The ring buffer cannot be mapped.
+    pub fn ring(&self) -> io::Result<Ring> {
+        Ring::open(&self.object)
+    }
+
     /// Rule counters by identity.
     pub fn counters(&self) -> &Arc<HashMap<String, u32>> {
         self.counters.ids()
@@ -276,7 +297,9 @@ impl Engine {
     /// A policy that does not fit is refused before anything is written; what
     /// the kernel refuses later leaves what was in force, in force.
     pub fn enforce(&mut self, model: &Arc<Model>, machine: &Machine, mode: OnChange) -> Result<Report, EngineError> {
+        let begun = self.jiffies().unwrap_or(self.span.1);
         let report = self.agree(model, machine, mode);
+        self.span = (begun, self.jiffies().unwrap_or(begun));
         if report.is_err() {
             self.close_hosts();
         }

@@ -12,13 +12,15 @@ use aya::{
 };
 use sg_common::{
     ABI_VERSION,
+    account::Account,
     addr::Addr,
     event::Counter,
-    flow::{Flow, FlowKey4, FlowKey6},
+    flow::{Flow, FlowKey, FlowKey4, FlowKey6},
     generation::{Config, Generation, OwnKey},
     limits, maps,
     policy::AddrClass,
     quota::Quotas,
+    watch::{Tell, Told},
 };
 use thiserror::Error;
 
@@ -157,6 +159,12 @@ pub struct Maps {
     pub reasons: RawMap<u32, Counter>,
     /// Per-CPU counters by rule.
     pub rules: RawMap<u32, Counter>,
+    /// What is told to whom; one element.
+    pub tell: RawMap<u32, Tell>,
+    /// What each CPU has told; one element.
+    pub told: RawMap<u32, Told>,
+    /// What flows have carried.
+    pub accounts: RawMap<FlowKey, Account>,
 }
 
 /// A loaded object.
@@ -219,6 +227,9 @@ impl Maps {
             usage: map_fd(ebpf, maps::USAGE)?,
             reasons: open(ebpf, maps::REASONS)?,
             rules: open(ebpf, maps::RULES)?,
+            tell: open(ebpf, maps::TELL)?,
+            told: open(ebpf, maps::TOLD)?,
+            accounts: open(ebpf, maps::ACCOUNTS)?,
         })
     }
 }
@@ -257,19 +268,28 @@ pub fn load(bytes: &[u8], pins: Option<&Path>) -> Result<Object, ObjectError> {
 /// # Errors
 /// As [`load`].
 pub fn load_sized(bytes: &[u8], pins: Option<&Path>, sizes: Sizes) -> Result<Object, ObjectError> {
+    load_as(bytes, pins, sizes, false)
+}
+
+/// [`load_sized`]; a `dry` program only answers what it would do, see [`maps::DRY`].
+///
+/// # Errors
+/// As [`load`].
+pub fn load_as(bytes: &[u8], pins: Option<&Path>, sizes: Sizes, dry: bool) -> Result<Object, ObjectError> {
     if !Path::new("/sys/kernel/btf/vmlinux").exists() && !cfg!(test) {
         return Err(ObjectError::NoBtf);
     }
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let stack_keys = u32::from(stack_keys(&release));
-    let names = names();
+    let dry = u32::from(dry);
     let mut loader = EbpfLoader::new();
     loader.verifier_log_level(VerifierLogLevel::STATS).override_global(maps::STACK_KEYS, &stack_keys, true);
+    loader.override_global(maps::DRY, &dry, true);
     for (name, entries) in sizes.by_name() {
         loader.map_max_entries(name, entries);
     }
     if let Some(dir) = pins {
-        for &name in &names {
+        for name in names().into_iter().chain(ADDED) {
             loader.map_pin_path(name, dir.join(name));
         }
     }
@@ -280,7 +300,10 @@ pub fn load_sized(bytes: &[u8], pins: Option<&Path>, sizes: Sizes) -> Result<Obj
     Ok(object)
 }
 
-/// Names of all maps that live on across restarts.
+/// Maps that live on across restarts, too, but that sets of older daemons do not have.
+pub const ADDED: [&str; 1] = [maps::ACCOUNTS];
+
+/// Names of all maps that live on across restarts, and that no set lacks.
 pub fn names() -> Vec<&'static str> {
     let mut names = vec![maps::IFACES, maps::GENERATIONS, maps::CONFIG, maps::PREFIXES, maps::HOSTS, maps::OWN];
     names.extend(maps::POLICIES);

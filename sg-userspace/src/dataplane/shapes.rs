@@ -156,6 +156,9 @@ pub fn check(bytes: &[u8], pins: &Pins, filters: impl Fn() -> bool) -> Result<Op
             None => return Err(ShapeError::Missing(path)),
         }
     }
+    for name in object::ADDED {
+        found.extend(of_pin(&pins.dir.join(name))?.map(|what| (name, what)));
+    }
     let entries = |name| match found.get(name) {
         Some(Ok(shape)) => shape.entries,
         _ => 0,
@@ -164,7 +167,7 @@ pub fn check(bytes: &[u8], pins: &Pins, filters: impl Fn() -> bool) -> Result<Op
     let expected = of_object(bytes, sizes)?;
     // First what they are, since the sizes were read from two of them.
     for entries_count in [false, true] {
-        for name in object::names() {
+        for name in object::names().into_iter().chain(object::ADDED) {
             let (Some(what), Some(&expected)) = (found.get(name), expected.get(name)) else { continue };
             let fits = what.as_ref().is_ok_and(|shape| {
                 *shape == Shape { entries: if entries_count { expected.entries } else { shape.entries }, ..expected }

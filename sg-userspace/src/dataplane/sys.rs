@@ -159,6 +159,7 @@ raw!(
     [u32; 8],
     [u32; 6],
     [u32; 14],
+    sg_common::account::Account,
     sg_common::addr::Addr,
     sg_common::event::Counter,
     sg_common::flow::FlowKey4,
@@ -168,6 +169,8 @@ raw!(
     sg_common::generation::OwnKey,
     sg_common::policy::AddrClass,
     sg_common::quota::Quotas,
+    sg_common::watch::Tell,
+    sg_common::watch::Told,
     LpmKey,
 );
 

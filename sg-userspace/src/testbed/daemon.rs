@@ -263,6 +263,19 @@ impl<'a> Daemon<'a> {
         self.enter(|| said(Command::new(sgctl).arg("--socket").arg(socket).args(arguments)))
     }
 
+    /// Starts `sgctl`, whose outputs are read by the caller.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn sgctl_begin(&self, arguments: &[&str]) -> Result<Child> {
+        let (sgctl, socket) = (&self.sgctl, self.dir.path().join("sgd.sock"));
+        self.enter(|| {
+            let mut command = Command::new(sgctl);
+            command.arg("--socket").arg(socket).args(arguments);
+            Ok(command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)
+        })
+    }
+
     /// Runs any command beside the daemon, with `SG_SOCKET` set.
     ///
     /// # Errors

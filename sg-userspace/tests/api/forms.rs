@@ -19,6 +19,7 @@ const COMMANDS: &[&str] = &[
     "lint",
     "status",
     "wait tap0",
+    "watch --count 0",
     "export",
     "completions bash",
     "group create web --open https@0.0.0.0/0",

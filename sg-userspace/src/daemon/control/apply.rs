@@ -182,7 +182,7 @@ impl Control {
         }
         let old = std::mem::replace(&mut self.policy, policy);
         self.keep_pinned();
-        let result = self.engine.enforce(self.policy.model(), &self.machine, mode);
+        let result = self.enforce(mode);
         self.share_out();
         match result {
             Ok(report) => {
@@ -199,8 +199,7 @@ impl Control {
                 self.policy = old;
                 self.state = before;
                 let mut message = format!("{e}; the policy before it stays in force");
-                let back: Result<(), EngineError> =
-                    self.engine.enforce(self.policy.model(), &self.machine, OnChange::Keep).map(drop);
+                let back: Result<(), EngineError> = self.enforce(OnChange::Keep).map(drop);
                 for failure in
                     [back.err().map(|e| e.to_string()), self.store.save(&self.state).err().map(|e| e.to_string())]
                         .into_iter()

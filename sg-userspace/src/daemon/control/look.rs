@@ -40,7 +40,7 @@ impl Control {
         let begun = Instant::now();
         self.engine.begin(self.beginning(start));
         self.keep_pinned();
-        let result = self.engine.enforce(self.policy.model(), &self.machine, OnChange::Cut);
+        let result = self.enforce(OnChange::Cut);
         self.share_out();
         match result {
             Ok(report) => {

@@ -130,7 +130,7 @@ impl Control {
         }
         let base = std::mem::replace(&mut self.policy, policy);
         self.keep_pinned();
-        let result = self.engine.enforce(self.policy.model(), &self.machine, mode);
+        let result = self.enforce(mode);
         self.share_out();
         self.metrics.applied(begun.elapsed(), result.is_ok());
         let trial = Trial { base, facts, generation, ends, deadline };
@@ -201,7 +201,7 @@ impl Control {
         self.changed = Some(Instant::now());
         self.forget_trial();
         // Lets go of what it does not name.
-        match self.engine.enforce(self.policy.model(), &self.machine, OnChange::Keep) {
+        match self.enforce(OnChange::Keep) {
             Ok(report) => self.tell(&report),
             Err(e) => {
                 self.deny(e.to_string());
@@ -265,7 +265,7 @@ impl Control {
         self.engine.end_trial();
         self.policy = trial.base;
         self.engine.begin(self.beginning(false));
-        let result = self.engine.enforce(self.policy.model(), &self.machine, OnChange::Cut);
+        let result = self.enforce(OnChange::Cut);
         self.share_out();
         let report = result.map_err(|e| e.to_string())?;
         self.tell(&report);

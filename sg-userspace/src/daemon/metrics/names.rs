@@ -51,6 +51,8 @@ metrics! {
     RULE_PACKETS = Counter "sg_rule_packets_total" ["group" "rule"] "Packets that a rule decided, over all interfaces; as many rules as metrics.rules allows.";
     RULE_BYTES = Counter "sg_rule_bytes_total" ["group" "rule"] "Bytes of the packets that a rule decided.";
     RULES_LEFT_OUT = Gauge "sg_rules_left_out" [] "Rules that have no series because of metrics.rules.";
+    // Whether what the program says is what the policy says.
+    SAMPLES = Counter "sg_samples_total" ["result"] "Verdicts judged once more by the reference evaluator: same, mismatch (a defect, or tables that somebody else wrote to), skipped (not judged).";
     // Live flows.
     FLOWS = Gauge "sg_flows" ["family"] "Confirmed live flows in the conntrack table of a family.";
     FLOWS_CAPACITY = Gauge "sg_flows_capacity" ["family"] "Confirmed live flows that the table of a family has room for.";

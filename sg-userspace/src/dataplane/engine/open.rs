@@ -108,7 +108,7 @@ impl Engine {
             return Err(ObjectError::Abi { path: pins.dir, found: old.abi }.into());
         }
         let filter = old.map_or(0, |old| old.filter);
-        let config = Config { abi: ABI_VERSION, hz, time_offset: 0, events: events::OFF, filter };
+        let config = Config { abi: ABI_VERSION, hz, time_offset: 0, events: events::DECISIONS, filter };
         object.maps.config.update(&0, &config).map_err(kernel("write the configuration"))?;
         Ok(Self {
             object,
@@ -130,6 +130,7 @@ impl Engine {
             carrying: false,
             carried: None,
             trial: None,
+            span: (0, 0),
         })
     }
 

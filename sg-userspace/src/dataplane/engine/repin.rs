@@ -26,7 +26,8 @@ impl Engine {
     /// # Errors
     /// There is no BPF file system at the pin root, or what it says.
     pub fn repin(&mut self) -> io::Result<Repinned> {
-        let missing: Vec<&str> = object::names().into_iter().filter(|n| !self.pins.dir.join(n).exists()).collect();
+        let all = object::names().into_iter().chain(object::ADDED);
+        let missing: Vec<&str> = all.filter(|n| !self.pins.dir.join(n).exists()).collect();
         if !missing.is_empty() || !self.pins.links.exists() {
             if !pins::is_bpffs(self.pins.dir.ancestors().find(|p| p.exists()).unwrap_or(&self.pins.dir)) {
                 return Err(io::Error::other("there is no BPF file system"));

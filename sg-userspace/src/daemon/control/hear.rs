@@ -1,0 +1,156 @@
+//! What the kernel program tells, and who is told: those who watch, and the sampler.
+
+use sg_common::{event::Event, watch::Tell};
+
+use super::Control;
+use crate::{
+    daemon::{
+        log,
+        protocol::{Action, Reply},
+        sampler::{self, Known},
+        watch::{self, Asked, Watchers, names::Names},
+    },
+    dataplane::{
+        engine::{EngineError, OnChange, Report},
+        events::{self, Ring, Sums},
+    },
+};
+
+/// Everything that comes of events.
+pub(super) struct Hearing {
+    watchers: Watchers,
+    names: Names,
+    /// What the kernel was asked for last.
+    tell: Tell,
+    /// Of what the names were made: the last epoch, and the number of devices.
+    seen: (u32, usize),
+    /// Whether the kernel could not be asked or read; said once.
+    failing: bool,
+}
+
+impl Default for Hearing {
+    fn default() -> Self {
+        let (watchers, names) = (Watchers::default(), Names::default());
+        Self { watchers, names, tell: Tell::NOTHING, seen: (0, 0), failing: false }
+    }
+}
+
+/// Mismatches that are logged one by one, a second.
+const NAMED: usize = 5;
+
+impl Control {
+    /// Puts the policy in force, and remembers what was in force when.
+    pub(super) fn enforce(&mut self, mode: OnChange) -> Result<Report, EngineError> {
+        let result = self.engine.enforce(self.policy.model(), &self.machine, mode);
+        self.sampler.follow(self.policy.model(), &self.machine, self.engine.epoch(), self.engine.span());
+        result
+    }
+
+    /// The ring buffer of the program in force.
+    ///
+    /// # Errors
+    /// It cannot be mapped.
+    pub fn ring(&self) -> std::io::Result<Ring> {
+        self.engine.ring()
+    }
+
+    fn sums(&mut self) -> Sums {
+        match events::sums(self.engine.maps()) {
+            Ok(sums) => sums,
+            Err(e) => {
+                self.unheard(&e);
+                Sums::default()
+            }
+        }
+    }
+
+    fn unheard(&mut self, e: &std::io::Error) {
+        self.metrics.read_failed();
+        if !std::mem::replace(&mut self.hearing.failing, true) {
+            log::warning!("cannot ask the kernel for events: {e}; `sgctl watch` shows less than there is");
+        }
+    }
+
+    /// Follows what has changed, and asks the kernel for what is wanted now.
+    pub fn ask_events(&mut self) {
+        let (engine, hearing) = (&self.engine, &mut self.hearing);
+        let seen = (engine.epoch(), engine.bound().len());
+        hearing.names.follow(self.policy.model(), engine.counters());
+        if hearing.seen != seen {
+            hearing.seen = seen;
+            let local = self.machine.local(self.policy.model());
+            let groups = |index: u32| {
+                let binding = local.bindings.iter().find(|b| b.device.index == index);
+                let interface = binding.map(|b| local.instances[b.instance].interface);
+                interface.map(|i| self.policy.model().interfaces[i].groups.clone()).unwrap_or_default()
+            };
+            hearing.names.follow_devices(engine.bound().iter(), groups);
+        }
+        let hz = engine.ticks_per_second();
+        let mut tell = Tell { window: (hz / watch::wish::WINDOWS).max(1), ..Tell::NOTHING };
+        hearing.watchers.ask(&mut hearing.names, hz, &mut tell);
+        sampler::ask(self.config.samples, &mut tell);
+        tell.version = hearing.tell.version;
+        if tell != hearing.tell {
+            tell.version = tell.version.wrapping_add(1);
+            match events::ask(engine.maps(), &tell) {
+                Ok(()) => hearing.tell = tell,
+                Err(e) => self.unheard(&e),
+            }
+        }
+    }
+
+    /// Events have come.
+    pub fn hear(&mut self, events: &[Event]) {
+        if events.is_empty() {
+            return;
+        }
+        let jiffies = self.engine.jiffies().unwrap_or(events[events.len() - 1].time);
+        let time = watch::time(jiffies, self.engine.ticks_per_second());
+        let (hearing, sampler) = (&mut self.hearing, &mut self.sampler);
+        for event in events {
+            if event.streams & 1 << sg_common::watch::stream::SAMPLE != 0 {
+                sampler.add(*event);
+            }
+            if event.streams & 1 << sg_common::watch::stream::WATCH != 0 {
+                hearing.watchers.tell(event, &mut hearing.names, &time, hearing.tell.every);
+            }
+        }
+    }
+
+    /// Somebody begins to watch, or ends.
+    pub fn watching(&mut self, asked: Asked) {
+        let sums = self.sums();
+        match asked {
+            Asked::Begin { watch, source, lines, reply } => {
+                let Hearing { watchers, names, .. } = &mut self.hearing;
+                let begun = watchers.begin((*watch).clone(), lines, names, sums);
+                let said = match &begun {
+                    Ok(_) => Reply::Watching,
+                    Err(message) => Reply::Refused { message: message.clone() },
+                };
+                // Before anybody hears of it, so that nothing of what comes then is missed.
+                self.ask_events();
+                self.note_alone(&Action::Watch(watch), &source, &said);
+                let _ = reply.send(begun.map_err(|message| Reply::Refused { message }));
+            }
+            Asked::End(number) => self.hearing.watchers.end(number, &sums),
+        }
+    }
+
+    /// Once a second: what was missed is said, and samples are judged.
+    pub fn listen(&mut self) {
+        self.ask_events();
+        if !self.hearing.watchers.is_empty() {
+            let sums = self.sums();
+            self.hearing.watchers.say_missed(&sums);
+        }
+        let slots = self.engine.bound().iter().map(|(&index, b)| (b.slot, (index, b.generation.epoch))).collect();
+        let known = Known { slots, counters: self.engine.counters() };
+        let (judged, mismatches) = self.sampler.judge(&known);
+        self.metrics.sampled(&judged);
+        for mismatch in mismatches.iter().take(NAMED) {
+            log::error!("a verdict is not what the policy says, please report this: {}", mismatch.text);
+        }
+    }
+}

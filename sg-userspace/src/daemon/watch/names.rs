@@ -1,0 +1,115 @@
+//! What numbers of the kernel's mean: devices by slot, rules by counter.
+
+use std::{collections::HashMap, sync::Arc, time::SystemTime};
+
+use crate::{
+    dataplane::engine::Bound,
+    effective::{self, Origin},
+    model::Model,
+};
+
+/// What decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleName {
+    /// As listings call it.
+    pub name: String,
+    /// 1 to 100; `None` for invisible rules.
+    pub priority: Option<u8>,
+}
+
+/// A protected device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotName {
+    /// Its name.
+    pub device: String,
+    /// Ids and names of its groups.
+    pub groups: Vec<String>,
+}
+
+/// The kernel's clock beside the machine's.
+#[derive(Clone, Copy, Debug)]
+pub struct Time {
+    /// Now.
+    pub wall: SystemTime,
+    /// The same, in jiffies.
+    pub jiffies: u32,
+    /// Jiffies a second.
+    pub hz: u32,
+}
+
+impl Time {
+    /// When it was so many jiffies.
+    pub fn of(&self, jiffies: u32) -> SystemTime {
+        let ago = f64::from(self.jiffies.wrapping_sub(jiffies) as i32) / f64::from(self.hz.max(1));
+        let span = std::time::Duration::from_secs_f64(ago.abs());
+        let at = if ago < 0.0 { self.wall.checked_add(span) } else { self.wall.checked_sub(span) };
+        at.unwrap_or(self.wall)
+    }
+}
+
+/// Names of one moment. Those of rules are made when somebody first asks.
+#[derive(Debug, Default)]
+pub struct Names {
+    model: Arc<Model>,
+    counters: Arc<HashMap<String, u32>>,
+    rules: Option<HashMap<u32, RuleName>>,
+    /// Devices by slot.
+    pub slots: HashMap<u32, SlotName>,
+}
+
+impl Names {
+    /// Follows a change of the policy or of the counters.
+    pub fn follow(&mut self, model: &Arc<Model>, counters: &Arc<HashMap<String, u32>>) {
+        if !Arc::ptr_eq(&self.model, model) || !Arc::ptr_eq(&self.counters, counters) {
+            (self.model, self.counters, self.rules) = (model.clone(), counters.clone(), None);
+        }
+    }
+
+    /// Follows the devices; `groups` are those of an interface index.
+    pub fn follow_devices<'a>(
+        &mut self,
+        bound: impl Iterator<Item = (&'a u32, &'a Bound)>,
+        groups: impl Fn(u32) -> Vec<usize>,
+    ) {
+        self.slots = bound
+            .map(|(&index, b)| {
+                let groups = groups(index).into_iter().filter_map(|g| self.model.groups.get(g));
+                let groups = groups.flat_map(|g| [g.id.clone(), g.name.clone()]).collect();
+                (b.slot, SlotName { device: b.device.clone(), groups })
+            })
+            .collect();
+    }
+
+    /// Rules by counter.
+    pub fn rules(&mut self) -> &HashMap<u32, RuleName> {
+        let (model, counters) = (&self.model, &self.counters);
+        self.rules.get_or_insert_with(|| {
+            let rules = model.groups.iter().enumerate().flat_map(|(g, group)| {
+                let own =
+                    group.rules.iter().enumerate().map(move |(r, rule)| (Origin::Rule(g, r), Some(rule.priority)));
+                own.chain([(Origin::IntraGroup(g), None)])
+            });
+            let invisible = [(Origin::Smtp, None), (Origin::Provider, None)];
+            let named = rules.chain(invisible).filter_map(|(origin, priority)| {
+                let id = counters.get(&effective::identity(model, origin))?;
+                Some((*id, RuleName { name: effective::name(model, origin), priority }))
+            });
+            named.collect()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    #[test]
+    fn ticks_are_counted_back_from_now_over_the_clock_going_round() {
+        let wall = UNIX_EPOCH + Duration::from_secs(1000);
+        let time = Time { wall, jiffies: 100, hz: 250 };
+        assert_eq!(time.of(100), wall);
+        assert_eq!(time.of(u32::MAX - 149), wall - Duration::from_secs(1));
+        assert_eq!(time.of(350), wall + Duration::from_secs(1));
+    }
+}

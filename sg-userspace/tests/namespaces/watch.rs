@@ -1,0 +1,198 @@
+//! `sgctl watch`: what the kernel decided, as it does; and that a sample of it is what
+//! the reference evaluator says.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    process::Child,
+    sync::mpsc::{self, Receiver},
+    time::Duration,
+};
+
+use serde_json::Value;
+use sg_userspace::{daemon::protocol::Seen, testbed::Daemon};
+
+use super::world::*;
+
+/// How long an event may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn policy(world: &World, ports: &[u16]) -> String {
+    let rule =
+        |p: &u16| format!("{{direction: ingress, ip_protocol: tcp, port_range: {p}/{p}, source_cidr_ip: 0.0.0.0/0}}");
+    let rules: Vec<String> = ports.iter().map(rule).collect();
+    format!(
+        "security_groups:\n- {{security_group_name: g, permissions: [{}]}}\n{}",
+        rules.join(", "),
+        world.interface("g")
+    )
+}
+
+struct Watcher {
+    child: Child,
+    lines: Receiver<Value>,
+}
+
+impl Watcher {
+    /// One that the kernel tells already.
+    fn begin(daemon: &Daemon<'_>, arguments: &[&str]) -> Self {
+        let audit = || fs::read_to_string(daemon.dir().join("state/audit.jsonl")).unwrap_or_default();
+        let watching = || audit().matches("\"action\":\"watch\"").count();
+        let before = watching();
+        let mut child = daemon.sgctl_begin(&[&["watch", "-o", "json"], arguments].concat()).unwrap();
+        let (sender, lines) = mpsc::channel();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            for line in out.lines().map_while(Result::ok) {
+                let _ = sender.send(serde_json::from_str(&line).unwrap());
+            }
+        });
+        eventually("it watches", || watching() > before);
+        Self { child, lines }
+    }
+
+    fn next(&self) -> Seen {
+        let line = self.lines.recv_timeout(PATIENCE).expect("an event");
+        serde_json::from_value(line.clone()).unwrap_or_else(|e| panic!("{e}: {line}"))
+    }
+
+    /// Lets it end as a person does; its last line.
+    fn end(mut self) -> Value {
+        // SAFETY: a process of ours that has not been waited for.
+        assert_eq!(unsafe { libc::kill(self.child.id() as i32, libc::SIGINT) }, 0);
+        let mut last = Value::Null;
+        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
+            last = line;
+        }
+        assert!(self.child.wait().unwrap().success());
+        last["end"].clone()
+    }
+}
+
+fn shows_what_is_decided(way: Way) {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(way);
+    for port in [7000, 7001] {
+        world.instance.tcp_server(port).unwrap();
+    }
+    let daemon = world.daemon();
+    daemon.apply(&policy(&world, &[7000, 7002]), &[]).unwrap();
+    let watcher = Watcher::begin(&daemon, &["--port", "7000-7002"]);
+    let by_rule = Watcher::begin(&daemon, &["--rule", "g[0]"]);
+
+    assert!(!world.client.tcp(to("10.0.0.10:7001")).unwrap());
+    let seen = watcher.next();
+    assert_eq!((seen.what.as_str(), seen.reason.as_str(), seen.rule.as_deref()), ("drop", "default", None), "{way:?}");
+    assert_eq!(
+        (seen.device.as_str(), seen.direction.as_str(), seen.protocol.as_str()),
+        (world.device(), "ingress", "tcp")
+    );
+    assert_eq!(
+        (seen.local_port, seen.local.to_string(), seen.remote.to_string()),
+        (Some(7001), "10.0.0.10".into(), "192.0.2.10".into())
+    );
+    // Not only once: a client tries again.
+    let mut session = world.client.connect(to("10.0.0.10:7000")).unwrap();
+    let seen = loop {
+        let seen = watcher.next();
+        if seen.local_port == Some(7000) {
+            break seen;
+        }
+    };
+    assert_eq!(
+        (seen.what.as_str(), seen.reason.as_str(), seen.rule.as_deref()),
+        ("new", "rule", Some("g[0]")),
+        "{way:?}"
+    );
+    assert_eq!(seen.priority, Some(1));
+    // The other one sees this alone.
+    assert_eq!(by_rule.next().local_port, Some(7000));
+
+    // A change ends the flow, and takes the rule of the other away.
+    daemon.apply(&policy(&world, &[7002]), &["--yes"]).unwrap();
+    use std::io::Write;
+    let _ = session.write_all(b"x");
+    let seen = loop {
+        let seen = watcher.next();
+        if seen.what != "drop" {
+            break seen;
+        }
+    };
+    assert_eq!((seen.what.as_str(), seen.reason.as_str(), seen.local_port), ("cut", "cut", Some(7000)), "{way:?}");
+    let end = watcher.end();
+    assert_eq!((&end["left_out"], &end["passed_over"]), (&0.into(), &0.into()), "{end}");
+    assert_eq!(by_rule.end()["shown"], 1);
+
+    // All that was judged in between is what the policy of that moment says.
+    let text = daemon.log();
+    assert!(!text.contains("a verdict is not what the policy says"), "{text}");
+}
+
+#[test]
+fn shows_what_is_decided_on_the_host_side() {
+    shows_what_is_decided(Way::HostTc);
+}
+
+#[test]
+fn shows_what_is_decided_at_xdp() {
+    shows_what_is_decided(Way::HostXdp);
+}
+
+#[test]
+fn shows_what_is_decided_on_the_guest_side() {
+    shows_what_is_decided(Way::Guest);
+}
+
+#[test]
+fn what_is_beyond_the_rate_is_counted_to_the_packet() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::HostXdp);
+    let daemon = world.daemon();
+    daemon.apply(&policy(&world, &[7000]), &[]).unwrap();
+    let some = Watcher::begin(&daemon, &["--port", "9", "--rate", "10"]);
+    // Each packet is dropped, and nobody says so: none is sent again.
+    let socket = world.client.run(|| Ok(std::net::UdpSocket::bind("192.0.2.10:0")?)).unwrap();
+    for _ in 0..1000 {
+        socket.send_to(b"x", "10.0.0.10:9").unwrap();
+    }
+    eventually("all are judged", || reason(&daemon.interface("eth0").unwrap(), "ingress", "default") >= 1000);
+    let end = some.end();
+    let number = |name: &str| end[name].as_u64().unwrap();
+    assert_eq!(number("shown") + number("left_out"), 1000, "{end}");
+    assert!(number("shown") >= 1 && number("left_out") > 0, "{end}");
+    // One of ten, however fast they come.
+    let tenth = Watcher::begin(&daemon, &["--port", "9", "--rate", "100000", "--every", "10"]);
+    for _ in 0..500 {
+        socket.send_to(b"x", "10.0.0.10:9").unwrap();
+    }
+    eventually("all are judged", || reason(&daemon.interface("eth0").unwrap(), "ingress", "default") >= 1500);
+    let end = tenth.end();
+    let number = |name: &str| end[name].as_u64().unwrap();
+    assert_eq!(number("shown") + number("passed_over"), 500, "{end}");
+    // Each CPU counts for itself.
+    assert!((number("shown") as i64 - 50).abs() <= 8 && number("left_out") == 0, "{end}");
+}
+
+#[test]
+fn what_is_not_there_cannot_be_watched() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::HostTc);
+    let daemon = world.daemon();
+    daemon.apply(&policy(&world, &[7000]), &[]).unwrap();
+    let refused = |arguments: &[&str]| {
+        let (done, text) = daemon.sgctl(&[&["watch"], arguments].concat()).unwrap();
+        assert!(!done, "{arguments:?}: {text}");
+        text
+    };
+    assert!(refused(&["--device", "eth9"]).contains("no protected device is meant by eth9"));
+    assert!(refused(&["--group", "nobody"]).contains("no protected device is meant by nobody"));
+    assert!(refused(&["--rule", "g[7]"]).contains("no rule in force is called \"g[7]\""));
+    assert!(refused(&["--reason", "established"]).contains("`sgctl flows`"));
+    assert!(refused(&["--port", "ssh"]).contains("not a port such as 22"));
+}
