@@ -63,6 +63,7 @@ pub struct Metrics {
     commit_seconds: Histogram,
     commit_failures: IntCounter,
     samples: IntCounterVec,
+    differences: IntCounter,
     requests: IntCounterVec,
     refused: IntCounterVec,
     audit_failures: IntCounter,
@@ -124,6 +125,7 @@ impl Metrics {
         Ok(Self {
             changes,
             samples,
+            differences: counter(&names::DIFFERENCES)?,
             requests,
             apply_seconds: seconds(&names::APPLY_SECONDS)?,
             apply_failures: counter(&names::APPLY_FAILURES)?,
@@ -147,6 +149,11 @@ impl Metrics {
         for (result, count) in [("same", same), ("mismatch", mismatches), ("skipped", skipped)] {
             self.samples.with_label_values(&[result]).inc_by(*count);
         }
+    }
+
+    /// So many tables were not what had been written.
+    pub fn differed(&self, tables: usize) {
+        self.differences.inc_by(tables as u64);
     }
 
     /// A change ended.

@@ -390,6 +390,7 @@ async fn serve(config: Config) -> Result<()> {
                 control.tidy();
                 control.check();
                 control.listen();
+                control.compare_tables();
             }
             _ = timer.tick() => {
                 control.sweep();

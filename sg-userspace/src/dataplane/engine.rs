@@ -6,6 +6,7 @@
 //! names it; a generation is whole before the interface's entry flips to it.
 
 mod bind;
+mod compare;
 mod difference;
 mod observe;
 mod open;
@@ -186,6 +187,7 @@ pub struct Engine {
     trial: Option<trial::Trial>,
     /// Jiffies when putting a policy in force last began, and ended.
     span: (u32, u32),
+    compared: compare::Compared,
 }
 
 impl Engine {

@@ -3,12 +3,14 @@
 //! they are when only addresses change.
 
 use std::{
+    collections::HashMap,
     io,
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     thread,
 };
 
 use sg_common::{
+    addr::Addr,
     limits::MAX_POLICIES,
     policy::{AddrClass, CLASS_SIZES, CLASS_SLACK, LPM_KIND_BITS},
 };
@@ -52,7 +54,29 @@ pub struct Held {
     mapping: Mapping,
     hosts: Option<HostMap>,
     prefixes: Option<PrefixMap>,
+    /// What was written to both.
+    pub(super) written: Written,
 }
+
+/// What was written to the address tables of a policy.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Written {
+    pub hosts: HashMap<Addr, AddrClass>,
+    pub prefixes: HashMap<LpmKey, AddrClass>,
+}
+
+/// How far a trie has been looked at.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Walk {
+    /// The next one; none at the beginning, and at the end.
+    pub at: Option<LpmKey>,
+    seen: usize,
+    /// How many there were when it began.
+    written: usize,
+}
+
+/// Prefixes that are looked at in one go: the writer waits meanwhile.
+const LOOKED_AT: usize = 512;
 
 fn key(prefix: &Prefix) -> LpmKey {
     LpmKey { bits: LPM_KIND_BITS + u32::from(prefix.length), data: prefix.data }
@@ -73,13 +97,14 @@ pub fn make(index: u32, tables: &Tables) -> Result<Held, PolicyError> {
 
     // What the flags say is not asked is not there.
     let count = tables.hosts.len();
-    let mut held = Held { index, class, flat, mapping, hosts: None, prefixes: None };
+    let mut held = Held { index, class, flat, mapping, hosts: None, prefixes: None, written: Written::default() };
     if count > 0 {
         let hosts =
             HostMap::create("sg_hosts", map_type::HASH, count as u32, 0).map_err(kernel("host table", count))?;
         let (keys, values): (Vec<_>, Vec<_>) = tables.hosts.iter().copied().unzip();
         hosts.update_batch(&keys, &values).map_err(kernel("host table", count))?;
         held.hosts = Some(hosts);
+        held.written.hosts = tables.hosts.iter().copied().collect();
     }
     let count = tables.prefixes.len();
     if count > 0 {
@@ -89,6 +114,7 @@ pub fn make(index: u32, tables: &Tables) -> Result<Held, PolicyError> {
         let (keys, values): (Vec<_>, Vec<_>) = tables.prefixes.iter().map(|(p, class)| (key(p), *class)).unzip();
         prefixes.update_batch(&keys, &values).map_err(kernel("prefix table", count))?;
         held.prefixes = Some(prefixes);
+        held.written.prefixes = keys.into_iter().zip(values).collect();
     }
     Ok(held)
 }
@@ -145,7 +171,7 @@ impl Held {
     ///
     /// # Errors
     /// What the kernel says; what comes after has not been written.
-    pub fn write(&self, steps: &[Step]) -> Result<(), PolicyError> {
+    pub fn write(&mut self, steps: &[Step]) -> Result<(), PolicyError> {
         let (mut keys, mut values) = (Vec::<LpmKey>::new(), Vec::<AddrClass>::new());
         let refused = || io::Error::other("it has none");
         let mut at = 0;
@@ -162,17 +188,74 @@ impl Held {
                         let map = self.prefixes.as_ref().ok_or_else(refused);
                         let written = map.and_then(|map| map.update_batch(&keys, &values));
                         written.map_err(kernel("prefix table", keys.len()))?;
-                        keys.clear();
-                        values.clear();
+                        self.written.prefixes.extend(keys.drain(..).zip(values.drain(..)));
                     }
                 }
                 Step::NoHost(addr) => {
                     let map = self.hosts.as_ref().ok_or_else(refused);
                     map.and_then(|map| map.delete(addr)).map_err(kernel("host table", 1))?;
+                    self.written.hosts.remove(addr);
                 }
             }
         }
         Ok(())
+    }
+
+    /// What is different in the kernel from what was written: the flat value of `flat`, the
+    /// maps that the outer ones name, hosts, and some prefixes; `walk` remembers how many.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(super) fn differs(&self, maps: &Maps, flat: &[u8], walk: &mut Walk) -> io::Result<Option<&'static str>> {
+        let id = |fd: BorrowedFd<'_>| sys::map_info(fd).map(|[_, id, ..]| id);
+        if maps.policies[self.class].get(&self.index)? != Some(id(self.flat.as_fd())?) {
+            return Ok(Some("tables are not those that were written"));
+        }
+        for (outer, inner) in [
+            (&maps.hosts, self.hosts.as_ref().map(RawMap::as_fd)),
+            (&maps.prefixes, self.prefixes.as_ref().map(RawMap::as_fd)),
+        ] {
+            if let Some(inner) = inner
+                && outer.get(&self.index)? != Some(id(inner)?)
+            {
+                return Ok(Some("address tables are not those that were written"));
+            }
+        }
+        if !self.mapping.holds(flat) {
+            return Ok(Some("tables"));
+        }
+        if let Some(hosts) = &self.hosts {
+            let (mut count, mut same) = (0, true);
+            hosts.each(|addr, class| {
+                count += 1;
+                same &= self.written.hosts.get(addr) == Some(class);
+            })?;
+            if !same || count != self.written.hosts.len() {
+                return Ok(Some("host table"));
+            }
+        }
+        self.prefixes_differ(walk)
+    }
+
+    fn prefixes_differ(&self, walk: &mut Walk) -> io::Result<Option<&'static str>> {
+        const WHAT: &str = "prefix table";
+        let Some(map) = &self.prefixes else { return Ok(None) };
+        let written = &self.written.prefixes;
+        if walk.at.is_none() || walk.written != written.len() {
+            // None leaves it; those that come while it is walked through may lie before.
+            *walk = Walk { at: map.next_key(None)?, seen: 0, written: written.len() };
+        }
+        let end = walk.seen + LOOKED_AT;
+        while walk.seen < end
+            && let Some(key) = walk.at
+        {
+            if map.get(&key)?.as_ref() != written.get(&key) {
+                return Ok(Some(WHAT));
+            }
+            walk.seen += 1;
+            walk.at = map.next_key(Some(&key))?;
+        }
+        Ok((walk.at.is_none() && walk.seen != written.len()).then_some(WHAT))
     }
 
     /// Lets go of the maps. The kernel frees a trie in one go, at a millisecond for

@@ -12,6 +12,7 @@ use sg_common::{
     generation::{Config, Generation, OwnKey, events, flags},
     limits, maps,
     reason::{Reason, Verdict},
+    watch::Tell,
 };
 use thiserror::Error;
 
@@ -154,13 +155,28 @@ impl Probe {
         self.object.jiffies().map_err(io("read the clock"))
     }
 
-    /// Judges without events, as the daemon sets it.
+    /// Judges without events.
     ///
     /// # Errors
     /// What the kernel says.
     pub fn quiet(&self) -> Result<(), ProbeError> {
         let config = Config { abi: ABI_VERSION, hz: self.hz, time_offset: 0, events: events::OFF, filter: 0 };
         self.object.maps.config.update(&0, &config).map_err(io("write the configuration"))
+    }
+
+    /// Tells what is asked for, as under the daemon.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn tell(&self, tell: &Tell) -> Result<(), ProbeError> {
+        let config = Config { abi: ABI_VERSION, hz: self.hz, time_offset: 0, events: events::DECISIONS, filter: 0 };
+        super::events::ask(&self.object.maps, tell).map_err(io("ask for events"))?;
+        self.object.maps.config.update(&0, &config).map_err(io("write the configuration"))
+    }
+
+    /// Events that have come, taken out.
+    pub fn events(&mut self) -> usize {
+        std::iter::from_fn(|| self.ring.next().map(drop)).count()
     }
 
     /// A program, to be run by others.

@@ -34,6 +34,7 @@ const BPF_F_TEST_XDP_LIVE_FRAMES: u32 = 2;
 const BPF_OBJ_PIN: u32 = 6;
 const BPF_OBJ_GET: u32 = 7;
 const BPF_OBJ_GET_INFO_BY_FD: u32 = 15;
+const BPF_MAP_GET_FD_BY_ID: u32 = 14;
 const BPF_BTF_GET_FD_BY_ID: u32 = 19;
 const BPF_MAP_LOOKUP_AND_DELETE_ELEM: u32 = 21;
 const BPF_MAP_UPDATE_BATCH: u32 = 26;
@@ -182,7 +183,7 @@ pub fn zeroed<T: Raw>() -> T {
 
 /// A prefix in the trie.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LpmKey {
     /// Bits, those of the kind included.
     pub bits: u32,
@@ -528,6 +529,16 @@ pub unsafe fn object_info(object: BorrowedFd<'_>, words: &mut [u32]) -> io::Resu
 /// What the kernel says; `ENOENT` when there is none.
 pub fn btf_by_id(id: u32) -> io::Result<OwnedFd> {
     let fd = bpf(BPF_BTF_GET_FD_BY_ID, &mut [id, 0, 0])?;
+    // SAFETY: the kernel returned a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// Opens a map by its id, as outer maps name their inner ones.
+///
+/// # Errors
+/// What the kernel says; `ENOENT` when there is none.
+pub fn map_by_id(id: u32) -> io::Result<OwnedFd> {
+    let fd = bpf(BPF_MAP_GET_FD_BY_ID, &mut [id, 0, 0])?;
     // SAFETY: the kernel returned a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }

@@ -4,13 +4,25 @@
 use std::{
     fs,
     io::{BufRead, BufReader},
+    mem::offset_of,
+    os::fd::AsFd,
     process::Child,
     sync::mpsc::{self, Receiver},
     time::Duration,
 };
 
 use serde_json::Value;
-use sg_userspace::{daemon::protocol::Seen, testbed::Daemon};
+use sg_common::{
+    generation::{Generation, flags},
+    limits, maps,
+    policy::{CLASS_SIZES, CLASS_SLACK, DirectionHeader, PolicyHeader},
+    reason::Verdict,
+};
+use sg_userspace::{
+    daemon::protocol::Seen,
+    dataplane::sys::{self, Mapping, RawMap},
+    testbed::Daemon,
+};
 
 use super::world::*;
 
@@ -195,4 +207,75 @@ fn what_is_not_there_cannot_be_watched() {
     assert!(refused(&["--rule", "g[7]"]).contains("no rule in force is called \"g[7]\""));
     assert!(refused(&["--reason", "established"]).contains("`sgctl flows`"));
     assert!(refused(&["--port", "ssh"]).contains("not a port such as 22"));
+}
+
+#[test]
+fn what_somebody_else_writes_into_our_tables_is_found_and_written_anew() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::HostTc);
+    for port in [7000, 7001] {
+        world.instance.tcp_server(port).unwrap();
+    }
+    let mut daemon = world.daemon();
+    daemon.apply(&policy(&world, &[7000]), &[]).unwrap();
+    let reaches = |port: u16| world.client.tcp(to(&format!("10.0.0.10:{port}"))).unwrap();
+    assert!(reaches(7000) && !reaches(7001));
+    // What an observer with the same rights can do: bits of the verdicts, in the live value.
+    let pins = daemon.dir().join("bpf/sg").join(format!("v{}", sg_common::ABI_VERSION));
+    let flipped = || {
+        let outer = sys::open_pin(&pins.join(maps::POLICIES[0]))?;
+        let outer = RawMap::<u32, u32>::new(outer, 4, 4)?;
+        for index in 0..limits::MAX_POLICIES {
+            let Some(id) = outer.get(&index)? else { continue };
+            let inner = sys::map_by_id(id)?;
+            let size = CLASS_SIZES[0] + CLASS_SLACK;
+            let value = Mapping::new(inner.as_fd(), size as usize)?;
+            // Where the rules of inbound packets are; row 0 is the default.
+            let at = offset_of!(PolicyHeader, direction) + offset_of!(DirectionHeader, rules);
+            let row = (value.words(at & !7, 1).next().unwrap() >> ((at & 7) * 8)) as u32 as usize;
+            let word = value.words(row, 1).next().unwrap();
+            value.or(row, (Verdict::Accept as u64) << 32);
+            assert_ne!(word, value.words(row, 1).next().unwrap());
+        }
+        Ok(())
+    };
+    // Until it is found, the program goes by it; it looks once a second.
+    let open = (0..5).any(|_| {
+        daemon.enter(flipped).unwrap();
+        reaches(7001)
+    });
+    assert!(open, "the bits mean nothing");
+    eventually("a sample tells", || daemon.log().contains("a verdict is not what the policy says"));
+    eventually("it is written anew", || {
+        daemon.log().contains("in the kernel was not what sgd had written") && !reaches(7001)
+    });
+    assert!(reaches(7000));
+
+    // A device's entry, and its record.
+    let entry = || {
+        let ifaces = RawMap::<u32, u64>::new(sys::open_pin(&pins.join(maps::IFACES))?, 4, 8)?;
+        let generations = sys::open_pin(&pins.join(maps::GENERATIONS))?;
+        let generations = RawMap::<u32, Generation>::new(generations, 4, size_of::<Generation>() as u32)?;
+        let mut index = None;
+        for device in 0..100 {
+            index = index.or(ifaces.get(&device)?.filter(|record| *record != 0).map(|record| (device, record)));
+        }
+        let (device, record) = index.unwrap();
+        let there = generations.get(&(record as u32))?.unwrap();
+        generations.update(
+            &(record as u32),
+            &Generation { flags: there.flags | flags::OBSERVE, observe_until: there.deadline | 1, ..there },
+        )?;
+        ifaces.update(&device, &0)?;
+        Ok(())
+    };
+    daemon.enter(entry).unwrap();
+    eventually("it is put right", || {
+        let log = daemon.log();
+        log.contains("what eth0 enforces in the kernel was not") && log.contains("the generation of eth0 in the kernel")
+    });
+    assert!(reaches(7000) && !reaches(7001));
+    daemon.stop(libc::SIGTERM).unwrap();
 }

@@ -20,6 +20,7 @@ mod policy;
 mod profile;
 mod report;
 mod streams;
+mod watch;
 mod wire;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -75,6 +76,7 @@ const PARTS: &[(&str, Part)] = &[
     ("denied", packets::denied),
     ("nftables", nft::denied),
     ("new-flows", packets::new_flows),
+    ("watch", watch::floods),
     ("streams", streams::streams),
     ("change", change::rebuild),
     ("change: deltas", delta::deltas),

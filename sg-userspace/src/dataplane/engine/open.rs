@@ -131,6 +131,7 @@ impl Engine {
             carried: None,
             trial: None,
             span: (0, 0),
+            compared: Default::default(),
         })
     }
 

@@ -40,14 +40,14 @@ use crate::{
 
 /// A policy in the kernel.
 pub(super) struct Policy {
-    live: Live,
-    held: Held,
+    pub(super) live: Live,
+    pub(super) held: Held,
     /// What its sources are in the model in force.
     sources: Vec<Remote>,
     /// Whether it holds what the model in force says.
     current: bool,
     /// Whether what the kernel has may differ from what `live` says.
-    spoiled: bool,
+    pub(super) spoiled: bool,
 }
 
 /// What a policy needs.

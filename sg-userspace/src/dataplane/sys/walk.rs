@@ -138,6 +138,23 @@ impl Mapping {
         }
     }
 
+    /// Whether its first bytes are these.
+    pub fn holds(&self, bytes: &[u8]) -> bool {
+        assert!(bytes.len() <= self.length, "inside the mapping");
+        let (words, rest) = bytes.as_chunks::<8>();
+        let whole = words
+            .iter()
+            .enumerate()
+            .all(|(i, word)| self.word(i * 8).load(Ordering::Relaxed) == u64::from_ne_bytes(*word));
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        let mask = (1u64 << (rest.len() * 8)) - 1;
+        // The kernel rounds what can be mapped up to pages, so the last word lies inside.
+        whole
+            && (rest.is_empty()
+                || self.word(words.len() * 8).load(Ordering::Relaxed) & mask == u64::from_ne_bytes(last))
+    }
+
     /// Stores a half-word; who loads it sees everything that was filled before.
     pub fn publish_half(&self, offset: usize, value: u16) {
         assert!(offset.is_multiple_of(2) && offset + 2 <= self.length, "inside the mapping");
