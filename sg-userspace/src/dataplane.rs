@@ -13,13 +13,15 @@
 //! - [`flows`]: live flows; [`quotas`]: how many may be confirmed, and how many are;
 //!   [`adopt`]: those that were there before
 //! - [`events`]: what the program tells
-//! - [`probe`]: the program on packets of ours, attached to nothing
+//! - [`probe`]: the program on packets of ours, attached to nothing; [`dry`]: the same over the
+//!   tables in force
 
 pub mod adopt;
 pub mod attach;
 pub mod carry;
 pub mod clock;
 pub mod counters;
+pub mod dry;
 pub mod engine;
 pub mod events;
 pub mod filter;

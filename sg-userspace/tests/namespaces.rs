@@ -11,6 +11,7 @@ mod namespaces {
     pub mod change;
     pub mod daemon;
     pub mod groups;
+    pub mod kernel;
     pub mod migrate;
     pub mod neighbours;
     pub mod pressure;

@@ -78,12 +78,20 @@ pub fn run(arguments: &Arguments, a: &Explain) -> Result<Ended> {
     // as programs expect a line for a line.
     let trace = a.flows.is_none() && (form == Output::Table || a.order);
     if a.file.is_empty() {
-        if a.kernel {
-            bail!("--kernel needs the document: -f FILE");
+        if a.hook == KernelHook::Xdp {
+            bail!("the program in force is asked at TC, where it says the same; --hook xdp needs a document: -f FILE");
         }
-        let reply = client::ask(&arguments.socket, &Action::Explain { flows: flows.clone(), trace })?;
-        let Reply::Explained { answers, traces } = reply else { return client::unexpected(reply) };
-        return finish(a, form, &flows, &answers, &traces);
+        let action = Action::Explain { flows: flows.clone(), trace, kernel: a.kernel };
+        let reply = client::ask(&arguments.socket, &action)?;
+        let Reply::Explained { answers, traces, differ } = reply else { return client::unexpected(reply) };
+        let ended = finish(a, form, &flows, &answers, &traces)?;
+        for (line, answer) in &differ {
+            eprintln!(
+                "line {line}: the kernel says otherwise than the policy, please report this: {}",
+                policy_says(answer)
+            );
+        }
+        return Ok(if differ.is_empty() { ended } else { Ended::Refused });
     }
     let model = validate(&document(&a.file)?, &Quotas::default())?;
     let instances = model.declared_instances();
@@ -95,12 +103,20 @@ pub fn run(arguments: &Arguments, a: &Explain) -> Result<Ended> {
 
 fn finish(a: &Explain, form: Output, flows: &str, answers: &[Answer], traces: &[Trace]) -> Result<Ended> {
     match traces {
-        [trace] if form == Output::Table => tell(flows, answers, trace, a.order)?,
+        [trace] if form == Output::Table => tell(flows, answers, trace, a.order, a.kernel)?,
         [trace] => output::print(form, trace, |_| output::table(&[]))?,
         _ => print(form, flows, answers)?,
     }
     let refused = answers.iter().any(|a| matches!(a, Answer::Error { .. }));
     Ok(if refused { Ended::Refused } else { Ended::Done })
+}
+
+/// What the policy says, in words.
+fn policy_says(answer: &Answer) -> String {
+    match answer {
+        Answer::Judged { verdict, reason, .. } => format!("by the policy it is {verdict} (reason: {reason})"),
+        Answer::Error { error, .. } => error.clone(),
+    }
 }
 
 fn judge(a: &Explain, model: &Model, instances: &[Instance], flows: &[(usize, FlowQuery)]) -> Result<Vec<Outcome>> {
@@ -145,7 +161,7 @@ fn print(form: Output, flows: &str, answers: &[Answer]) -> Result<()> {
 }
 
 /// One flow: its verdict, what decides, what would have if one field were another.
-fn tell(flows: &str, answers: &[Answer], trace: &Trace, order: bool) -> Result<()> {
+fn tell(flows: &str, answers: &[Answer], trace: &Trace, order: bool, kernel: bool) -> Result<()> {
     let mut out = std::io::stdout().lock();
     let inbound = serde_json::from_str::<Line>(flows).is_ok_and(|l| l.direction.eq_ignore_ascii_case("ingress"));
     let direction = if inbound { Direction::Inbound } else { Direction::Outbound };
@@ -155,6 +171,8 @@ fn tell(flows: &str, answers: &[Answer], trace: &Trace, order: bool) -> Result<(
         && (verdict, reason) != (&trace.verdict, &trace.reason)
     {
         writeln!(out, "THE KERNEL PROGRAM SAYS OTHERWISE: {verdict} (reason: {reason}); please report this")?;
+    } else if kernel {
+        writeln!(out, "the kernel program says the same")?;
     }
     let otherwise = if trace.verdict == "drop" { "accept" } else { "drop" };
     if !trace.near.is_empty() && !trace.before_rules {

@@ -4,6 +4,7 @@
 mod apply;
 mod audited;
 mod compare;
+mod explain;
 mod hear;
 mod history;
 mod keys;
@@ -37,15 +38,15 @@ use super::{
 use crate::{
     api::{audit::Audit, draft::Here, keys::Keys},
     dataplane::{
+        dry::Dry,
         engine::{Engine, Order, Report, Setup},
         machine::{Machine, Resolved},
     },
     diagnose::{Check, Question},
     document::Document,
-    explain,
+    explain::find,
     lint::{self, Finding, Subject},
     model::Model,
-    reference::{FlowQuery, Reference},
     validate::{Quotas, Valid},
 };
 
@@ -95,6 +96,8 @@ pub struct Control {
     metrics: Arc<Metrics>,
     /// Who is told of packets.
     hearing: hear::Hearing,
+    /// The program loaded once more, to answer only; when it was first asked.
+    dry: Option<Dry>,
     sampler: Sampler,
     /// A change that is in force and not confirmed.
     trial: Option<trial::Trial>,
@@ -157,6 +160,7 @@ impl Control {
             audit,
             metrics,
             hearing: hear::Hearing::default(),
+            dry: None,
             sampler: Sampler::default(),
             trial: None,
             taken_back: None,
@@ -227,22 +231,13 @@ impl Control {
             Action::Watch(_) => refused("watching needs a connection of its own".into()),
             Action::Lint => Reply::Linted { findings: self.lint(self.policy.model()) },
             Action::Diagnose { device, checks, source } => self.diagnose(device, checks, *source),
-            Action::Explain { flows, trace } => {
-                let instances = self.resolved().instances;
-                let reference = Reference::new(self.policy.model(), &instances);
-                let judge = |flows: &[(usize, FlowQuery)]| -> Result<_, std::convert::Infallible> {
-                    Ok(flows.iter().map(|(i, q)| reference.judge(*i, q)).collect())
-                };
-                let answers = explain::batch(self.policy.model(), &instances, flows, judge);
-                let traces = if *trace { explain::traces(self.policy.model(), &instances, flows) } else { Vec::new() };
-                Reply::Explained { answers: answers.unwrap_or_default(), traces }
-            }
+            Action::Explain { flows, trace, kernel } => self.explain(flows, *trace, *kernel),
         }
     }
 
     fn diagnose(&self, device: &str, checks: &[Check], source: Option<IpNet>) -> Reply {
         let (model, instances) = (self.policy.model(), self.resolved().instances);
-        let Some(instance) = explain::find(&instances, device) else {
+        let Some(instance) = find(&instances, device) else {
             let message = format!("{device} is not protected: whatever comes is let in; `sgctl status` lists what is");
             return Reply::Refused { message };
         };

@@ -150,6 +150,9 @@ pub enum Action {
         /// With all that was looked at, for the first few.
         #[serde(default)]
         trace: bool,
+        /// By the kernel program, over the tables in force.
+        #[serde(default)]
+        kernel: bool,
     },
 }
 
@@ -565,6 +568,9 @@ pub enum Reply {
         traces: Vec<Trace>,
         /// One for each line.
         answers: Vec<Answer>,
+        /// Where the kernel program was asked: lines, from 1, of which the policy says something else, and what.
+        #[serde(default)]
+        differ: Vec<(usize, Answer)>,
     },
 }
 

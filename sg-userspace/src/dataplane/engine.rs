@@ -40,12 +40,14 @@ use super::{
     attach::{self, AttachError, Place},
     carry::Carried,
     counters::Counters,
+    dry::{Dry, DryError},
     events::Ring,
     machine::Machine,
     object::{self, Object, ObjectError},
     pins::{PinError, Pins},
     policies::PolicyError,
     report::Observed,
+    shapes::Sizes,
     sys,
 };
 use crate::{
@@ -255,6 +257,18 @@ impl Engine {
     /// The last epoch that was given.
     pub fn epoch(&self) -> u32 {
         self.epoch
+    }
+
+    /// The program loaded once more over the tables in force, to answer only.
+    ///
+    /// # Errors
+    /// As loading it.
+    pub fn dry(&self) -> Result<Dry, DryError> {
+        let maps = &self.object.maps;
+        let size = |error| DryError::Kernel { what: "read the size of a table", error };
+        let sizes =
+            Sizes { flows: maps.flows4.capacity().map_err(size)?, churn: maps.churn4[0].capacity().map_err(size)? };
+        Dry::load(&self.pins.dir, sizes)
     }
 
     /// What the kernel program tells.

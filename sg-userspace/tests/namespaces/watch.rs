@@ -209,6 +209,37 @@ fn what_is_not_there_cannot_be_watched() {
     assert!(refused(&["--port", "ssh"]).contains("not a port such as 22"));
 }
 
+/// The entry of a device, as one who has the same rights can write it.
+pub struct Entry<'a> {
+    ifaces: &'a RawMap<u32, u64>,
+    index: u32,
+}
+
+impl Entry<'_> {
+    pub fn update(&self, record: u64) {
+        self.ifaces.update(&self.index, &record).unwrap();
+    }
+}
+
+/// Writes another generation into the record of the one protected device.
+pub fn alter(daemon: &Daemon<'_>, change: impl Fn(&Entry<'_>, Generation) -> Generation + Sync) {
+    let pins = daemon.dir().join("bpf/sg").join(format!("v{}", sg_common::ABI_VERSION));
+    let write = || {
+        let ifaces = RawMap::<u32, u64>::new(sys::open_pin(&pins.join(maps::IFACES))?, 4, 8)?;
+        let generations = sys::open_pin(&pins.join(maps::GENERATIONS))?;
+        let generations = RawMap::<u32, Generation>::new(generations, 4, size_of::<Generation>() as u32)?;
+        for index in 1..1000 {
+            let Some(record) = ifaces.get(&index)?.filter(|record| *record != 0) else { continue };
+            let there = generations.get(&(record as u32))?.unwrap();
+            let altered = change(&Entry { ifaces: &ifaces, index }, there);
+            generations.update(&(record as u32), &altered)?;
+            return Ok(());
+        }
+        panic!("no device is protected");
+    };
+    daemon.enter(write).unwrap();
+}
+
 #[test]
 fn what_somebody_else_writes_into_our_tables_is_found_and_written_anew() {
     if !can_run() {
@@ -254,24 +285,10 @@ fn what_somebody_else_writes_into_our_tables_is_found_and_written_anew() {
     assert!(reaches(7000));
 
     // A device's entry, and its record.
-    let entry = || {
-        let ifaces = RawMap::<u32, u64>::new(sys::open_pin(&pins.join(maps::IFACES))?, 4, 8)?;
-        let generations = sys::open_pin(&pins.join(maps::GENERATIONS))?;
-        let generations = RawMap::<u32, Generation>::new(generations, 4, size_of::<Generation>() as u32)?;
-        let mut index = None;
-        for device in 0..100 {
-            index = index.or(ifaces.get(&device)?.filter(|record| *record != 0).map(|record| (device, record)));
-        }
-        let (device, record) = index.unwrap();
-        let there = generations.get(&(record as u32))?.unwrap();
-        generations.update(
-            &(record as u32),
-            &Generation { flags: there.flags | flags::OBSERVE, observe_until: there.deadline | 1, ..there },
-        )?;
-        ifaces.update(&device, &0)?;
-        Ok(())
-    };
-    daemon.enter(entry).unwrap();
+    alter(&daemon, |device, there| {
+        device.update(0);
+        Generation { flags: there.flags | flags::OBSERVE, observe_until: there.epoch | 1, ..there }
+    });
     eventually("it is put right", || {
         let log = daemon.log();
         log.contains("what eth0 enforces in the kernel was not") && log.contains("the generation of eth0 in the kernel")

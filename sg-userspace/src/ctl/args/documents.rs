@@ -141,7 +141,8 @@ pub struct Explain {
     /// Flows, one JSON object a line; `-` is standard input
     #[arg(long, value_name = "FILE", conflicts_with = "flow", value_hint = ValueHint::FilePath)]
     pub flows: Option<String>,
-    /// Ask the kernel program with the compiled tables (needs root)
+    /// Ask the kernel program: with -f over tables compiled from the document (needs root), else over
+    /// those in force, and say where it is not what the policy says; it makes no flow and counts nothing
     #[arg(long)]
     pub kernel: bool,
     /// Which kernel program
