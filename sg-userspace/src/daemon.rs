@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //! - [`config`]: what an administrator sets; [`capabilities`]: what it may do
-//! - [`log`]: lines for journald
+//! - [`log`]: lines for journald; [`lines`]: files of JSON lines
 //! - [`store`]: the last good state
 //! - [`history`]: generations that are kept
 //! - [`documents`]: whose object is whose, and what a change does
@@ -10,6 +10,7 @@
 //! - [`pressure`]: room in the conntrack tables
 //! - [`metrics`]: for Prometheus
 //! - [`network`]: devices and addresses, watched
+//! - [`flow_log`]: what flows carried, and what was denied
 //! - [`watch`]: who watches packets; [`sampler`]: verdicts judged once more
 //! - [`protocol`]: what is said over the socket; [`wait`]: who waits for devices
 //! - [`server`]: the daemon itself; [`notify`]: word to the service manager
@@ -18,7 +19,9 @@ pub mod capabilities;
 pub mod config;
 pub mod control;
 pub mod documents;
+pub mod flow_log;
 pub mod history;
+pub mod lines;
 pub mod log;
 pub mod metrics;
 pub mod network;

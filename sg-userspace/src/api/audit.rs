@@ -2,18 +2,12 @@
 //! it ended. A change that cannot be written down, so that it survives a power cut,
 //! is not made.
 
-use std::{
-    borrow::Cow,
-    fs::{self, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
-};
+use std::{borrow::Cow, io, path::Path};
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::params::Params;
-use crate::daemon::log;
+use crate::daemon::{lines::Lines, log};
 
 /// Bytes at which a file is put aside.
 const MAX: u64 = 16 << 20;
@@ -91,17 +85,9 @@ fn parameters<S: Serializer>(all: &Option<&Params>, to: S) -> Result<S::Ok, S::E
 /// The file.
 #[derive(Debug)]
 pub struct Audit {
-    path: PathBuf,
-    file: File,
+    lines: Lines,
     /// Whether the last attempt failed: that is said once, not for each line.
     failing: bool,
-}
-
-fn open(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().create(true).append(true).mode(0o640).open(path)?;
-    // A line is found after a power cut only where its file is.
-    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()?;
-    Ok(file)
 }
 
 impl Audit {
@@ -110,28 +96,12 @@ impl Audit {
     /// # Errors
     /// It cannot be written.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self { path: path.into(), file: open(path)?, failing: false })
+        Ok(Self { lines: Lines::open(path, MAX, KEPT)?, failing: false })
     }
 
     /// Whether the last attempt to write it failed.
     pub fn is_failing(&self) -> bool {
         self.failing
-    }
-
-    fn rotate(&mut self) -> io::Result<()> {
-        let old = |n: u32| PathBuf::from(format!("{}.{n}", self.path.display()));
-        // An attempt that found no room for the new file has put the old one aside already.
-        if self.path.exists() {
-            for n in (1..KEPT).rev() {
-                match fs::rename(old(n), old(n + 1)) {
-                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-                    _ => {}
-                }
-            }
-            fs::rename(&self.path, old(1))?;
-        }
-        self.file = open(&self.path)?;
-        Ok(())
     }
 
     /// Writes lines: all of them, or none.
@@ -154,33 +124,13 @@ impl Audit {
         if lines.is_empty() {
             return Ok(());
         }
-        let result = self.append(lines, durably);
+        let result = self.lines.append(lines, durably);
         self.tell(result)
-    }
-
-    fn append<L: Serialize>(&mut self, lines: &[L], durably: bool) -> io::Result<()> {
-        if self.file.metadata()?.len() > MAX {
-            self.rotate()?;
-        }
-        let mut bytes = Vec::new();
-        for line in lines {
-            serde_json::to_writer(&mut bytes, line)?;
-            bytes.push(b'\n');
-        }
-        let before = self.file.metadata()?.len();
-        let written = self.file.write_all(&bytes);
-        // Once for all of them: it is what costs.
-        let kept = written.and_then(|()| if durably { self.file.sync_data() } else { Ok(()) });
-        if kept.is_err() {
-            // Half a line would spoil the one behind it, and none may tell of what is not done.
-            let _ = self.file.set_len(before);
-        }
-        kept
     }
 
     /// Logs when it begins to fail, and when that is over.
     fn tell(&mut self, result: io::Result<()>) -> io::Result<()> {
-        let path = self.path.display();
+        let path = self.lines.path().display();
         match (&result, self.failing) {
             (Err(e), false) => {
                 log::error!("the audit log {path} cannot be written: {e}; changes are refused until it can: make room");
@@ -195,6 +145,8 @@ impl Audit {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, path::PathBuf};
+
     use super::*;
 
     fn line(caller: &str) -> Line<'_> {
@@ -255,12 +207,12 @@ mod tests {
         let path = dir.join("audit.jsonl");
         let mut audit = Audit::open(&path).unwrap();
         audit.write(&[line("k")]).unwrap();
-        audit.file.set_len(MAX + 1).unwrap();
+        audit.lines.file().set_len(MAX + 1).unwrap();
         audit.write_durably(&[line("k"), line("l")]).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 2);
         assert_eq!(fs::metadata(dir.join("audit.jsonl.1")).unwrap().len(), MAX + 1);
         // Put aside, but with no room for the next one then: nothing else is moved later.
-        audit.file.set_len(MAX + 1).unwrap();
+        audit.lines.file().set_len(MAX + 1).unwrap();
         fs::rename(&path, dir.join("audit.jsonl.1")).unwrap();
         audit.write(&[line("m")]).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 1);

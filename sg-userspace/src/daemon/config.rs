@@ -50,6 +50,8 @@ pub struct Config {
     pub api: ApiConfig,
     /// Metrics for Prometheus.
     pub metrics: MetricsConfig,
+    /// The log of flows.
+    pub flow_log: FlowLogConfig,
     /// Bounds.
     pub quotas: QuotaConfig,
     /// Who may hold how many live flows.
@@ -174,6 +176,53 @@ impl MetricsConfig {
     }
 }
 
+/// The log of flows, see [`super::flow_log`].
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FlowLogConfig {
+    /// Its file; no log, and no flow is counted, when empty.
+    pub file: PathBuf,
+    /// Seconds between looks at which flows are over.
+    pub every: u32,
+    /// Denied packets a second and CPU that are logged.
+    pub denied: u32,
+    /// Mebibytes at which the file is put aside.
+    pub max_size: u32,
+    /// Files that are kept beside the one in use.
+    pub kept: u32,
+}
+
+impl Default for FlowLogConfig {
+    fn default() -> Self {
+        Self { file: PathBuf::new(), every: 10, denied: 100, max_size: 64, kept: 5 }
+    }
+}
+
+impl FlowLogConfig {
+    /// Whether there is one.
+    pub fn is_on(&self) -> bool {
+        !self.file.as_os_str().is_empty()
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let Self { file, every, denied, max_size, kept } = self;
+        if self.is_on() && !file.is_absolute() {
+            return Err(format!("flow_log.file = {file:?} is not an absolute path"));
+        }
+        for (name, value, least, most) in [
+            ("every", every, 1, 3600),
+            ("denied", denied, 0, MAX_RATE),
+            ("max_size", max_size, 1, 65_536),
+            ("kept", kept, 1, 1000),
+        ] {
+            if !(least..=most).contains(value) {
+                return Err(format!("flow_log.{name} = {value} is not from {least} to {most}"));
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Bounds, see [`Quotas`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -256,6 +305,7 @@ impl Default for Config {
             samples: 20,
             api: ApiConfig::default(),
             metrics: MetricsConfig::default(),
+            flow_log: FlowLogConfig::default(),
             quotas: QuotaConfig::default(),
             conntrack: ConntrackConfig::default(),
         }
@@ -322,6 +372,7 @@ impl Config {
         if config.samples > MAX_RATE {
             return Err(format!("samples = {} is not from 0 to {MAX_RATE}", config.samples));
         }
+        config.flow_log.check()?;
         config.conntrack.settings()?;
         config.api.address()?;
         config.metrics.address()?;

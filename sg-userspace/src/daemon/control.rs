@@ -27,7 +27,9 @@ pub use trial::{BOUNDS as TRIAL_BOUNDS, TrialRecord};
 
 use super::{
     config::{Config, Level},
-    documents, log,
+    documents,
+    flow_log::{self, FlowLog},
+    log,
     metrics::Metrics,
     pressure::Pressure,
     protocol::{Action, Reply},
@@ -96,6 +98,7 @@ pub struct Control {
     metrics: Arc<Metrics>,
     /// Who is told of packets.
     hearing: hear::Hearing,
+    flow_log: Option<FlowLog>,
     /// The program loaded once more, to answer only; when it was first asked.
     dry: Option<Dry>,
     sampler: Sampler,
@@ -134,10 +137,22 @@ impl Control {
         };
         let policy = Arc::new(policy);
         state.documents = policy.documents().to_vec();
-        let setup = Setup { pin_root: &config.pin_root, tcx: config.tcx, max_flows: config.max_flows };
+        let setup = Setup {
+            pin_root: &config.pin_root,
+            tcx: config.tcx,
+            max_flows: config.max_flows,
+            account: config.flow_log.is_on(),
+        };
         let engine = Engine::open(setup, &machine, policy.model(), state.counters.clone())?;
         tell_carried(engine.carried());
         let config_here = config.here();
+        let flow_log = if config.flow_log.is_on() {
+            let file = config.flow_log.file.display();
+            Some(FlowLog::open(&config.flow_log).with_context(|| format!("cannot write {file} (flow_log.file)"))?)
+        } else {
+            flow_log::forget(engine.maps()).context("cannot empty a table of the kernel's")?;
+            None
+        };
         let mut control = Self {
             config,
             store,
@@ -160,6 +175,7 @@ impl Control {
             audit,
             metrics,
             hearing: hear::Hearing::default(),
+            flow_log,
             dry: None,
             sampler: Sampler::default(),
             trial: None,

@@ -23,7 +23,7 @@ use prometheus::{
     Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry, core::Collector, proto::MetricFamily,
 };
 
-use super::sampler::Judged;
+use super::{flow_log::Written, sampler::Judged};
 use crate::api::error;
 
 /// Seconds: a call takes a millisecond or some, a document of a thousand rules tens of them.
@@ -63,6 +63,7 @@ pub struct Metrics {
     commit_seconds: Histogram,
     commit_failures: IntCounter,
     samples: IntCounterVec,
+    flow_log: IntCounterVec,
     differences: IntCounter,
     requests: IntCounterVec,
     refused: IntCounterVec,
@@ -122,8 +123,13 @@ impl Metrics {
         for result in ["same", "mismatch", "skipped"] {
             samples.with_label_values(&[result]);
         }
+        let flow_log = counters(&names::FLOW_LOG)?;
+        for result in ["written", "lost"] {
+            flow_log.with_label_values(&[result]);
+        }
         Ok(Self {
             changes,
+            flow_log,
             samples,
             differences: counter(&names::DIFFERENCES)?,
             requests,
@@ -149,6 +155,12 @@ impl Metrics {
         for (result, count) in [("same", same), ("mismatch", mismatches), ("skipped", skipped)] {
             self.samples.with_label_values(&[result]).inc_by(*count);
         }
+    }
+
+    /// Lines of the log of flows were written, or lost.
+    pub fn flows_logged(&self, written: &Written) {
+        self.flow_log.with_label_values(&["written"]).inc_by(written.written);
+        self.flow_log.with_label_values(&["lost"]).inc_by(written.lost);
     }
 
     /// So many tables were not what had been written.

@@ -27,7 +27,7 @@ use std::{
 };
 
 use difference::Known;
-use policy::{Policy, generation, key_of};
+use policy::{Policy, key_of};
 use sg_common::{
     generation::{CONFIRMED, Generation, NO_POLICY, OwnKey, flags},
     limits::{MAX_GENERATIONS, MAX_IFINDEX, MAX_RULES, MAX_SLOTS},
@@ -190,6 +190,8 @@ pub struct Engine {
     /// Jiffies when putting a policy in force last began, and ended.
     span: (u32, u32),
     compared: compare::Compared,
+    /// Flag of generations whose flows are counted, or none.
+    account: u32,
 }
 
 impl Engine {
@@ -350,7 +352,7 @@ impl Engine {
             }
             let instance = &resolved.instances[binding.instance];
             let put = policies[&key_of(model, &resolved, binding)];
-            let mut generation = generation(model, &resolved, binding);
+            let mut generation = self.generation(model, &resolved, binding);
             (generation.policy, generation.policy_class) = (put.index, put.class);
             generation.flags |= self.next_flags(binding.device.index, model.interfaces[instance.interface].side);
             let guest = generation.flags & flags::GUEST != 0;

@@ -13,6 +13,8 @@ use std::{
 
 use serde_json::Value;
 use sg_common::{
+    account::Account,
+    flow::FlowKey,
     generation::{Generation, flags},
     limits, maps,
     policy::{CLASS_SIZES, CLASS_SLACK, DirectionHeader, PolicyHeader},
@@ -238,6 +240,19 @@ pub fn alter(daemon: &Daemon<'_>, change: impl Fn(&Entry<'_>, Generation) -> Gen
         panic!("no device is protected");
     };
     daemon.enter(write).unwrap();
+}
+
+/// How many flows are counted.
+pub fn accounts(daemon: &Daemon<'_>) -> usize {
+    let pins = daemon.dir().join("bpf/sg").join(format!("v{}", sg_common::ABI_VERSION));
+    let count = || {
+        let map = sys::open_pin(&pins.join(maps::ACCOUNTS))?;
+        let map = RawMap::<FlowKey, Account>::new(map, size_of::<FlowKey>() as u32, size_of::<Account>() as u32)?;
+        let mut count = 0;
+        map.each(|_, _| count += 1)?;
+        Ok(count)
+    };
+    daemon.enter(count).unwrap()
 }
 
 #[test]

@@ -91,7 +91,7 @@ pub fn deltas(_: &Peers, scale: &Scale, figures: &mut Vec<Figure>) -> Result<()>
     let rounds = scale.rounds;
     let (one, rule) = with_bpf(&net, |bpf| {
         let machine = machine("eth0")?;
-        let setup = Setup { pin_root: &bpf.join("sg"), tcx: true, max_flows: MAX_FLOWS };
+        let setup = Setup { pin_root: &bpf.join("sg"), tcx: true, max_flows: MAX_FLOWS, account: false };
         let mut engine = Engine::open(setup, &machine, &few, Default::default())?;
         let one = in_turn(&mut engine, &machine, [&many, &few], rounds * 5, true)?;
         let rule = in_turn(&mut engine, &machine, [&other, &few], rounds, false)?;

@@ -90,6 +90,9 @@ impl Control {
         let mut tell = Tell { window: (hz / watch::wish::WINDOWS).max(1), ..Tell::NOTHING };
         hearing.watchers.ask(&mut hearing.names, hz, &mut tell);
         sampler::ask(self.config.samples, &mut tell);
+        if let Some(flow_log) = &self.flow_log {
+            flow_log.ask(&mut tell);
+        }
         tell.version = hearing.tell.version;
         if tell != hearing.tell {
             tell.version = tell.version.wrapping_add(1);
@@ -109,6 +112,11 @@ impl Control {
         let time = watch::time(jiffies, self.engine.ticks_per_second());
         let (hearing, sampler) = (&mut self.hearing, &mut self.sampler);
         for event in events {
+            if event.streams & 1 << sg_common::watch::stream::LOG != 0
+                && let Some(flow_log) = &mut self.flow_log
+            {
+                flow_log.denied(event, &mut hearing.names, &time);
+            }
             if event.streams & 1 << sg_common::watch::stream::SAMPLE != 0 {
                 sampler.add(*event);
             }
@@ -138,6 +146,25 @@ impl Control {
         }
     }
 
+    /// Writes the log of flows, when it is time.
+    fn log_flows(&mut self) {
+        let Some(flow_log) = &mut self.flow_log else { return };
+        let mut failed = None;
+        if flow_log.is_due() {
+            let looked = events::sums(self.engine.maps()).and_then(|sums| {
+                let time = watch::time(self.engine.jiffies()?, self.engine.ticks_per_second());
+                let left_out = sums.left_out[sg_common::watch::stream::LOG];
+                flow_log.look(self.engine.maps(), &mut self.hearing.names, &time, left_out)
+            });
+            failed = looked.err();
+        }
+        self.metrics.flows_logged(&flow_log.flush());
+        if let Some(e) = failed {
+            self.metrics.read_failed();
+            log::warning!("cannot look which flows are over: {e}");
+        }
+    }
+
     /// Once a second: what was missed is said, and samples are judged.
     pub fn listen(&mut self) {
         self.ask_events();
@@ -145,6 +172,7 @@ impl Control {
             let sums = self.sums();
             self.hearing.watchers.say_missed(&sums);
         }
+        self.log_flows();
         let slots = self.engine.bound().iter().map(|(&index, b)| (b.slot, (index, b.generation.epoch))).collect();
         let known = Known { slots, counters: self.engine.counters() };
         let (judged, mismatches) = self.sampler.judge(&known);

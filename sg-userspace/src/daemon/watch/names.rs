@@ -45,6 +45,12 @@ impl Time {
         let at = if ago < 0.0 { self.wall.checked_add(span) } else { self.wall.checked_sub(span) };
         at.unwrap_or(self.wall)
     }
+
+    /// The same of what is past for sure, and may be long past.
+    pub fn past(&self, jiffies: u32) -> SystemTime {
+        let ago = f64::from(self.jiffies.wrapping_sub(jiffies)) / f64::from(self.hz.max(1));
+        self.wall.checked_sub(std::time::Duration::from_secs_f64(ago)).unwrap_or(self.wall)
+    }
 }
 
 /// Names of one moment. Those of rules are made when somebody first asks.
@@ -111,5 +117,7 @@ mod tests {
         assert_eq!(time.of(100), wall);
         assert_eq!(time.of(u32::MAX - 149), wall - Duration::from_secs(1));
         assert_eq!(time.of(350), wall + Duration::from_secs(1));
+        let long = Time { wall: wall + Duration::from_secs(1 << 30), ..time };
+        assert_eq!(long.past(100 + (1 << 31)), long.wall - Duration::from_secs_f64(f64::from(1u32 << 31) / 250.0));
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use sg_common::{
     ABI_VERSION,
-    generation::{Config, NO_POLICY, events},
+    generation::{Config, NO_POLICY, events, flags},
 };
 
 use super::{Beginning, Engine, EngineError, OnChange, kernel};
@@ -35,6 +35,8 @@ pub struct Setup<'a> {
     pub tcx: bool,
     /// Confirmed flows per family.
     pub max_flows: u32,
+    /// Whether the packets and bytes of flows are counted.
+    pub account: bool,
 }
 
 /// Passes over the flows before the new maps are in force, at most.
@@ -132,6 +134,7 @@ impl Engine {
             trial: None,
             span: (0, 0),
             compared: Default::default(),
+            account: if setup.account { flags::ACCOUNT } else { 0 },
         })
     }
 

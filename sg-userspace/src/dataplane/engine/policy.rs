@@ -90,15 +90,6 @@ pub(super) fn key_of(model: &Model, resolved: &Resolved, binding: &Binding) -> P
     PolicyKey::of(&model.interfaces[resolved.instances[binding.instance].interface])
 }
 
-/// What a device is to enforce, its policy aside.
-pub(super) fn generation(model: &Model, resolved: &Resolved, binding: &Binding) -> Generation {
-    let mut generation = generation_of(model, &resolved.instances[binding.instance], 0);
-    if !binding.device.ethernet {
-        generation.flags |= flags::NO_L2;
-    }
-    generation
-}
-
 /// What changes in a policy's sources.
 fn changes_of(sources: &[Remote], differences: &Differences) -> Vec<Change> {
     let of = |(i, remote)| {
@@ -109,6 +100,16 @@ fn changes_of(sources: &[Remote], differences: &Differences) -> Vec<Change> {
 }
 
 impl Engine {
+    /// What a device is to enforce, its policy aside.
+    pub(super) fn generation(&self, model: &Model, resolved: &Resolved, binding: &Binding) -> Generation {
+        let mut generation = generation_of(model, &resolved.instances[binding.instance], 0);
+        generation.flags |= self.account;
+        if !binding.device.ethernet {
+            generation.flags |= flags::NO_L2;
+        }
+        generation
+    }
+
     /// Gives back the counters of rules that are no more, emptied. Those of an
     /// earlier daemon's policies are unknown, so it waits for these to be replaced.
     pub(super) fn retire(&mut self) -> Result<(), EngineError> {
@@ -160,7 +161,7 @@ impl Engine {
         let mut users = self.bound.iter().filter(|(_, b)| b.generation.policy == index);
         users.all(|(device, bound)| {
             let Some(binding) = here.bindings.get(device) else { return !here.devices.contains(device) };
-            let mut wanted = generation(model, resolved, binding);
+            let mut wanted = self.generation(model, resolved, binding);
             (wanted.policy, wanted.policy_class) = (bound.generation.policy, bound.generation.policy_class);
             is_key(&key_of(model, resolved, binding)) && bound.settle(wanted, self.trial.is_some()) == bound.generation
         })

@@ -1,0 +1,326 @@
+//! The log of flows: a line when a flow is over, with what it carried both ways, and a
+//! line for each denied packet, as far as the rate allows.
+//!
+//! The kernel program counts (see [`sg_common::account`]); what it counted lies in a
+//! pinned table, so that a flow which outlives the daemon is logged whole by the next one.
+
+use std::{
+    collections::HashMap,
+    io,
+    time::{Duration, Instant, SystemTime},
+};
+
+use serde::Serialize;
+use sg_common::{
+    account::Account,
+    event::Event,
+    flow::{Direction, FlowKey, seen},
+    reason::{Reason, Verdict},
+    watch::{Tell, stream},
+};
+use sg_ebpf::conntrack::Clock;
+
+use super::{
+    config::FlowLogConfig,
+    lines::Lines,
+    log,
+    protocol::Seen,
+    watch::{
+        names::{Names, Time},
+        seen as in_words,
+        wish::WINDOWS,
+    },
+};
+use crate::{
+    dataplane::{
+        flows::{self, Live},
+        object::Maps,
+    },
+    model::protocol_name,
+};
+
+/// Lines that wait for the next look; more are lost, and counted.
+const WAITING: usize = 65_536;
+
+/// A flow that is over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Over {
+    kind: &'static str,
+    /// First packet, UTC.
+    pub start: String,
+    /// Last packet, UTC.
+    pub end: String,
+    /// The device.
+    pub device: String,
+    /// `ingress` or `egress`: who began it, as the instance sees it.
+    pub direction: &'static str,
+    /// A name, or a number.
+    pub protocol: String,
+    /// The instance's end.
+    pub local: std::net::IpAddr,
+    /// The other end.
+    pub remote: std::net::IpAddr,
+    /// Absent where there are no ports.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local_port: Option<u16>,
+    /// As above.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote_port: Option<u16>,
+    /// Packets to the instance.
+    pub packets_in: u64,
+    /// Packets from the instance.
+    pub packets_out: u64,
+    /// Bytes to the instance, Ethernet headers included.
+    pub bytes_in: u64,
+    /// Bytes from the instance.
+    pub bytes_out: u64,
+    /// `accept`, or `cut` when a change ended it.
+    pub verdict: &'static str,
+    /// Why it was let in.
+    pub reason: &'static str,
+    /// By which rule, if by one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// How it ended: `closed`, `idle` or `cut`.
+    pub ended: &'static str,
+    /// Connections between the same ports in that time, if more than one: the line sums them up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connections: Option<u32>,
+}
+
+/// A denied packet.
+#[derive(Clone, Debug, Serialize)]
+struct Denied {
+    kind: &'static str,
+    #[serde(flatten)]
+    seen: Seen,
+}
+
+/// What was denied and is not in the log.
+#[derive(Clone, Debug, Serialize)]
+struct LeftOut {
+    kind: &'static str,
+    time: String,
+    denied: u64,
+}
+
+/// Any line.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+enum Line {
+    Over(Box<Over>),
+    Denied(Box<Denied>),
+    LeftOut(LeftOut),
+}
+
+/// Lines written, and lines lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// In the file.
+    pub written: u64,
+    /// It could not be written.
+    pub lost: u64,
+}
+
+/// The log.
+pub struct FlowLog {
+    lines: Lines,
+    every: Duration,
+    rate: u32,
+    looked: Option<Instant>,
+    waiting: Vec<Line>,
+    left_out: u64,
+    lost: u64,
+    failing: bool,
+}
+
+/// How a flow ended; `None` while it goes on.
+fn ended(live: Option<&Live>, clock: Clock) -> Option<&'static str> {
+    let Some(live) = live else { return Some("idle") };
+    if live.verdict == Verdict::Drop {
+        return Some("cut");
+    }
+    let closing = live.seen[0] & live.seen[1] & seen::FIN != 0 || (live.seen[0] | live.seen[1]) & seen::RST != 0;
+    live.is_expired(clock).then_some(if closing { "closed" } else { "idle" })
+}
+
+/// A line of an account.
+fn over(key: &FlowKey, a: &Account, ended: &'static str, names: &mut Names, time: &Time) -> Over {
+    let protocol = key.protocol();
+    let ports = matches!(protocol, 6 | 17);
+    let rule = names.rules().get(&a.rule).map(|r| r.name.clone());
+    let text = |at: SystemTime| humantime::format_rfc3339_millis(at).to_string();
+    Over {
+        kind: "flow",
+        start: text(time.past(a.start)),
+        end: text(time.of(a.last)),
+        device: names.slots.get(&a.slot).map_or_else(|| format!("slot {}", a.slot), |s| s.device.clone()),
+        direction: Direction::from_u8(a.origin).name(),
+        protocol: protocol_name(Some(protocol)),
+        local: key.local.into(),
+        remote: key.remote.into(),
+        local_port: ports.then_some(key.local_port),
+        remote_port: ports.then_some(key.remote_port),
+        packets_in: a.packets[0],
+        packets_out: a.packets[1],
+        bytes_in: a.bytes[0],
+        bytes_out: a.bytes[1],
+        verdict: if ended == "cut" { "cut" } else { "accept" },
+        reason: Reason::from_u8(a.reason).map_or("unknown", Reason::name),
+        rule: rule.or_else(|| (a.rule != 0).then(|| "(a rule that is no more)".into())),
+        ended,
+        connections: (a.connections > 1).then_some(a.connections),
+    }
+}
+
+impl FlowLog {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn open(config: &FlowLogConfig) -> io::Result<Self> {
+        if let Some(dir) = config.file.parent() {
+            std::fs::create_dir_all(dir)?;
+        }
+        let max = u64::from(config.max_size) << 20;
+        Ok(Self {
+            lines: Lines::open(&config.file, max, config.kept)?,
+            every: Duration::from_secs(config.every.into()),
+            rate: config.denied,
+            looked: None,
+            waiting: Vec::new(),
+            left_out: 0,
+            lost: 0,
+            failing: false,
+        })
+    }
+
+    /// Asks the kernel for denied packets.
+    pub fn ask(&self, tell: &mut Tell) {
+        tell.tokens[stream::LOG] = self.rate.div_ceil(WINDOWS);
+        tell.reasons[stream::LOG] = [!0, 0];
+    }
+
+    fn wait(&mut self, line: Line) {
+        if self.waiting.len() < WAITING {
+            self.waiting.push(line);
+        } else {
+            self.lost += 1;
+        }
+    }
+
+    /// A packet was denied.
+    pub fn denied(&mut self, event: &Event, names: &mut Names, time: &Time) {
+        let seen = in_words(event, names, time);
+        self.wait(Line::Denied(Box::new(Denied { kind: "denied", seen })));
+    }
+
+    /// Whether it is time to look which flows are over.
+    pub fn is_due(&self) -> bool {
+        self.looked.is_none_or(|at| at.elapsed() >= self.every)
+    }
+
+    /// Looks which flows are over, and takes what they carried out of the kernel's table.
+    /// `left_out` is how many denied packets were not told since the program was loaded.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn look(&mut self, maps: &Maps, names: &mut Names, time: &Time, left_out: u64) -> io::Result<()> {
+        self.looked = Some(Instant::now());
+        let mut accounts = Vec::new();
+        maps.accounts.each(|key, _| accounts.push(*key))?;
+        // After the accounts: a flow has its entry before its account.
+        let mut live: HashMap<FlowKey, Live> = HashMap::with_capacity(accounts.len());
+        if !accounts.is_empty() {
+            for flow in flows::all(maps)? {
+                let known = live.entry(flow.key).or_insert(flow);
+                if flow.confirmed {
+                    *known = flow;
+                }
+            }
+        }
+        let clock = Clock { now: time.jiffies, hz: time.hz };
+        for key in accounts {
+            let Some(how) = ended(live.get(&key), clock) else { continue };
+            // What comes later is another flow's.
+            if let Some(account) = maps.accounts.take(&key)? {
+                self.wait(Line::Over(Box::new(over(&key, &account, how, names, time))));
+            }
+        }
+        let denied = left_out.saturating_sub(self.left_out);
+        self.left_out = left_out;
+        if denied > 0 {
+            let time = humantime::format_rfc3339_millis(time.wall).to_string();
+            self.wait(Line::LeftOut(LeftOut { kind: "left_out", time, denied }));
+        }
+        Ok(())
+    }
+
+    /// Writes what waits.
+    pub fn flush(&mut self) -> Written {
+        let mut done = Written { written: 0, lost: std::mem::take(&mut self.lost) };
+        if self.waiting.is_empty() {
+            return done;
+        }
+        let (count, path) = (self.waiting.len() as u64, self.lines.path().display().to_string());
+        match self.lines.append(&self.waiting, false) {
+            Ok(()) => {
+                done.written = count;
+                if std::mem::replace(&mut self.failing, false) {
+                    log::warning!("the log of flows {path} can be written again");
+                }
+            }
+            Err(e) => {
+                done.lost += count;
+                if !std::mem::replace(&mut self.failing, true) {
+                    log::error!("the log of flows {path} cannot be written: {e}; what happens meanwhile is not in it");
+                }
+            }
+        }
+        self.waiting.clear();
+        done
+    }
+}
+
+/// Forgets what flows carried: nobody asks any more.
+///
+/// # Errors
+/// What the kernel says.
+pub fn forget(maps: &Maps) -> io::Result<()> {
+    let mut keys = Vec::new();
+    maps.accounts.each(|key, _| keys.push(*key))?;
+    keys.iter().try_for_each(|key| maps.accounts.delete(key).map(drop))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sg_common::addr::Addr;
+
+    fn live(verdict: Verdict, seen: [u8; 2], last: u32) -> Live {
+        let local = Addr::v4([10, 0, 0, 5]);
+        Live {
+            key: FlowKey { zone: 1, vlan_proto: 6, local, remote: local, local_port: 1, remote_port: 2 },
+            origin: Direction::Inbound,
+            verdict,
+            last: [last; 2],
+            rule: 1,
+            seen,
+            timeout: 3,
+            confirmed: true,
+        }
+    }
+
+    #[test]
+    fn a_flow_ends_by_its_own_close_by_silence_or_by_a_change() {
+        let clock = Clock { now: 10_000, hz: 100 };
+        assert_eq!(ended(None, clock), Some("idle"));
+        assert_eq!(ended(Some(&live(Verdict::Accept, [1, 1], 9_900)), clock), None);
+        assert_eq!(ended(Some(&live(Verdict::Accept, [1, 1], 9_000)), clock), Some("idle"));
+        assert_eq!(ended(Some(&live(Verdict::Accept, [seen::FIN; 2], 9_000)), clock), Some("closed"));
+        assert_eq!(ended(Some(&live(Verdict::Accept, [seen::FIN, 0], 9_000)), clock), Some("idle"));
+        assert_eq!(ended(Some(&live(Verdict::Accept, [seen::RST, 0], 9_000)), clock), Some("closed"));
+        assert_eq!(ended(Some(&live(Verdict::Accept, [seen::FIN; 2], 9_900)), clock), None, "its last packets");
+        assert_eq!(ended(Some(&live(Verdict::Drop, [1, 1], 9_999)), clock), Some("cut"));
+    }
+}
