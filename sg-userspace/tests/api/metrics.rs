@@ -11,6 +11,7 @@ use std::{
 };
 
 use serde_json::Value;
+use sg_common::generation::Generation;
 use sg_userspace::{
     api::sign,
     daemon::metrics::names::{self, Kind},
@@ -23,6 +24,7 @@ use super::{
 };
 use crate::{
     foreign::{Foreign, NEXT, standing, take_off},
+    support::pins::alter,
     world::{Way, World, bin, can_run, eventually},
 };
 
@@ -179,6 +181,8 @@ fn every_metric_moves_by_what_it_is_about() {
     let net = &world.instance;
     let mut daemon = daemon(&world);
     daemon.configure("guest_observe = 120").unwrap();
+    let log = daemon.dir().join("state/flows.jsonl");
+    daemon.configure(&format!("flow_log.file = {log:?}")).unwrap();
     let mut seen = Watched::default();
     // Disks of their own, which can be full one without the other.
     let state = daemon.dir().join("state").display().to_string();
@@ -226,6 +230,14 @@ fn every_metric_moves_by_what_it_is_about() {
     assert_eq!(dropped(&seen.0[seen.0.len() - 1]), shown.status.dropped, "as `sgctl interface show` says");
     let rules = |s: &Samples| s.keys().filter(|k| k.starts_with("sg_rule_packets_total{")).count();
     assert_eq!(rules(&seen.0[seen.0.len() - 1]), 2, "as many as metrics.rules says");
+
+    // Samples, denied packets in the log, and tables that somebody else has written to.
+    seen.until(&daemon, "samples and lines", |s| {
+        at(s, "sg_samples_total{result=\"same\"}") > 0.0 && at(s, "sg_flow_log_lines_total{result=\"written\"}") > 0.0
+    });
+    alter(&daemon, |_, there| Generation { udp: 7, ..there });
+    seen.until(&daemon, "it was put right", |s| at(s, "sg_table_differences_total") > 0.0);
+    assert_eq!(at(&seen.0[seen.0.len() - 1], "sg_samples_total{result=\"mismatch\"}"), 0.0);
 
     // Changes by the network, and by the API; requests that are none.
     net.ip("link add late0 type veth peer name late1").unwrap();

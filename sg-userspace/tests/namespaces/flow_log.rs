@@ -152,7 +152,7 @@ fn without_a_log_nothing_is_counted() {
     world.instance.tcp_server(7000).unwrap();
     let mut daemon = logging(&world);
     daemon.apply(&policy(&world, &[7000]), &[]).unwrap();
-    let accounts = |daemon: &Daemon<'_>| super::watch::accounts(daemon);
+    let accounts = |daemon: &Daemon<'_>| crate::support::pins::accounts(daemon);
     let mut session = world.client.connect(to("10.0.0.10:7000")).unwrap();
     talk(&mut session, 10);
     assert_eq!(accounts(&daemon), 1);

@@ -10,8 +10,8 @@ use sg_userspace::{
     testbed::{Daemon, Net},
 };
 
-use super::{watch::alter, wire::raw, world::*};
-use crate::support::{self, Random, scale};
+use super::{wire::raw, world::*};
+use crate::support::{self, Random, pins::alter, scale};
 
 const FLOWS: usize = 50;
 

@@ -13,8 +13,6 @@ use std::{
 
 use serde_json::Value;
 use sg_common::{
-    account::Account,
-    flow::FlowKey,
     generation::{Generation, flags},
     limits, maps,
     policy::{CLASS_SIZES, CLASS_SLACK, DirectionHeader, PolicyHeader},
@@ -27,6 +25,7 @@ use sg_userspace::{
 };
 
 use super::world::*;
+use crate::support::pins::alter;
 
 /// How long an event may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -209,50 +208,6 @@ fn what_is_not_there_cannot_be_watched() {
     assert!(refused(&["--rule", "g[7]"]).contains("no rule in force is called \"g[7]\""));
     assert!(refused(&["--reason", "established"]).contains("`sgctl flows`"));
     assert!(refused(&["--port", "ssh"]).contains("not a port such as 22"));
-}
-
-/// The entry of a device, as one who has the same rights can write it.
-pub struct Entry<'a> {
-    ifaces: &'a RawMap<u32, u64>,
-    index: u32,
-}
-
-impl Entry<'_> {
-    pub fn update(&self, record: u64) {
-        self.ifaces.update(&self.index, &record).unwrap();
-    }
-}
-
-/// Writes another generation into the record of the one protected device.
-pub fn alter(daemon: &Daemon<'_>, change: impl Fn(&Entry<'_>, Generation) -> Generation + Sync) {
-    let pins = daemon.dir().join("bpf/sg").join(format!("v{}", sg_common::ABI_VERSION));
-    let write = || {
-        let ifaces = RawMap::<u32, u64>::new(sys::open_pin(&pins.join(maps::IFACES))?, 4, 8)?;
-        let generations = sys::open_pin(&pins.join(maps::GENERATIONS))?;
-        let generations = RawMap::<u32, Generation>::new(generations, 4, size_of::<Generation>() as u32)?;
-        for index in 1..1000 {
-            let Some(record) = ifaces.get(&index)?.filter(|record| *record != 0) else { continue };
-            let there = generations.get(&(record as u32))?.unwrap();
-            let altered = change(&Entry { ifaces: &ifaces, index }, there);
-            generations.update(&(record as u32), &altered)?;
-            return Ok(());
-        }
-        panic!("no device is protected");
-    };
-    daemon.enter(write).unwrap();
-}
-
-/// How many flows are counted.
-pub fn accounts(daemon: &Daemon<'_>) -> usize {
-    let pins = daemon.dir().join("bpf/sg").join(format!("v{}", sg_common::ABI_VERSION));
-    let count = || {
-        let map = sys::open_pin(&pins.join(maps::ACCOUNTS))?;
-        let map = RawMap::<FlowKey, Account>::new(map, size_of::<FlowKey>() as u32, size_of::<Account>() as u32)?;
-        let mut count = 0;
-        map.each(|_, _| count += 1)?;
-        Ok(count)
-    };
-    daemon.enter(count).unwrap()
 }
 
 #[test]
