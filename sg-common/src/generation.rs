@@ -22,7 +22,7 @@ pub struct Generation {
     pub epoch: u32,
     /// Index of the generation that counts when the deadline has passed; 0 for none.
     pub previous: u32,
-    /// Index + 1 of a candidate policy judged beside this one; 0 for none.
+    /// A candidate policy judged beside this one, see [`crate::shadow::pack`]; 0 for none.
     pub shadow: u32,
     /// The slot's incarnation, see [`crate::flow::FlowKey::zone`].
     pub zone: u32,
@@ -99,6 +99,8 @@ pub mod flags {
     /// Pass everything, as if the device were not protected. Looked at only where a
     /// generation is on trial, or is what one returns to.
     pub const PASS: u32 = 256;
+    /// [`super::Generation::shadow`] names a candidate.
+    pub const SHADOW: u32 = 512;
     /// Count the packets and bytes of each flow, see [`crate::account`].
     pub const ACCOUNT: u32 = 128;
 }

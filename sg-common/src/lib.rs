@@ -15,7 +15,7 @@
 //! - [`generation`]: what an interface enforces
 //! - [`policy`]: the flat policy value and its tables
 //! - [`event`]: what leaves through the ring buffer; [`watch`]: how much of it
-//! - [`account`]: what a flow has carried
+//! - [`account`]: what a flow has carried; [`shadow`]: what a candidate decides otherwise
 //! - [`maps`]: names of maps and programs
 //! - [`mod@bench`]: what the benchmark's programs share with its driver
 #![no_std]
@@ -32,6 +32,7 @@ pub mod maps;
 pub mod policy;
 pub mod quota;
 pub mod reason;
+pub mod shadow;
 pub mod watch;
 
 /// Version of every layout in this crate. Pinned maps of version 1 are carried over

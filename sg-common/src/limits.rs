@@ -18,6 +18,8 @@ pub const MAX_RULES: u32 = 65_536;
 pub const MAX_FLOWS: u32 = 65_536;
 /// Unconfirmed flows, per address family and table: one for each initiating side, and one for those on probation.
 pub const MAX_CHURN: u32 = 16_384;
+/// Flows that are remembered because a candidate decides them otherwise.
+pub const MAX_DIFFERS: u32 = 131_072;
 /// Flows whose packets and bytes are counted.
 pub const MAX_ACCOUNTS: u32 = 131_072;
 /// Fragmented packets remembered.

@@ -49,6 +49,10 @@ pub const PROG_TC_IN: &str = "sg_tc_in";
 pub const PROG_TC_OUT: &str = "sg_tc_out";
 /// One line that returns the clock, for calibration.
 pub const PROG_CLOCK: &str = "sg_clock";
+/// Flows that a candidate decides otherwise; in sets of older daemons it is missing.
+pub const SHADOW: &str = "SG_SHADOW";
+/// Per-CPU array of [`crate::shadow::Compared`], of one element; missing as the one above.
+pub const SHADOWED: &str = "SG_SHADOWED";
 /// Global, `u32`: not 0 for kernels that take map keys only from the stack.
 pub const STACK_KEYS: &str = "SG_STACK_KEYS";
 /// Global, `u32`: not 0 in a program that only answers what it would do: no flow is looked

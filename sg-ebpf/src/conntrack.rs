@@ -12,7 +12,7 @@ use sg_common::{
 };
 
 use crate::{
-    classify::query,
+    classify::{Query, query},
     parse::Parsed,
     proto,
     tables::{FlowTable, Tables},
@@ -58,11 +58,9 @@ impl Packet<'_> {
 #[inline(always)]
 pub fn track<T: Tables>(tables: &T, generation: &Generation, clock: Clock, packet: &Packet<'_>) -> Decision {
     let p = packet.parsed;
-    if p.is_icmp() && !p.is_echo() {
-        // Nothing but echo has an identifier that could name a flow.
-        return judge(tables, generation, packet.keys, packet.direction);
-    }
-    if let Some(flow) = tables.flow(packet.keys) {
+    // Nothing but echo has an identifier that could name a flow.
+    let flow = if p.is_icmp() && !p.is_echo() { None } else { tables.flow(packet.keys) };
+    if let Some(flow) = flow {
         if state::is_expired(flow, p.protocol, clock) {
             // Its successor must not stand behind it.
             tables.remove(FlowTable::Main, packet.keys);
@@ -79,7 +77,7 @@ pub fn track<T: Tables>(tables: &T, generation: &Generation, clock: Clock, packe
         }
         let dead = flow.verdict.get() == Verdict::Drop as u8 || state::is_closing(flow);
         if packet.is_pure_syn() && (dead || !forward) {
-            let decision = judge(tables, generation, packet.keys, packet.direction);
+            let decision = judge_new(tables, generation, packet.keys, packet.direction);
             if decision.is_accept() && dead {
                 if flow.place == place::MAIN {
                     renew(flow, generation, clock, packet, decision.rule);
@@ -223,7 +221,7 @@ fn first<T: Tables>(tables: &T, generation: &Generation, clock: Clock, packet: &
         }
         origin = packet.direction.reverse();
     }
-    let decision = judge(tables, generation, packet.keys, origin);
+    let decision = judge_new(tables, generation, packet.keys, origin);
     if !decision.is_accept() && !observes {
         return decision;
     }
@@ -288,10 +286,26 @@ fn renew(flow: &Flow, generation: &Generation, clock: Clock, packet: &Packet<'_>
     flow.verdict.set(Verdict::Accept as u8);
 }
 
+/// Asks the policy about what begins, and the candidate.
+#[inline(always)]
+fn judge_new<T: Tables>(tables: &T, generation: &Generation, keys: &FlowKeys, origin: Direction) -> Decision {
+    let query = query(keys, origin);
+    let decision = decide(tables, generation, &query);
+    if generation.flags & flags::SHADOW != 0 {
+        tables.shadow(generation, &query, &decision);
+    }
+    decision
+}
+
 /// Asks the policy.
 #[inline(always)]
 fn judge<T: Tables>(tables: &T, generation: &Generation, keys: &FlowKeys, origin: Direction) -> Decision {
-    match tables.decide(generation, &query(keys, origin)) {
+    decide(tables, generation, &query(keys, origin))
+}
+
+#[inline(always)]
+fn decide<T: Tables>(tables: &T, generation: &Generation, query: &Query) -> Decision {
+    match tables.decide(generation, query) {
         Some(row) => Decision::from_row(row),
         None => Decision::new(Verdict::Drop, Reason::TableMissing, 0),
     }

@@ -311,6 +311,12 @@ fn denied<P, T: Tables>(on: &On<'_, P, T>, plain: Plain, query: impl FnOnce() ->
     }
     let query = query();
     let decision = Decision::from_row(tables.decide(generation, &query)?);
+    if decision.is_accept() {
+        return None;
+    }
+    if generation.flags & flags::SHADOW != 0 {
+        tables.shadow(generation, &query, &decision);
+    }
     // Whoever is to hear of it hears more than the short way knows.
-    (!decision.is_accept() && !tables.tells(generation, &query, &decision)).then_some(decision)
+    (!tables.tells(generation, &query, &decision)).then_some(decision)
 }

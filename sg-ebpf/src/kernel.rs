@@ -8,6 +8,7 @@ mod finish;
 mod lookup;
 mod maps;
 mod quota;
+mod shadow;
 mod stages;
 mod tell;
 

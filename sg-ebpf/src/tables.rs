@@ -66,6 +66,10 @@ pub trait Tables {
     fn remember(&self, key: &FragKey, entry: &FragEntry);
     /// Whether an address belongs to the guest.
     fn owns(&self, key: &OwnKey) -> bool;
+    /// A flow that begins has been decided: has the candidate decide it, too, where there is one.
+    fn shadow(&self, generation: &Generation, query: &Query, decision: &Decision) {
+        let _ = (generation, query, decision);
+    }
     /// Whether somebody is to hear of a packet, and there is room to say so. What
     /// there is no room for is counted.
     fn tells(&self, generation: &Generation, query: &Query, decision: &Decision) -> bool {

@@ -12,7 +12,7 @@
 //! - `explain`: which rule decides a flow; `lint`: what is unwise or needless
 //! - `complete`: what a shell offers at TAB
 //! - `confirm`: the question before something goes for good
-//! - `watch`: packets as they are judged
+//! - `watch`: packets as they are judged; `shadow`: a candidate beside what is in force
 //! - `client`: the daemon's socket; `session`: the caller's own connection
 
 mod api;
@@ -34,6 +34,7 @@ pub mod output;
 mod rule;
 mod rules_file;
 mod session;
+mod shadow;
 mod show;
 pub mod snapshot;
 mod wait;
@@ -100,6 +101,7 @@ fn run(arguments: &Arguments) -> Result<Ended> {
         Command::Interface { command } => members::interface(arguments, command),
         Command::Wait(a) => wait::wait(arguments, a),
         Command::Watch(a) => watch::run(arguments, a),
+        Command::Shadow { command } => shadow::run(arguments, command),
         Command::Group { command } => group::group(arguments, command),
         Command::Rule { command } => rule::rule(arguments, command),
         Command::PrefixList { command } => lists::run(arguments, command),

@@ -18,6 +18,7 @@ mod namespaces {
     pub mod pressure;
     pub mod refusals;
     pub mod rules;
+    pub mod shadow;
     pub mod starved;
     pub mod storm;
     pub mod survival;

@@ -9,6 +9,7 @@ mod program {
     pub mod flows;
     pub mod quotas;
     pub mod random;
+    pub mod shadow;
     pub mod tcp;
 }
 mod support;

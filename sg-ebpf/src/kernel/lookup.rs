@@ -13,7 +13,7 @@ use sg_ebpf::{
     verdict::Decision,
 };
 
-use super::{entries, filter, maps::*, tell};
+use super::{entries, filter, maps::*, shadow, tell};
 
 const NO_CONFIG: &Config = &Config { abi: 0, hz: 250, time_offset: 0, events: 0, filter: 0 };
 
@@ -164,12 +164,12 @@ fn longest_prefix(policy: u32, addr: &Addr, kind: u32) -> u32 {
 }
 
 /// No policy value under that index; no row looks like this.
-const MISSING: u64 = u64::MAX;
+pub const MISSING: u64 = u64::MAX;
 
 /// A global function: every place that judges calls the same code, verified once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn sg_decide(policy: u32, class: u32, query: *const Query) -> u64 {
+pub extern "C" fn sg_decide(policy: u32, class: u32, query: *const Query) -> u64 {
     // SAFETY: null, or memory of the caller's that outlives the call.
     let Some(query) = (unsafe { query.as_ref() }) else {
         return MISSING;
@@ -313,6 +313,13 @@ impl Tables for KernelMaps {
     #[inline(always)]
     fn owns(&self, key: &OwnKey) -> bool {
         SG_OWN.get_ptr(key).is_some()
+    }
+
+    #[inline(always)]
+    fn shadow(&self, generation: &Generation, query: &Query, decision: &Decision) {
+        if !is_dry() {
+            shadow::compare(generation, query, decision);
+        }
     }
 
     #[inline(always)]

@@ -17,6 +17,7 @@ use sg_common::{
     policy::{AddrClass, CLASS_SIZES, CLASS_SLACK, LpmData},
     quota::{Quotas, Usage},
     reason::REASON_SLOTS,
+    shadow::{Compared, Differs},
     watch::{Tell, Told},
 };
 
@@ -94,3 +95,18 @@ pub static SG_TOLD: PerCpuArray<Told, 1> = PerCpuArray::new();
 #[btf_map]
 pub static SG_ACCOUNTS: HashMap<FlowKey, Account, { limits::MAX_ACCOUNTS as usize }, { BPF_F_NO_PREALLOC as usize }> =
     HashMap::new();
+/// Memory is taken as it is used.
+#[btf_map]
+pub static SG_SHADOW: HashMap<FlowKey, Differs, { limits::MAX_DIFFERS as usize }, { BPF_F_NO_PREALLOC as usize }> =
+    HashMap::new();
+#[btf_map]
+pub static SG_SHADOWED: PerCpuArray<Compared, 1> = PerCpuArray::new();
+
+/// A flow that differs, before it is in the table.
+#[repr(C)]
+pub struct Room {
+    pub key: FlowKey,
+    pub differs: Differs,
+}
+#[btf_map]
+pub static SG_DIFFERS: PerCpuArray<Room, 1> = PerCpuArray::new();

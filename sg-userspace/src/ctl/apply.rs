@@ -15,8 +15,12 @@ use crate::{
     document::{MAX_DOCUMENT, Problems, parse},
 };
 
-fn files(plan: &Plan) -> Result<Vec<File>> {
-    let sources = sources(&plan.file)?;
+/// Files of a document, which is one by its shape.
+///
+/// # Errors
+/// One that cannot be read, or what is wrong with them.
+pub fn files_of(names: &[String]) -> Result<Vec<File>> {
+    let sources = sources(names)?;
     // Shape is judged here, so that a wrong file needs no daemon to be found out.
     parse(&sources)?;
     debug_assert!(sources.iter().map(|s| s.bytes.len()).sum::<usize>() <= MAX_DOCUMENT);
@@ -97,7 +101,7 @@ pub fn preview(arguments: &Arguments, action: &Action) -> Result<Ended> {
 
 pub fn plan(arguments: &Arguments, plan: &Plan) -> Result<Ended> {
     let action = Action::Document {
-        files: files(plan)?,
+        files: files_of(&plan.file)?,
         adopt: plan.adopt,
         apply: false,
         if_generation: None,
@@ -142,7 +146,7 @@ fn agreed(question: &str) -> Result<bool> {
 }
 
 pub fn apply(arguments: &Arguments, a: &Apply) -> Result<Ended> {
-    let files = files(&a.plan)?;
+    let files = files_of(&a.plan.file)?;
     let action = |apply: bool, if_generation, confirm| Action::Document {
         files: files.clone(),
         adopt: a.plan.adopt,

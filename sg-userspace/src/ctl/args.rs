@@ -5,6 +5,7 @@
 //! - [`members`]: instances and network interfaces
 //! - [`documents`]: plan, apply, explain, lint, wait; [`kept`]: what was in force
 //! - [`keys`]: access keys of the API; [`watch`]: packets as they are judged
+//! - [`shadow`]: a candidate beside what is in force
 
 pub mod documents;
 pub mod groups;
@@ -12,6 +13,7 @@ pub mod kept;
 pub mod keys;
 pub mod lists;
 pub mod members;
+pub mod shadow;
 pub mod watch;
 
 use std::path::PathBuf;
@@ -23,6 +25,7 @@ pub use self::{
     groups::{Group, Rule},
     keys::Key,
     members::{Instance, Interface},
+    shadow::Shadow,
     watch::Watch,
 };
 use self::{
@@ -103,6 +106,19 @@ pub enum Command {
     Wait(Wait),
     /// Show drops, new flows and cuts as they happen, with the rule and the reason
     Watch(Watch),
+    /// A candidate that judges new flows beside what is in force, and changes nothing
+    #[command(after_help = "Examples:
+  sudo sgctl shadow start -f candidate.yaml     from now on
+  sudo sgctl shadow report                      flows that it decides otherwise, by kind
+  sudo sgctl shadow promote                     put it in force, as `sgctl apply` does
+
+Only flows that begin are judged by both; packets of flows cost nothing more. The candidate
+is planned anew when what is in force changes, and is kept over restarts of sgd.")]
+    Shadow {
+        /// What to do
+        #[command(subcommand)]
+        command: Shadow,
+    },
     /// Security groups: list, show, make, delete, clone, export, import
     Group {
         /// What to do

@@ -10,6 +10,7 @@ mod history;
 mod keys;
 mod look;
 mod measured;
+mod shadow;
 mod together;
 mod trial;
 
@@ -99,6 +100,8 @@ pub struct Control {
     /// Who is told of packets.
     hearing: hear::Hearing,
     flow_log: Option<FlowLog>,
+    /// A candidate beside the policy in force.
+    shadow: Option<shadow::Shadow>,
     /// The program loaded once more, to answer only; when it was first asked.
     dry: Option<Dry>,
     sampler: Sampler,
@@ -176,6 +179,7 @@ impl Control {
             metrics,
             hearing: hear::Hearing::default(),
             flow_log,
+            shadow: None,
             dry: None,
             sampler: Sampler::default(),
             trial: None,
@@ -183,6 +187,7 @@ impl Control {
         };
         control.take_back_of_before();
         let _ = control.look(machine, Look::First);
+        control.restore_shadow();
         Ok(control)
     }
 
@@ -245,6 +250,7 @@ impl Control {
             Action::Wait { devices, .. } => Reply::Waited { missing: views::missing(self, devices) },
             // It comes another way.
             Action::Watch(_) => refused("watching needs a connection of its own".into()),
+            Action::Shadow { command } => self.shadow(command),
             Action::Lint => Reply::Linted { findings: self.lint(self.policy.model()) },
             Action::Diagnose { device, checks, source } => self.diagnose(device, checks, *source),
             Action::Explain { flows, trace, kernel } => self.explain(flows, *trace, *kernel),

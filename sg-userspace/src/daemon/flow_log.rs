@@ -148,7 +148,7 @@ fn ended(live: Option<&Live>, clock: Clock) -> Option<&'static str> {
 fn over(key: &FlowKey, a: &Account, ended: &'static str, names: &mut Names, time: &Time) -> Over {
     let protocol = key.protocol();
     let ports = matches!(protocol, 6 | 17);
-    let rule = names.rules().get(&a.rule).map(|r| r.name.clone());
+    let rule = names.rule(a.rule).map(|r| r.name);
     let text = |at: SystemTime| humantime::format_rfc3339_millis(at).to_string();
     Over {
         kind: "flow",

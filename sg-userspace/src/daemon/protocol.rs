@@ -1,5 +1,6 @@
 //! What is said over the socket: one line of JSON each way; to those who watch, one for each event.
 
+mod shadow;
 mod watch;
 
 use std::net::IpAddr;
@@ -20,6 +21,7 @@ use crate::{
     lint::Finding,
 };
 
+pub use shadow::{ShadowCommand, ShadowKind, ShadowView};
 pub use watch::{Missed, Seen, Watch, WatchLine};
 
 /// How a refusal begins of what the daemon does not know as a request: its words are
@@ -132,6 +134,12 @@ pub enum Action {
     },
     /// Packets as they are judged: after the reply a [`WatchLine`] each, until the caller closes its side.
     Watch(Box<Watch>),
+    /// About a candidate that judges beside the policy in force.
+    Shadow {
+        /// What.
+        #[serde(flatten)]
+        command: ShadowCommand,
+    },
     /// What is unwise or needless in what is in force.
     Lint,
     /// Who reaches a device's services.
@@ -551,6 +559,15 @@ pub enum Reply {
     },
     /// To [`Action::Watch`]: lines follow.
     Watching,
+    /// To [`Action::Shadow`]: the candidate, as it is or was.
+    Shadow(Box<ShadowView>),
+    /// To [`ShadowCommand::Candidate`].
+    Candidate {
+        /// Its files.
+        files: Vec<File>,
+        /// As it was started.
+        adopt: bool,
+    },
     /// To [`Action::Lint`].
     Linted {
         /// All of it.

@@ -99,7 +99,7 @@ pub fn seen(e: &Event, names: &mut Names, time: &Time) -> Seen {
     let protocol = (e.vlan_proto & 0xff) as u8;
     let ports = matches!(protocol, 6 | 17);
     let vlans = [(e.vlan_proto >> 20) as u16, (e.vlan_proto >> 8 & 0xfff) as u16];
-    let rule = names.rules().get(&e.rule).cloned();
+    let rule = names.rule(e.rule);
     let device = names.slots.get(&e.slot).map_or_else(|| format!("slot {}", e.slot), |s| s.device.clone());
     Seen {
         time: humantime::format_rfc3339_millis(time.of(e.time)).to_string(),

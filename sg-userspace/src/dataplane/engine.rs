@@ -13,6 +13,7 @@ mod open;
 mod order;
 mod policy;
 mod repin;
+mod shadow;
 mod trial;
 
 pub use open::Setup;
@@ -154,7 +155,10 @@ impl Bound {
         let observe_until = if wanted.flags & flags::OBSERVE != 0 { observe_until } else { 0 };
         // Who changes one field of the generation that is there does not confirm it.
         let deadline = if trial { self.generation.deadline } else { wanted.deadline };
-        Generation { zone, slot, epoch, previous, on_change, drain_until, observe_until, deadline, ..wanted }
+        // The candidate beside it follows later.
+        let (shadow, flags) = (self.generation.shadow, wanted.flags | self.generation.flags & flags::SHADOW);
+        let kept = Generation { zone, slot, epoch, previous, on_change, drain_until, observe_until, ..wanted };
+        Generation { deadline, shadow, flags, ..kept }
     }
 }
 

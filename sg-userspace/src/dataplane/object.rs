@@ -20,6 +20,7 @@ use sg_common::{
     limits, maps,
     policy::AddrClass,
     quota::Quotas,
+    shadow::{Compared, Differs},
     watch::{Tell, Told},
 };
 use thiserror::Error;
@@ -165,6 +166,10 @@ pub struct Maps {
     pub told: RawMap<u32, Told>,
     /// What flows have carried.
     pub accounts: RawMap<FlowKey, Account>,
+    /// Flows that a candidate decides otherwise.
+    pub shadow: RawMap<FlowKey, Differs>,
+    /// What each CPU has compared; one element.
+    pub shadowed: RawMap<u32, Compared>,
 }
 
 /// A loaded object.
@@ -230,6 +235,8 @@ impl Maps {
             tell: open(ebpf, maps::TELL)?,
             told: open(ebpf, maps::TOLD)?,
             accounts: open(ebpf, maps::ACCOUNTS)?,
+            shadow: open(ebpf, maps::SHADOW)?,
+            shadowed: open(ebpf, maps::SHADOWED)?,
         })
     }
 }
@@ -301,7 +308,7 @@ pub fn load_as(bytes: &[u8], pins: Option<&Path>, sizes: Sizes, dry: bool) -> Re
 }
 
 /// Maps that live on across restarts, too, but that sets of older daemons do not have.
-pub const ADDED: [&str; 1] = [maps::ACCOUNTS];
+pub const ADDED: [&str; 3] = [maps::ACCOUNTS, maps::SHADOW, maps::SHADOWED];
 
 /// Names of all maps that live on across restarts, and that no set lacks.
 pub fn names() -> Vec<&'static str> {

@@ -170,6 +170,8 @@ raw!(
     sg_common::generation::OwnKey,
     sg_common::policy::AddrClass,
     sg_common::quota::Quotas,
+    sg_common::shadow::Compared,
+    sg_common::shadow::Differs,
     sg_common::watch::Tell,
     sg_common::watch::Told,
     LpmKey,

@@ -7,7 +7,7 @@ use crate::{
     api::{audit::Line, auth::now, draft::time, envelope, keys, params::Params, refusals::Refusals},
     daemon::{
         metrics::Transport,
-        protocol::{Action, KeyCommand, Reply, SnapshotCommand, Source},
+        protocol::{Action, KeyCommand, Reply, ShadowCommand, SnapshotCommand, Source},
     },
 };
 
@@ -114,6 +114,15 @@ fn said(action: &Action, own: &str) -> Said {
         }
         Action::Diagnose { device, .. } => admin("diagnose", false, &[("device", device)]),
         Action::Watch(_) => admin("watch", false, &[]),
+        Action::Shadow { command } => match command {
+            ShadowCommand::Start { files, .. } => {
+                let names: Vec<&str> = files.iter().map(|f| f.name.as_str()).collect();
+                admin("shadow start", true, &[("files", &names.join(" "))])
+            }
+            ShadowCommand::Report { .. } => admin("shadow report", false, &[]),
+            ShadowCommand::Candidate => admin("shadow candidate", false, &[]),
+            ShadowCommand::Stop => admin("shadow stop", true, &[]),
+        },
         Action::Lint => admin("lint", false, &[]),
         Action::Explain { .. } => admin("explain", false, &[]),
     }

@@ -19,7 +19,7 @@ use crate::{
 /// Everything that comes of events.
 pub(super) struct Hearing {
     watchers: Watchers,
-    names: Names,
+    pub(super) names: Names,
     /// What the kernel was asked for last.
     tell: Tell,
     /// Of what the names were made: the last epoch, and the number of devices.
@@ -43,6 +43,9 @@ impl Control {
     pub(super) fn enforce(&mut self, mode: OnChange) -> Result<Report, EngineError> {
         let result = self.engine.enforce(self.policy.model(), &self.machine, mode);
         self.sampler.follow(self.policy.model(), &self.machine, self.engine.epoch(), self.engine.span());
+        if self.shadow.is_some() {
+            self.follow_shadow();
+        }
         result
     }
 
@@ -71,8 +74,8 @@ impl Control {
         }
     }
 
-    /// Follows what has changed, and asks the kernel for what is wanted now.
-    pub fn ask_events(&mut self) {
+    /// Names what the kernel's numbers mean now.
+    pub(super) fn follow_names(&mut self) {
         let (engine, hearing) = (&self.engine, &mut self.hearing);
         let seen = (engine.epoch(), engine.bound().len());
         hearing.names.follow(self.policy.model(), engine.counters());
@@ -86,6 +89,12 @@ impl Control {
             };
             hearing.names.follow_devices(engine.bound().iter(), groups);
         }
+    }
+
+    /// Follows what has changed, and asks the kernel for what is wanted now.
+    pub fn ask_events(&mut self) {
+        self.follow_names();
+        let (engine, hearing) = (&self.engine, &mut self.hearing);
         let hz = engine.ticks_per_second();
         let mut tell = Tell { window: (hz / watch::wish::WINDOWS).max(1), ..Tell::NOTHING };
         hearing.watchers.ask(&mut hearing.names, hz, &mut tell);
@@ -108,6 +117,7 @@ impl Control {
         if events.is_empty() {
             return;
         }
+        self.follow_names();
         let jiffies = self.engine.jiffies().unwrap_or(events[events.len() - 1].time);
         let time = watch::time(jiffies, self.engine.ticks_per_second());
         let (hearing, sampler) = (&mut self.hearing, &mut self.sampler);

@@ -1,6 +1,10 @@
 //! What numbers of the kernel's mean: devices by slot, rules by counter.
 
-use std::{collections::HashMap, sync::Arc, time::SystemTime};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use crate::{
     dataplane::engine::Bound,
@@ -53,43 +57,18 @@ impl Time {
     }
 }
 
-/// Names of one moment. Those of rules are made when somebody first asks.
+/// Rules of one policy by counter, named when somebody first asks.
 #[derive(Debug, Default)]
-pub struct Names {
+struct Rules {
     model: Arc<Model>,
     counters: Arc<HashMap<String, u32>>,
-    rules: Option<HashMap<u32, RuleName>>,
-    /// Devices by slot.
-    pub slots: HashMap<u32, SlotName>,
+    named: Option<HashMap<u32, RuleName>>,
 }
 
-impl Names {
-    /// Follows a change of the policy or of the counters.
-    pub fn follow(&mut self, model: &Arc<Model>, counters: &Arc<HashMap<String, u32>>) {
-        if !Arc::ptr_eq(&self.model, model) || !Arc::ptr_eq(&self.counters, counters) {
-            (self.model, self.counters, self.rules) = (model.clone(), counters.clone(), None);
-        }
-    }
-
-    /// Follows the devices; `groups` are those of an interface index.
-    pub fn follow_devices<'a>(
-        &mut self,
-        bound: impl Iterator<Item = (&'a u32, &'a Bound)>,
-        groups: impl Fn(u32) -> Vec<usize>,
-    ) {
-        self.slots = bound
-            .map(|(&index, b)| {
-                let groups = groups(index).into_iter().filter_map(|g| self.model.groups.get(g));
-                let groups = groups.flat_map(|g| [g.id.clone(), g.name.clone()]).collect();
-                (b.slot, SlotName { device: b.device.clone(), groups })
-            })
-            .collect();
-    }
-
-    /// Rules by counter.
-    pub fn rules(&mut self) -> &HashMap<u32, RuleName> {
+impl Rules {
+    fn named(&mut self) -> &HashMap<u32, RuleName> {
         let (model, counters) = (&self.model, &self.counters);
-        self.rules.get_or_insert_with(|| {
+        self.named.get_or_insert_with(|| {
             let rules = model.groups.iter().enumerate().flat_map(|(g, group)| {
                 let own =
                     group.rules.iter().enumerate().map(move |(r, rule)| (Origin::Rule(g, r), Some(rule.priority)));
@@ -102,6 +81,59 @@ impl Names {
             });
             named.collect()
         })
+    }
+}
+
+/// Policies before the one in force whose rules are still known by name: what they decided
+/// may be told a moment later. A number is used again as late as possible.
+const BEFORE: usize = 4;
+
+/// Names of one moment.
+#[derive(Debug, Default)]
+pub struct Names {
+    rules: Rules,
+    /// The newest first.
+    before: VecDeque<Rules>,
+    /// Devices by slot.
+    pub slots: HashMap<u32, SlotName>,
+}
+
+impl Names {
+    /// Follows a change of the policy or of the counters.
+    pub fn follow(&mut self, model: &Arc<Model>, counters: &Arc<HashMap<String, u32>>) {
+        let Rules { model: old, counters: numbers, .. } = &self.rules;
+        if Arc::ptr_eq(old, model) && Arc::ptr_eq(numbers, counters) {
+            return;
+        }
+        let rules = Rules { model: model.clone(), counters: counters.clone(), named: None };
+        self.before.push_front(std::mem::replace(&mut self.rules, rules));
+        self.before.truncate(BEFORE);
+    }
+
+    /// Follows the devices; `groups` are those of an interface index.
+    pub fn follow_devices<'a>(
+        &mut self,
+        bound: impl Iterator<Item = (&'a u32, &'a Bound)>,
+        groups: impl Fn(u32) -> Vec<usize>,
+    ) {
+        self.slots = bound
+            .map(|(&index, b)| {
+                let groups = groups(index).into_iter().filter_map(|g| self.rules.model.groups.get(g));
+                let groups = groups.flat_map(|g| [g.id.clone(), g.name.clone()]).collect();
+                (b.slot, SlotName { device: b.device.clone(), groups })
+            })
+            .collect();
+    }
+
+    /// Rules in force by counter.
+    pub fn rules(&mut self) -> &HashMap<u32, RuleName> {
+        self.rules.named()
+    }
+
+    /// A rule in force, or one that was until lately.
+    pub fn rule(&mut self, counter: u32) -> Option<RuleName> {
+        let now = self.rules.named().get(&counter).cloned();
+        now.or_else(|| self.before.iter_mut().find_map(|rules| rules.named().get(&counter).cloned()))
     }
 }
 

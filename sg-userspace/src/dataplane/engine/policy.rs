@@ -50,6 +50,13 @@ pub(super) struct Policy {
     pub(super) spoiled: bool,
 }
 
+impl Policy {
+    /// One that no key of what is in force has.
+    pub(super) fn beside(live: Live, held: Held, sources: Vec<Remote>) -> Self {
+        Self { live, held, sources, current: false, spoiled: false }
+    }
+}
+
 /// What a policy needs.
 pub(super) enum Need {
     /// It is there; these prefixes change, if any.
@@ -123,7 +130,7 @@ impl Engine {
         self.counters.retire(&living, empty).map(drop).map_err(kernel("empty a rule's counter"))
     }
 
-    fn skeleton(&mut self, model: &Model, key: &PolicyKey) -> Result<(Skeleton, Vec<Remote>), EngineError> {
+    pub(super) fn skeleton(&mut self, model: &Model, key: &PolicyKey) -> Result<(Skeleton, Vec<Remote>), EngineError> {
         let mut made = self.try_skeleton(model, key);
         if matches!(made, Err(EngineError::Counters(_))) {
             self.retire()?;

@@ -7,7 +7,10 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use sg_common::generation::{CONFIRMED, Generation, OVER, flags, on_change};
+use sg_common::{
+    generation::{CONFIRMED, Generation, OVER, flags, on_change},
+    shadow,
+};
 
 use super::{Bound, Engine, EngineError, kernel};
 use crate::{dataplane::machine::Machine, model::Model};
@@ -35,9 +38,10 @@ impl Bound {
         self.generation.flags & flags::PASS != 0
     }
 
-    /// What it enforces, and what it may have to return to.
+    /// What it enforces, what it may have to return to, and the candidate beside it.
     pub(super) fn policies(&self) -> impl Iterator<Item = u32> {
-        std::iter::once(self.generation.policy).chain(self.base.map(|b| b.generation.policy))
+        let shadow = (self.generation.shadow != 0).then(|| shadow::index(self.generation.shadow));
+        std::iter::once(self.generation.policy).chain(self.base.map(|b| b.generation.policy)).chain(shadow)
     }
 
     /// Whether a policy is part of what was before the trial.
@@ -151,7 +155,9 @@ impl Engine {
             None => {
                 // What was let in on trial only is cut when that is over, whatever this one
                 // did to flows when it came.
-                let generation = Generation { on_change: on_change::CUT, drain_until: 0, ..bound.generation };
+                let flags = bound.generation.flags & !flags::SHADOW;
+                let plain = Generation { shadow: 0, flags, ..bound.generation };
+                let generation = Generation { on_change: on_change::CUT, drain_until: 0, ..plain };
                 let record = bound.next_record();
                 self.object.maps.generations.update(&record, &generation).map_err(kernel("write a generation"))?;
                 *bound.base.insert(Return { record, generation })

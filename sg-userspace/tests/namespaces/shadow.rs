@@ -1,0 +1,143 @@
+//! `sgctl shadow`: a candidate beside the policy in force, on real packets.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+};
+
+use sg_userspace::{daemon::protocol::ShadowView, testbed::Daemon};
+
+use super::world::*;
+
+fn policy(world: &World, ports: &[u16]) -> String {
+    let rule =
+        |p: &u16| format!("{{direction: ingress, ip_protocol: tcp, port_range: {p}/{p}, source_cidr_ip: 0.0.0.0/0}}");
+    let rules: Vec<String> = ports.iter().map(rule).collect();
+    format!(
+        "security_groups:\n- {{security_group_name: g, permissions: [{}]}}\n{}",
+        rules.join(", "),
+        world.interface("g")
+    )
+}
+
+fn done(daemon: &Daemon<'_>, arguments: &[&str]) -> String {
+    let (done, text) = daemon.sgctl(arguments).unwrap();
+    assert!(done, "{arguments:?}: {text}");
+    text
+}
+
+fn start(daemon: &Daemon<'_>, text: &str) -> ShadowView {
+    let file = daemon.dir().join("candidate.yaml");
+    std::fs::write(&file, text).unwrap();
+    let said = done(daemon, &["shadow", "start", "-f", file.to_str().unwrap(), "-o", "json"]);
+    serde_json::from_str(&said).unwrap()
+}
+
+fn report(daemon: &Daemon<'_>) -> ShadowView {
+    serde_json::from_str(&done(daemon, &["shadow", "report", "-o", "json"])).unwrap()
+}
+
+/// What differs: verdict in force, by what, by what in the candidate, flows.
+fn kinds(view: &ShadowView) -> Vec<(&str, &str, &str, u64)> {
+    let mut all: Vec<_> =
+        view.kinds.iter().map(|k| (k.verdict.as_str(), k.now.as_str(), k.then.as_str(), k.flows)).collect();
+    all.sort_unstable();
+    all
+}
+
+fn answers(session: &mut TcpStream) -> bool {
+    session.write_all(b"x").is_ok() && session.read(&mut [0; 64]).is_ok_and(|n| n > 0)
+}
+
+fn judges_beside(way: Way) {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(way);
+    for port in [7000, 7001, 7002] {
+        world.instance.tcp_server(port).unwrap();
+    }
+    let reaches = |port: u16| world.client.tcp(to(&format!("10.0.0.10:{port}"))).unwrap();
+    let mut daemon = world.daemon();
+    daemon.apply(&policy(&world, &[7000, 7001]), &[]).unwrap();
+    let mut session = world.client.connect(to("10.0.0.10:7000")).unwrap();
+    assert!(answers(&mut session));
+
+    // 7001 and 7002 in place of 7000 and 7001.
+    let view = start(&daemon, &policy(&world, &[7001, 7002]));
+    assert_eq!((view.devices, view.judged, view.differ), (vec![world.device().to_owned()], 0, 0));
+    assert!(answers(&mut session), "{way:?}: a live flow is none that begins");
+    assert!(reaches(7000) && reaches(7000) && reaches(7001) && !reaches(7002), "{way:?}: enforcement is as it was");
+    let view = report(&daemon);
+    assert_eq!(kinds(&view), [("accept", "g[0]", "default", 2), ("drop", "default", "g[1]", 1)], "{way:?}");
+    assert!(view.judged >= 4 && view.left_out == 0 && view.problem.is_none(), "{view:?}");
+
+    // It lives on without its daemon, and is taken up by the next one.
+    daemon.stop(libc::SIGKILL).unwrap();
+    assert!(reaches(7000));
+    daemon.start().unwrap();
+    assert!(answers(&mut session));
+    assert_eq!(kinds(&report(&daemon))[0].3, 3, "{way:?}");
+    assert!(reaches(7000));
+    assert_eq!(kinds(&report(&daemon))[0].3, 4, "{way:?}");
+
+    // It follows what is in force: of other documents, too.
+    let other = "document: other\nsecurity_groups: [{security_group_name: h}]\n";
+    std::fs::write(daemon.dir().join("other.yaml"), other).unwrap();
+    done(&daemon, &["apply", "-f", daemon.dir().join("other.yaml").to_str().unwrap()]);
+    assert!(reaches(7000) && !reaches(7002));
+    assert_eq!(kinds(&report(&daemon)), [("accept", "g[0]", "default", 5), ("drop", "default", "g[1]", 2)], "{way:?}");
+
+    // In force it decides nothing otherwise, and the flow that it denies is cut.
+    done(&daemon, &["shadow", "promote", "--yes"]);
+    assert!(!answers(&mut session) && !reaches(7000) && reaches(7002), "{way:?}");
+    let said = done(&daemon, &["shadow", "stop"]);
+    assert!(said.contains("g[0]"), "{said}");
+    let (refused, text) = daemon.sgctl(&["shadow", "report"]).map(|(done, text)| (!done, text)).unwrap();
+    assert!(refused && text.contains("there is no candidate"), "{text}");
+}
+
+#[test]
+fn judges_beside_on_the_host_side() {
+    judges_beside(Way::HostTc);
+}
+
+#[test]
+fn judges_beside_at_xdp() {
+    judges_beside(Way::HostXdp);
+}
+
+#[test]
+fn judges_beside_on_the_guest_side() {
+    judges_beside(Way::Guest);
+}
+
+#[test]
+fn a_bad_candidate_is_refused_and_trials_come_first() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::HostTc);
+    world.instance.tcp_server(7000).unwrap();
+    let daemon = world.daemon();
+    daemon.apply(&policy(&world, &[7000]), &[]).unwrap();
+    let file = daemon.dir().join("candidate.yaml").to_str().unwrap().to_owned();
+    let refused = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        let (done, said) = daemon.sgctl(&["shadow", "start", "-f", &file]).unwrap();
+        assert!(!done, "{said}");
+        said
+    };
+    assert!(refused(&policy(&world, &[7000]).replace("[g]", "[h]")).contains("there is no security group \"h\""));
+    daemon.apply(&policy(&world, &[7000, 7001]), &["--confirm", "60s"]).unwrap();
+    assert!(refused(&policy(&world, &[7000])).contains("is on trial"));
+    done(&daemon, &["confirm"]);
+    // While one judges, a change on trial goes back to what was in force, without it.
+    start(&daemon, &policy(&world, &[7000]));
+    daemon.apply(&policy(&world, &[7001]), &["--yes", "--confirm", "60s"]).unwrap();
+    done(&daemon, &["rollback", "--yes"]);
+    let view = report(&daemon);
+    assert_eq!((view.problem, view.devices), (None, vec!["eth0".to_owned()]));
+    assert!(world.client.tcp(to("10.0.0.10:7000")).unwrap());
+    assert_eq!(report(&daemon).differ, 0);
+}
