@@ -7,7 +7,8 @@
 //! - [`history`]: generations that are kept
 //! - [`documents`]: whose object is whose, and what a change does
 //! - [`control`]: the one writer; [`views`]: what is in force, for listings
-//! - [`pressure`]: room in the conntrack tables
+//! - [`pressure`]: room in the conntrack tables; [`mod@flows`]: live flows, found and counted
+//! - [`stats`]: what rules have counted, over restarts of daemon and machine
 //! - [`metrics`]: for Prometheus
 //! - [`network`]: devices and addresses, watched
 //! - [`protocol`]: what is said over the socket; [`wait`]: who waits for devices
@@ -17,6 +18,7 @@ pub mod capabilities;
 pub mod config;
 pub mod control;
 pub mod documents;
+pub mod flows;
 pub mod history;
 pub mod log;
 pub mod metrics;
@@ -25,6 +27,7 @@ pub mod notify;
 pub mod pressure;
 pub mod protocol;
 pub mod server;
+pub mod stats;
 pub mod store;
 pub mod views;
 pub mod wait;

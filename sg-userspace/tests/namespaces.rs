@@ -10,6 +10,7 @@ mod namespaces {
     pub mod boot;
     pub mod change;
     pub mod daemon;
+    pub mod flows;
     pub mod groups;
     pub mod migrate;
     pub mod neighbours;
@@ -17,6 +18,7 @@ mod namespaces {
     pub mod refusals;
     pub mod rules;
     pub mod starved;
+    pub mod stats;
     pub mod storm;
     pub mod survival;
     pub mod trial;

@@ -4,14 +4,17 @@
 //! - [`groups`]: groups and their rules; [`lists`]: prefix lists and port lists
 //! - [`members`]: instances and network interfaces
 //! - [`documents`]: plan, apply, explain, lint, wait; [`kept`]: what was in force
+//! - [`flows`]: live flows; [`stats`]: what was counted
 //! - [`keys`]: access keys of the API
 
 pub mod documents;
+pub mod flows;
 pub mod groups;
 pub mod kept;
 pub mod keys;
 pub mod lists;
 pub mod members;
+pub mod stats;
 
 use std::path::PathBuf;
 
@@ -19,9 +22,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::{
     documents::{Apply, Diagnose, Explain, KernelHook, Lint, Plan, Wait, on_change},
+    flows::Flows,
     groups::{Group, Rule},
     keys::Key,
     members::{Instance, Interface},
+    stats::Stats,
 };
 use self::{
     kept::{Diff, Restore, Rollback, Snapshot},
@@ -80,6 +85,10 @@ pub enum Command {
     Lint(Lint),
     /// Show how things stand: devices, documents, counters
     Status,
+    /// Live flows: list them, count them by remote, cut them
+    Flows(Flows),
+    /// Show what interfaces, groups and rules have counted, and which rules nobody uses
+    Stats(Stats),
     /// Instances: list, show, and their groups
     #[command(after_help = "Example:
   sudo sgctl instance set-groups db-1 db monitoring")]

@@ -4,10 +4,12 @@
 mod apply;
 mod audited;
 mod compare;
+mod flows;
 mod history;
 mod keys;
 mod look;
 mod measured;
+mod stats;
 mod together;
 mod trial;
 
@@ -29,6 +31,7 @@ use super::{
     metrics::Metrics,
     pressure::Pressure,
     protocol::{Action, Reply},
+    stats::Accountant,
     store::{State, Store, StoreError},
     views,
 };
@@ -93,6 +96,9 @@ pub struct Control {
     metrics: Arc<Metrics>,
     /// A change that is in force and not confirmed.
     trial: Option<trial::Trial>,
+    accountant: Accountant,
+    /// Whether accounts could not be read or stored; said once.
+    accounts_fail: bool,
     /// The generation that was last taken back because nobody confirmed it, and when.
     taken_back: Option<(u64, Instant)>,
 }
@@ -129,6 +135,7 @@ impl Control {
         let setup = Setup { pin_root: &config.pin_root, tcx: config.tcx, max_flows: config.max_flows };
         let engine = Engine::open(setup, &machine, policy.model(), state.counters.clone())?;
         tell_carried(engine.carried());
+        let accountant = stats::accountant(&*store, &engine);
         let config_here = config.here();
         let mut control = Self {
             config,
@@ -152,6 +159,8 @@ impl Control {
             audit,
             metrics,
             trial: None,
+            accountant,
+            accounts_fail: false,
             taken_back: None,
         };
         control.take_back_of_before();
@@ -203,7 +212,7 @@ impl Control {
                 Ok(status) => Reply::Status(Box::new(status)),
                 Err(e) => self.unread(&e),
             },
-            Action::Interface { device } => match views::interface(self, device) {
+            Action::Interface { device } => match self.read_rules().and_then(|()| views::interface(self, device)) {
                 Ok(Some(view)) => Reply::Interface(Box::new(view)),
                 Ok(None) => refused(format!("{device} is not protected; `sgctl status` lists what is")),
                 Err(e) => self.unread(&e),
@@ -216,6 +225,10 @@ impl Control {
             Action::Confirm => self.confirm().unwrap_or_else(|reply| reply),
             Action::Restore { .. } => self.restore(action).unwrap_or_else(|reply| reply),
             Action::Wait { devices, .. } => Reply::Waited { missing: views::missing(self, devices) },
+            Action::Flows(asked) => self.flows(asked).unwrap_or_else(|reply| reply),
+            Action::Stats { device, group, unused } => {
+                self.stats(device.as_deref(), group.as_deref(), *unused).unwrap_or_else(|reply| reply)
+            }
             Action::Lint => Reply::Linted { findings: self.lint(self.policy.model()) },
             Action::Diagnose { device, checks, source } => self.diagnose(device, checks, *source),
             Action::Explain { flows, trace } => {
