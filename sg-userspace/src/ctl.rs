@@ -9,6 +9,7 @@
 //! - `members`: instances and network interfaces
 //! - [`snapshot`]: what was in force, and backups
 //! - `apply`: documents, `differences`: packets they decide otherwise; `show`: what is in force; `wait`: until it is
+//! - `flows`: live flows; `stats`: what was counted
 //! - `explain`: which rule decides a flow; `lint`: what is unwise or needless
 //! - `complete`: what a shell offers at TAB
 //! - `confirm`: the question before something goes for good
@@ -26,6 +27,7 @@ mod default_group;
 mod diagnose;
 mod differences;
 mod explain;
+mod flows;
 mod group;
 mod lint;
 mod lists;
@@ -37,6 +39,7 @@ mod session;
 mod shadow;
 mod show;
 pub mod snapshot;
+mod stats;
 mod wait;
 mod watch;
 
@@ -97,6 +100,8 @@ fn run(arguments: &Arguments) -> Result<Ended> {
         Command::Diagnose(a) => diagnose::run(arguments, a),
         Command::Lint(a) => lint::run(arguments, a),
         Command::Status => show::status(arguments),
+        Command::Flows(a) => flows::run(arguments, a),
+        Command::Stats(a) => stats::run(arguments, a),
         Command::Instance { command } => members::instance(arguments, command),
         Command::Interface { command } => members::interface(arguments, command),
         Command::Wait(a) => wait::wait(arguments, a),

@@ -7,7 +7,8 @@
 //! - [`history`]: generations that are kept
 //! - [`documents`]: whose object is whose, and what a change does
 //! - [`control`]: the one writer; [`views`]: what is in force, for listings
-//! - [`pressure`]: room in the conntrack tables
+//! - [`pressure`]: room in the conntrack tables; [`mod@flows`]: live flows, found and counted
+//! - [`stats`]: what rules have counted, over restarts of daemon and machine
 //! - [`metrics`]: for Prometheus
 //! - [`network`]: devices and addresses, watched
 //! - [`flow_log`]: what flows carried, and what was denied
@@ -20,6 +21,7 @@ pub mod config;
 pub mod control;
 pub mod documents;
 pub mod flow_log;
+pub mod flows;
 pub mod history;
 pub mod lines;
 pub mod log;
@@ -30,6 +32,7 @@ pub mod pressure;
 pub mod protocol;
 pub mod sampler;
 pub mod server;
+pub mod stats;
 pub mod store;
 pub mod views;
 pub mod wait;

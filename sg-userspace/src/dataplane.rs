@@ -10,7 +10,7 @@
 //! - [`policies`]: compiled tables to inner maps; [`counters`]: which rule counts where
 //! - [`attach`]: programs to devices; [`order`]: what stands before them there
 //! - [`engine`]: makes the kernel agree with the model; [`report`]: what that did
-//! - [`flows`]: live flows; [`quotas`]: how many may be confirmed, and how many are;
+//! - [`flows`]: live flows; [`cut`]: ended by hand; [`quotas`]: how many may be confirmed, and how many are;
 //!   [`adopt`]: those that were there before
 //! - [`events`]: what the program tells
 //! - [`probe`]: the program on packets of ours, attached to nothing; [`dry`]: the same over the
@@ -21,6 +21,7 @@ pub mod attach;
 pub mod carry;
 pub mod clock;
 pub mod counters;
+pub mod cut;
 pub mod dry;
 pub mod engine;
 pub mod events;

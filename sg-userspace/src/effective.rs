@@ -6,7 +6,7 @@ use std::{collections::HashMap, net::IpAddr};
 use ipnet::IpNet;
 use sg_common::reason::Reason;
 
-use crate::model::{Direction, GroupType, Instance, Interface, Model, Object, Ports, Verdict, protocol_name};
+use crate::model::{Direction, Group, GroupType, Instance, Interface, Model, Object, Ports, Verdict, protocol_name};
 
 /// The provider's metadata address: outbound always accepted.
 pub const METADATA: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(100, 100, 100, 200));
@@ -231,4 +231,13 @@ pub fn identity(model: &Model, origin: Origin) -> String {
         Origin::Smtp => "smtp".into(),
         Origin::Provider => "provider".into(),
     }
+}
+
+/// Everything that a counter can be of, by its identity.
+pub fn origins(model: &Model) -> HashMap<String, Origin> {
+    let of_group = |(g, group): (usize, &std::sync::Arc<Group>)| {
+        (0..group.rules.len()).map(move |r| Origin::Rule(g, r)).chain([Origin::IntraGroup(g)])
+    };
+    let all = model.groups.iter().enumerate().flat_map(of_group).chain([Origin::Smtp, Origin::Provider]);
+    all.map(|origin| (identity(model, origin), origin)).collect()
 }

@@ -11,6 +11,7 @@ mod namespaces {
     pub mod change;
     pub mod daemon;
     pub mod flow_log;
+    pub mod flows;
     pub mod groups;
     pub mod kernel;
     pub mod migrate;
@@ -20,6 +21,7 @@ mod namespaces {
     pub mod rules;
     pub mod shadow;
     pub mod starved;
+    pub mod stats;
     pub mod storm;
     pub mod survival;
     pub mod trial;

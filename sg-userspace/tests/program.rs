@@ -3,6 +3,7 @@
 
 mod program {
     pub mod cases;
+    pub mod counters;
     pub mod deltas;
     pub mod filter;
     pub mod floods;

@@ -6,14 +6,17 @@
 //! - [`documents`]: plan, apply, explain, lint, wait; [`kept`]: what was in force
 //! - [`keys`]: access keys of the API; [`watch`]: packets as they are judged
 //! - [`shadow`]: a candidate beside what is in force
+//! - [`flows`]: live flows; [`stats`]: what was counted
 
 pub mod documents;
+pub mod flows;
 pub mod groups;
 pub mod kept;
 pub mod keys;
 pub mod lists;
 pub mod members;
 pub mod shadow;
+pub mod stats;
 pub mod watch;
 
 use std::path::PathBuf;
@@ -22,10 +25,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::{
     documents::{Apply, Diagnose, Explain, KernelHook, Lint, Plan, Wait, on_change},
+    flows::Flows,
     groups::{Group, Rule},
     keys::Key,
     members::{Instance, Interface},
     shadow::Shadow,
+    stats::Stats,
     watch::Watch,
 };
 use self::{
@@ -85,6 +90,10 @@ pub enum Command {
     Lint(Lint),
     /// Show how things stand: devices, documents, counters
     Status,
+    /// Live flows: list them, count them by remote, cut them
+    Flows(Flows),
+    /// Show what interfaces, groups and rules have counted, and which rules nobody uses
+    Stats(Stats),
     /// Instances: list, show, and their groups
     #[command(after_help = "Example:
   sudo sgctl instance set-groups db-1 db monitoring")]

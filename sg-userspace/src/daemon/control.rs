@@ -5,12 +5,14 @@ mod apply;
 mod audited;
 mod compare;
 mod explain;
+mod flows;
 mod hear;
 mod history;
 mod keys;
 mod look;
 mod measured;
 mod shadow;
+mod stats;
 mod together;
 mod trial;
 
@@ -35,6 +37,7 @@ use super::{
     pressure::Pressure,
     protocol::{Action, Reply},
     sampler::Sampler,
+    stats::Accountant,
     store::{State, Store, StoreError},
     views,
 };
@@ -107,6 +110,9 @@ pub struct Control {
     sampler: Sampler,
     /// A change that is in force and not confirmed.
     trial: Option<trial::Trial>,
+    accountant: Accountant,
+    /// Whether accounts could not be read or stored; said once.
+    accounts_fail: bool,
     /// The generation that was last taken back because nobody confirmed it, and when.
     taken_back: Option<(u64, Instant)>,
 }
@@ -148,6 +154,7 @@ impl Control {
         };
         let engine = Engine::open(setup, &machine, policy.model(), state.counters.clone())?;
         tell_carried(engine.carried());
+        let accountant = stats::accountant(&*store, &engine);
         let config_here = config.here();
         let flow_log = if config.flow_log.is_on() {
             let file = config.flow_log.file.display();
@@ -183,6 +190,8 @@ impl Control {
             dry: None,
             sampler: Sampler::default(),
             trial: None,
+            accountant,
+            accounts_fail: false,
             taken_back: None,
         };
         control.take_back_of_before();
@@ -235,7 +244,7 @@ impl Control {
                 Ok(status) => Reply::Status(Box::new(status)),
                 Err(e) => self.unread(&e),
             },
-            Action::Interface { device } => match views::interface(self, device) {
+            Action::Interface { device } => match self.read_rules().and_then(|()| views::interface(self, device)) {
                 Ok(Some(view)) => Reply::Interface(Box::new(view)),
                 Ok(None) => refused(format!("{device} is not protected; `sgctl status` lists what is")),
                 Err(e) => self.unread(&e),
@@ -251,6 +260,10 @@ impl Control {
             // It comes another way.
             Action::Watch(_) => refused("watching needs a connection of its own".into()),
             Action::Shadow { command } => self.shadow(command),
+            Action::Flows(asked) => self.flows(asked).unwrap_or_else(|reply| reply),
+            Action::Stats { device, group, unused } => {
+                self.stats(device.as_deref(), group.as_deref(), *unused).unwrap_or_else(|reply| reply)
+            }
             Action::Lint => Reply::Linted { findings: self.lint(self.policy.model()) },
             Action::Diagnose { device, checks, source } => self.diagnose(device, checks, *source),
             Action::Explain { flows, trace, kernel } => self.explain(flows, *trace, *kernel),

@@ -3,11 +3,18 @@
 mod shadow;
 mod watch;
 
+mod flows;
+mod stats;
+
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use self::{
+    flows::{CutView, FlowFilter, FlowLine, FlowVerdict, FlowsAsked, FlowsView, TopLine, TopView, Want},
+    stats::{GroupStats, InterfaceStats, RuleStats, StatsView},
+};
 use super::{documents::Step, history::Head};
 use crate::{
     api::{call::Call, keys::KeyView},
@@ -150,6 +157,17 @@ pub enum Action {
         checks: Vec<Check>,
         /// From where; everywhere when absent.
         source: Option<IpNet>,
+    },
+    /// Live flows: listed, counted, or cut.
+    Flows(Box<FlowsAsked>),
+    /// What interfaces, groups and rules have counted.
+    Stats {
+        /// This device and its rules only.
+        device: Option<String>,
+        /// This group, its rules and its members only; by id or name.
+        group: Option<String>,
+        /// Rules that no packet has matched only.
+        unused: bool,
     },
     /// Which rule decides flows.
     Explain {
@@ -578,6 +596,10 @@ pub enum Reply {
         /// A row for each service and family.
         rows: Vec<Row>,
     },
+    /// To [`Action::Flows`].
+    Flows(FlowsView),
+    /// To [`Action::Stats`].
+    Stats(Box<StatsView>),
     /// To [`Action::Explain`].
     Explained {
         /// Why, for the first few flows that make sense, if that was asked for.

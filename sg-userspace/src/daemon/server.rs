@@ -409,6 +409,7 @@ async fn serve(config: Config) -> Result<()> {
         }
     }
     control.keep_pinned();
+    control.keep_accounts();
     notify("STOPPING=1");
     // What was heard is not done any more: whoever asked is told so, not cut off.
     api.iter().for_each(tokio::task::JoinHandle::abort);

@@ -4,7 +4,7 @@ pub mod embedded;
 mod records;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fs, io,
     io::Write,
     os::unix::fs::OpenOptionsExt,
@@ -18,6 +18,7 @@ use thiserror::Error;
 use super::{
     control::TrialRecord,
     history::{Head, Kept},
+    stats::{Account, Accounts},
 };
 use crate::{
     api::facts::{Facts, Replay},
@@ -133,6 +134,16 @@ pub trait Store {
     /// # Errors
     /// [`StoreError`]; then nothing has changed.
     fn keep_trial(&mut self, trial: Option<&TrialRecord>) -> Result<(), StoreError>;
+    /// What rules have counted. What a newer daemon wrote in another way is left out.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    fn accounts(&self) -> Result<Accounts, StoreError>;
+    /// Keeps accounts beside the state, or forgets them; all others stay as they are.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then nothing has changed.
+    fn keep_accounts(&mut self, changed: &[(String, Option<Account>)]) -> Result<(), StoreError>;
 }
 
 /// One file, replaced atomically.
@@ -148,6 +159,10 @@ impl FileStore {
 
     fn trial_file(&self) -> PathBuf {
         self.path.with_file_name("trial.json")
+    }
+
+    fn accounts_file(&self) -> PathBuf {
+        self.path.with_file_name("stats.json")
     }
 
     /// Writes a file whole, or not at all.
@@ -222,6 +237,23 @@ impl Store for FileStore {
             Some(trial) => self.replace(&path, &json(trial, &path)?),
             None => remove(path),
         }
+    }
+
+    fn accounts(&self) -> Result<Accounts, StoreError> {
+        let all: Option<BTreeMap<String, serde_json::Value>> = read(self.accounts_file())?;
+        let known = |(identity, value)| Some((identity, serde_json::from_value(value).ok()?));
+        Ok(all.unwrap_or_default().into_iter().filter_map(known).collect())
+    }
+
+    fn keep_accounts(&mut self, changed: &[(String, Option<Account>)]) -> Result<(), StoreError> {
+        let (mut all, path) = (self.accounts()?, self.accounts_file());
+        for (identity, account) in changed {
+            match account {
+                Some(account) => drop(all.insert(identity.clone(), account.clone())),
+                None => drop(all.remove(identity)),
+            }
+        }
+        self.replace(&path, &json(&all, &path)?)
     }
 
     fn keep(&mut self, new: Option<&Kept>, gone: &[u64]) -> Result<(), StoreError> {
@@ -307,6 +339,15 @@ mod tests {
         assert_eq!(open().load().unwrap(), state);
         open().keep_trial(None).unwrap();
         assert_eq!(open().trial().unwrap(), None);
+        assert_eq!(open().accounts().unwrap(), Accounts::new());
+        let account = Account::new;
+        let some = |identity: &str, since| (identity.to_owned(), Some(account(since)));
+        open().keep_accounts(&[some("sg-1/sgr-1", 5), some("smtp", 6), some("sg-1/sgr-2", 7)]).unwrap();
+        open().keep_accounts(&[some("smtp", 8), ("sg-1/sgr-2".into(), None), ("unknown".into(), None)]).unwrap();
+        open().save(&state).unwrap();
+        let both = Accounts::from([("sg-1/sgr-1".into(), account(5)), ("smtp".into(), account(8))]);
+        assert_eq!(open().accounts().unwrap(), both);
+        assert_eq!(open().load().unwrap(), state, "they are no part of it");
         assert_eq!(open().kept().unwrap(), []);
         let kept = |generation, comment| Kept::new(generation, 5, comment, false, &state.documents, &state.facts);
         open().keep(Some(&kept(3, "a")), &[]).unwrap();

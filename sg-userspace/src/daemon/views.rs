@@ -61,6 +61,19 @@ fn reasons(maps: &Maps, slot: u32) -> io::Result<Vec<ReasonLine>> {
     Ok(lines)
 }
 
+/// What a slot has counted in all: dropped, accepted.
+///
+/// # Errors
+/// A table that cannot be read.
+pub fn verdicts(maps: &Maps, slot: u32) -> io::Result<[Counter; 2]> {
+    let (first, cpus) = (reason_index(slot, 0, 0, 0), possible_cpus());
+    let count = reason_index(slot + 1, 0, 0, 0) - first;
+    let values = maps.reasons.range_per_cpu(first, count as usize, cpus)?;
+    // The verdict is the last bit of an index.
+    let of = |verdict: usize| sum(values.chunks(cpus).skip(verdict).step_by(2).flatten().copied().collect());
+    Ok([of(Verdict::Drop as usize), of(Verdict::Accept as usize)])
+}
+
 /// What an observing device has seen so far.
 fn observed(flows: &[Live], zone: u32) -> Observed {
     let mut observed = Observed::default();
@@ -186,10 +199,8 @@ fn rules(control: &Control, key: &PolicyKey, slot: u32) -> io::Result<Vec<RuleLi
         for entry in effective::entries(model, key, direction) {
             let name = effective::name(model, entry.origin);
             let identity = effective::identity(model, entry.origin);
-            let count = match control.engine().counters().get(&identity) {
-                Some(id) => sum(maps.rules.get_per_cpu(id, possible_cpus())?),
-                None => Counter::default(),
-            };
+            let account = control.account(&identity);
+            let count = account.map_or_else(Counter::default, |a| Counter { packets: a.packets, bytes: a.bytes });
             lines.push(line(name, entry.verdict, entry.priority, effective::matches(model, &entry), count));
         }
         let verdict = effective::default_verdict(model, key, direction);

@@ -445,6 +445,17 @@ impl Engine {
         Ok(true)
     }
 
+    /// Policies that nothing uses.
+    fn stale(&self) -> Vec<u32> {
+        let used: BTreeSet<u32> = self.bound.values().flat_map(Bound::policies).collect();
+        self.policies.keys().chain(&self.foreign).copied().filter(|i| !used.contains(i)).collect()
+    }
+
+    /// Whether [`Engine::tidy`] has nothing to do: then no counter is about to be emptied.
+    pub fn is_tidy(&self) -> bool {
+        self.stale().is_empty()
+    }
+
     /// Removes policies that nothing uses, and gives back the counters of their rules.
     /// The kernel waits for milliseconds after each, so this is done when no change is
     /// under way.
@@ -452,9 +463,7 @@ impl Engine {
     /// # Errors
     /// What the kernel says.
     pub fn tidy(&mut self) -> Result<(), EngineError> {
-        let used: BTreeSet<u32> = self.bound.values().flat_map(Bound::policies).collect();
-        let stale: Vec<u32> =
-            self.policies.keys().chain(&self.foreign).copied().filter(|i| !used.contains(i)).collect();
+        let stale = self.stale();
         if stale.is_empty() {
             return Ok(());
         }

@@ -4,7 +4,7 @@ use std::{io, net::IpAddr};
 
 use sg_common::{
     filter::{bit4, bit6},
-    flow::{Cell, Flow, FlowKey, place},
+    flow::{Cell, Flow, FlowKey, place, seen},
     generation::Generation,
     limits,
     reason::Verdict,
@@ -31,7 +31,7 @@ pub struct Live {
     pub last: [u32; 2],
     /// Counter of the rule that decided.
     pub rule: u32,
-    /// [`sg_common::flow::seen`] bits, by direction.
+    /// [`seen`] bits, by direction.
     pub seen: [u8; 2],
     /// Idle seconds it may have.
     pub timeout: u32,
@@ -61,10 +61,25 @@ fn decode(key: FlowKey, words: FlowWords) -> Live {
 }
 
 impl Live {
+    /// Jiffies since either side showed itself.
+    fn idle(&self, clock: Clock) -> u32 {
+        self.last.map(|last| state::age(clock.now.wrapping_sub(last), clock)).into_iter().min().unwrap_or(0)
+    }
+
+    /// Whole seconds since either side showed itself.
+    pub fn idle_seconds(&self, clock: Clock) -> u32 {
+        self.idle(clock) / clock.hz
+    }
+
     /// Whether it has been idle for longer than it may.
     pub fn is_expired(&self, clock: Clock) -> bool {
-        let idle = self.last.map(|last| state::age(clock.now.wrapping_sub(last), clock)).into_iter().min().unwrap_or(0);
-        idle > self.timeout.saturating_mul(clock.hz)
+        self.idle(clock) > self.timeout.saturating_mul(clock.hz)
+    }
+
+    /// Whether it is TCP that was reset, or closed from both sides.
+    pub fn is_closing(&self) -> bool {
+        let [a, b] = self.seen;
+        self.key.protocol() == 6 && ((a | b) & seen::RST != 0 || a & b & seen::FIN != 0)
     }
 }
 
@@ -77,7 +92,7 @@ pub struct Found {
     pub verdict: Verdict,
     /// Counter of the rule that says so.
     pub rule: u32,
-    /// [`sg_common::flow::seen`] bits, by direction.
+    /// [`seen`] bits, by direction.
     pub seen: [u8; 2],
     /// Whether its initiator has had an answer.
     pub confirmed: bool,
@@ -107,7 +122,7 @@ fn entry(found: &Found, ack: [u32; 2], generation: &Generation, protocol: u8, no
 }
 
 /// An entry as the tables hold it.
-fn words(flow: Flow) -> FlowWords {
+pub(super) fn words(flow: Flow) -> FlowWords {
     // SAFETY: 32 bytes without padding, asserted in sg-common.
     unsafe { std::mem::transmute(flow) }
 }
@@ -130,7 +145,7 @@ pub fn put(
     // A packet of a flow that has an entry must never meet a clear bit.
     halves.add(if v4 { bit4(&short) } else { bit6(key) });
     let mut found = *found;
-    let ended = sg_common::flow::seen::FIN | sg_common::flow::seen::RST;
+    let ended = seen::FIN | seen::RST;
     macro_rules! replace {
         ($main:expr, $others:expr, $key:expr) => {{
             let mut ack = [0; 2];
@@ -176,18 +191,27 @@ pub fn text(key: &FlowKey, origin: Direction) -> String {
     }
 }
 
-/// All entries of all tables, expired ones included.
+/// Calls `f` with all entries of all tables, expired ones included.
+///
+/// # Errors
+/// What the kernel says.
+pub fn each(maps: &Maps, mut f: impl FnMut(Live)) -> io::Result<()> {
+    for map in maps.churn4.iter().chain([&maps.flows4]) {
+        map.each(|key, words| f(decode((*key).into(), *words)))?;
+    }
+    for map in maps.churn6.iter().chain([&maps.flows6]) {
+        map.each(|key, words| f(decode(*key, *words)))?;
+    }
+    Ok(())
+}
+
+/// As [`each`], at once.
 ///
 /// # Errors
 /// What the kernel says.
 pub fn all(maps: &Maps) -> io::Result<Vec<Live>> {
     let mut flows = Vec::new();
-    for map in maps.churn4.iter().chain([&maps.flows4]) {
-        map.each(|key, words| flows.push(decode((*key).into(), *words)))?;
-    }
-    for map in maps.churn6.iter().chain([&maps.flows6]) {
-        map.each(|key, words| flows.push(decode(*key, *words)))?;
-    }
+    each(maps, |flow| flows.push(flow))?;
     Ok(flows)
 }
 

@@ -42,6 +42,7 @@ const BPF_LINK_UPDATE: u32 = 29;
 const BPF_LINK_TYPE_XDP: u32 = 6;
 /// Only where there is none yet.
 const BPF_NOEXIST: u64 = 1;
+const BPF_EXIST: u64 = 2;
 
 /// Map types that are created here.
 pub mod map_type {
@@ -264,6 +265,18 @@ impl<K: Raw, V: Raw> RawMap<K, V> {
         match bpf(BPF_MAP_UPDATE_ELEM, &mut self.element(key, value, BPF_NOEXIST)) {
             Ok(_) => Ok(true),
             Err(e) if e.raw_os_error() == Some(libc::EEXIST) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Writes an element in place of the one that is there; false when there is none.
+    ///
+    /// # Errors
+    /// What the kernel says, `ENOENT` aside.
+    pub fn replace(&self, key: &K, value: &V) -> io::Result<bool> {
+        match bpf(BPF_MAP_UPDATE_ELEM, &mut self.element(key, value, BPF_EXIST)) {
+            Ok(_) => Ok(true),
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(false),
             Err(e) => Err(e),
         }
     }

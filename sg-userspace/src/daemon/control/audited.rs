@@ -6,8 +6,9 @@ use super::Control;
 use crate::{
     api::{audit::Line, auth::now, draft::time, envelope, keys, params::Params, refusals::Refusals},
     daemon::{
+        flows,
         metrics::Transport,
-        protocol::{Action, KeyCommand, Reply, ShadowCommand, SnapshotCommand, Source},
+        protocol::{Action, KeyCommand, Reply, ShadowCommand, SnapshotCommand, Source, Want},
     },
 };
 
@@ -112,6 +113,17 @@ fn said(action: &Action, own: &str) -> Said {
         Action::Wait { devices, seconds } => {
             admin("wait", false, &[("devices", &devices.join(" ")), ("seconds", &seconds.to_string())])
         }
+        Action::Flows(asked) => {
+            let (name, writes) = match asked.want {
+                Want::List => ("flows", false),
+                Want::Top => ("flows top", false),
+                Want::Cut { .. } => ("flows cut", true),
+            };
+            let words = flows::words(&asked.filter);
+            let words: Vec<(&str, &str)> = words.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            admin(name, writes, &words)
+        }
+        Action::Stats { .. } => admin("stats", false, &[]),
         Action::Diagnose { device, .. } => admin("diagnose", false, &[("device", device)]),
         Action::Watch(_) => admin("watch", false, &[]),
         Action::Shadow { command } => match command {

@@ -256,9 +256,11 @@ impl Control {
     /// flows when many of its bits are of dead ones.
     pub fn tidy(&mut self) {
         self.watch_room();
+        self.watch_rules();
         if let Err(e) = self.engine.tidy() {
             log::warning!("{e}; trying again");
         }
+        self.keep_what_was_emptied();
         if self.filter_fails {
             return;
         }

@@ -6,6 +6,7 @@ use super::Metrics;
 use crate::daemon::{
     control::TrialRecord,
     history::{Head, Kept},
+    stats::{Account, Accounts},
     store::{State, Store, StoreError},
 };
 
@@ -56,5 +57,13 @@ impl<S: Store> Store for Timed<S> {
 
     fn keep_trial(&mut self, trial: Option<&TrialRecord>) -> Result<(), StoreError> {
         self.timed(|store| store.keep_trial(trial))
+    }
+
+    fn accounts(&self) -> Result<Accounts, StoreError> {
+        self.store.accounts()
+    }
+
+    fn keep_accounts(&mut self, changed: &[(String, Option<Account>)]) -> Result<(), StoreError> {
+        self.timed(|store| store.keep_accounts(changed))
     }
 }

@@ -17,6 +17,7 @@ use crate::daemon::{
     control::TrialRecord,
     history::{Head, Kept},
     log,
+    stats::{Account, Accounts},
 };
 
 /// What lists say of the generations that are kept, as JSON, by their numbers.
@@ -27,6 +28,10 @@ const KEPT: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("kept");
 /// The change that is on trial, as JSON; under 0. Daemons that know no trials do not look
 /// here, and go by what is stored, which is what they should.
 const TRIAL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("trial");
+
+/// What rules have counted, as JSON, by their identities. Daemons that know no accounts do
+/// not look here.
+const ACCOUNTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("accounts");
 
 /// Makes the tables of one schema those of the next.
 type Step = fn(&redb::WriteTransaction) -> Result<(), redb::Error>;
@@ -280,6 +285,46 @@ impl Store for Embedded {
         Ok(())
     }
 
+    fn accounts(&self) -> Result<Accounts, StoreError> {
+        let read = |table: &Read<&'static str>| {
+            let mut accounts = Accounts::new();
+            for record in table.iter()? {
+                let (identity, bytes) = record?;
+                // One that a newer daemon wrote otherwise begins anew.
+                if let Ok(account) = serde_json::from_slice(bytes.value()) {
+                    accounts.insert(identity.value().to_owned(), account);
+                }
+            }
+            Ok(accounts)
+        };
+        Ok(self.look(ACCOUNTS, read)?.unwrap_or_default())
+    }
+
+    fn keep_accounts(&mut self, changed: &[(String, Option<Account>)]) -> Result<(), StoreError> {
+        let db = self.take_db()?;
+        let write = || -> Result<(), redb::Error> {
+            let transaction = db.begin_write()?;
+            {
+                let mut table = transaction.open_table(ACCOUNTS)?;
+                for (identity, account) in changed {
+                    match account {
+                        Some(account) => {
+                            let bytes =
+                                serde_json::to_vec(account).map_err(|e| redb::Error::Io(io::Error::other(e)))?;
+                            table.insert(identity.as_str(), bytes.as_slice())?;
+                        }
+                        None => drop(table.remove(identity.as_str())?),
+                    }
+                }
+            }
+            Ok(transaction.commit()?)
+        };
+        let written = write();
+        written.map_err(|e| self.failed("write", e))?;
+        self.db = Some(db);
+        Ok(())
+    }
+
     fn keep(&mut self, new: Option<&Kept>, gone: &[u64]) -> Result<(), StoreError> {
         let json = |e: serde_json::Error| self.failed("write", redb::Error::Io(io::Error::other(e)));
         let bytes = new.map(|new| {
@@ -310,14 +355,15 @@ impl Store for Embedded {
     }
 }
 
-type Numbered = redb::ReadOnlyTable<u64, &'static [u8]>;
+type Read<K> = redb::ReadOnlyTable<K, &'static [u8]>;
+type Numbered = Read<u64>;
 
 impl Embedded {
     /// Reads in a table; `None` when nothing was ever written to it.
-    fn look<T>(
+    fn look<K: redb::Key + 'static, T>(
         &self,
-        table: TableDefinition<'_, u64, &'static [u8]>,
-        read: impl FnOnce(&Numbered) -> Result<T, redb::Error>,
+        table: TableDefinition<'_, K, &'static [u8]>,
+        read: impl FnOnce(&Read<K>) -> Result<T, redb::Error>,
     ) -> Result<Option<T>, StoreError> {
         let closed;
         let db = match &self.db {
@@ -445,6 +491,19 @@ mod tests {
         fs::rename(&copy, &path).unwrap();
         assert_eq!(Embedded::open(&dir).unwrap().load().unwrap(), state);
         assert_eq!(fs::read_dir(&dir).unwrap().count(), 1, "and nothing else is left");
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn an_account_of_a_newer_daemon_is_left_out() {
+        let dir = dir("accounts");
+        let mut store = Embedded::open(&dir).unwrap();
+        store.keep_accounts(&[("sg-1/sgr-1".into(), Some(Account::new(5)))]).unwrap();
+        let transaction = store.db.as_ref().unwrap().begin_write().unwrap();
+        let newer = br#"{"packets":[1,2],"since":"yesterday"}"#;
+        transaction.open_table(ACCOUNTS).unwrap().insert("sg-1/sgr-2", newer.as_slice()).unwrap();
+        transaction.commit().unwrap();
+        assert_eq!(store.accounts().unwrap(), Accounts::from([("sg-1/sgr-1".into(), Account::new(5))]));
         fs::remove_dir_all(dir).unwrap();
     }
 

@@ -64,6 +64,42 @@ impl<K: Raw, V: Raw> RawMap<K, V> {
     }
 }
 
+impl<V: Raw> RawMap<u32, V> {
+    /// Reads `count` elements of a per-CPU array from `first` on: the values of one element
+    /// after the other, one for each possible CPU.
+    ///
+    /// # Errors
+    /// What the kernel says; `InvalidData` when the array ends before.
+    pub fn range_per_cpu(&self, first: u32, count: usize, cpus: usize) -> io::Result<Vec<V>> {
+        assert!(size_of::<V>().is_multiple_of(8), "the kernel rounds per-CPU values up to 8 bytes");
+        // The walk begins behind an element, or at the start.
+        let (before, mut after) = (first.wrapping_sub(1), 0u32);
+        let mut keys = Vec::<u32>::with_capacity(count);
+        let mut values = Vec::<V>::with_capacity(count * cpus);
+        let mut attr = Batch {
+            in_batch: if first > 0 { std::ptr::from_ref(&before) as u64 } else { 0 },
+            out_batch: std::ptr::from_mut(&mut after) as u64,
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_mut_ptr() as u64,
+            count: count as u32,
+            fd: self.fd() as u32,
+            ..Batch::default()
+        };
+        match bpf(BPF_MAP_LOOKUP_BATCH, &mut attr) {
+            Ok(_) => {}
+            // The last one of the array was among them.
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {}
+            Err(e) => return Err(e),
+        }
+        if attr.count as usize != count {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the array is shorter"));
+        }
+        // SAFETY: the kernel wrote `count` elements, each of a value for every possible CPU.
+        unsafe { values.set_len(count * cpus) };
+        Ok(values)
+    }
+}
+
 /// The first element of an array that can be mapped, shared with the program.
 #[derive(Debug)]
 pub struct Mapping {
