@@ -77,6 +77,7 @@ const PARTS: &[(&str, Part)] = &[
     ("nftables", nft::denied),
     ("new-flows", packets::new_flows),
     ("watch", watch::floods),
+    ("watch: flows", watch::flows),
     ("streams", streams::streams),
     ("change", change::rebuild),
     ("change: deltas", delta::deltas),

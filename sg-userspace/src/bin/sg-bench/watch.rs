@@ -1,12 +1,21 @@
 //! What a flood of denied packets costs while somebody watches, and logs flows.
 
+use std::os::fd::BorrowedFd;
+
 use anyhow::{Result, ensure};
-use sg_common::watch::{STREAMS, Tell, stream};
+use sg_common::{
+    generation::{
+        Generation,
+        flags::{ACCOUNT, SHADOW},
+    },
+    shadow::pack,
+    watch::{STREAMS, Tell, stream},
+};
 use sg_userspace::{
     daemon::sampler,
     dataplane::{
         events::{self, Sums},
-        probe::Entry,
+        probe::{Entry, Probe, record},
     },
     model::Direction,
 };
@@ -14,14 +23,15 @@ use sg_userspace::{
 use crate::{
     Scale,
     figures::{Bound, Figure},
-    measure::{Contestant, rounds},
-    packets::probe,
-    peers::{Peers, time_live},
-    policy::packet,
+    measure::{Contestant, Samples, rounds},
+    packets::{establish, probe},
+    peers::{Hook, Peers, time, time_live},
+    policy::{document, model, packet, tables},
 };
 
 const PART: &str = "watch";
 const LOOPBACK: u32 = 1;
+const TCP: u8 = 6;
 const UDP: u8 = 17;
 
 /// What the daemon asks for by default, and what it asks for with watchers and a log of flows.
@@ -77,6 +87,62 @@ pub fn floods(_: &Peers, scale: &Scale, figures: &mut Vec<Figure>) -> Result<()>
                     .over("nothing told", base)
                     .goal(goal, None),
             );
+        }
+    }
+    Ok(())
+}
+
+/// A probe as [`probe`] makes it, whose flows are counted, or judged by a candidate beside.
+fn with(flags: u32) -> Result<Probe> {
+    let probe = probe(1000, 0)?;
+    let tables = tables(&model(&document(1000, 0, "eth0"))?)?.1;
+    let class = tables.size_class() as u32;
+    // The candidate says the same: nothing is to be remembered.
+    probe.install(1, &tables)?;
+    let shadow = if flags & SHADOW != 0 { pack(1, class) } else { 0 };
+    probe.enforce(&Generation { policy_class: class, flags, shadow, ..record() })?;
+    Ok(probe)
+}
+
+/// What a log of flows, and a candidate, cost a packet of a flow, and one that begins a flow.
+pub fn flows(peers: &Peers, scale: &Scale, figures: &mut Vec<Figure>) -> Result<()> {
+    let kinds = [("as it is", 0), ("counted for the log of flows", ACCOUNT), ("with a candidate beside", SHADOW)];
+    for v4 in [true, false] {
+        let family = if v4 { "IPv4" } else { "IPv6" };
+        let mut probes = [with(kinds[0].1)?, with(kinds[1].1)?, with(kinds[2].1)?];
+        let mut frame = Vec::new();
+        for probe in &mut probes {
+            frame = establish(probe, v4)?;
+        }
+        let [a, b, c] = &mut probes;
+        let programs = [a.program(Entry::TcIn)?, b.program(Entry::TcIn)?, c.program(Entry::TcIn)?];
+        let run = |frame: &[u8], source: Option<BorrowedFd<'_>>| -> Result<Vec<Samples>> {
+            let contestant = |i: usize| {
+                let (program, repeat) = (programs[i], scale.repeat);
+                Contestant::new(kinds[i].0, move || match source {
+                    None => time(program, frame, repeat),
+                    Some(source) => {
+                        peers.vary(Hook::Tc, frame, v4, 65_536, Some(program))?;
+                        time(source, frame, repeat)
+                    }
+                })
+            };
+            rounds(scale.rounds, &mut [contestant(0), contestant(1), contestant(2)])
+        };
+        let source = peers.program("bench_tc_vary")?;
+        let first = packet(v4, Direction::Inbound, TCP, 443);
+        let denied = packet(v4, Direction::Inbound, UDP, 1500);
+        for (what, samples) in [
+            ("established packet", run(&frame, None)?),
+            ("new flow, accepted", run(&first, Some(source))?),
+            ("new flow, denied", run(&denied, Some(source))?),
+        ] {
+            for i in [1, 2] {
+                figures.push(
+                    Figure::new(PART, format!("{what}, TC, {family}, {}", kinds[i].0), "ns", &samples[i])
+                        .over("as it is", samples[0].median()),
+                );
+            }
         }
     }
     Ok(())
