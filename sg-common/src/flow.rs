@@ -241,6 +241,10 @@ const _: () = {
     assert!(size_of::<Flow>() == 32 && align_of::<Flow>() == 4);
 };
 
+/// [`Flow::rule`] of one that somebody cut by hand: it stays cut, whatever the rules say,
+/// until it has been quiet for its timeout or begins anew.
+pub const BY_HAND: u32 = u32::MAX;
+
 /// A remembered first fragment.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -5,7 +5,7 @@ pub mod related;
 pub mod state;
 
 use sg_common::{
-    flow::{Cell, Direction, Flow, FlowKeys, place, seen},
+    flow::{BY_HAND, Cell, Direction, Flow, FlowKeys, place, seen},
     generation::{Generation, flags, on_change},
     limits,
     reason::{Reason, Verdict},
@@ -191,6 +191,10 @@ pub fn rejudge<T: Tables>(
     flow: &Flow,
     origin: Direction,
 ) {
+    if flow.rule.get() == BY_HAND && flow.verdict.get() == Verdict::Drop as u8 {
+        flow.epoch.set(generation.epoch);
+        return;
+    }
     let decision = judge(tables, generation, keys, origin);
     if !decision.is_accept() && flow.verdict.get() == Verdict::Accept as u8 {
         let draining = (generation.drain_until.wrapping_sub(clock.now) as i32) > 0;

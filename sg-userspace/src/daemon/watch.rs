@@ -13,7 +13,7 @@ use std::time::SystemTime;
 
 use sg_common::{
     event::Event,
-    flow::Direction,
+    flow::{BY_HAND, Direction},
     reason::{Reason, Verdict},
     watch::{Tell, stream},
 };
@@ -116,7 +116,9 @@ pub fn seen(e: &Event, names: &mut Names, time: &Time) -> Seen {
         verdict: verdict.name().into(),
         reason: reason.map_or_else(|| e.reason.to_string(), |r| r.name().into()),
         priority: rule.as_ref().and_then(|r| r.priority),
-        rule: rule.map(|r| r.name).or_else(|| (e.rule != 0).then(|| "(a rule that is no more)".into())),
+        rule: rule
+            .map(|r| r.name)
+            .or_else(|| (e.rule != 0 && e.rule != BY_HAND).then(|| "(a rule that is no more)".into())),
     }
 }
 

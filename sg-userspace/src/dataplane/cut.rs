@@ -10,7 +10,7 @@
 use std::{io, thread, time::Duration};
 
 use sg_common::{
-    flow::{Flow, FlowKey},
+    flow::{BY_HAND, Flow, FlowKey},
     reason::Verdict,
 };
 
@@ -53,9 +53,8 @@ fn closed(flow: &Flow, epoch: u32) -> Option<Flow> {
     }
     let flow = flow.clone();
     flow.verdict.set(Verdict::Drop as u8);
-    // No rule says so, and none counts what is dropped.
-    flow.rule.set(0);
-    // Under another epoch the next packet would have it judged anew.
+    // No rule says so, none counts what is dropped, and no change has it judged anew.
+    flow.rule.set(BY_HAND);
     flow.epoch.set(epoch);
     Some(flow)
 }
@@ -138,7 +137,7 @@ mod tests {
             place: place::MAIN,
         };
         let cut = closed(&flow, 20).unwrap();
-        assert_eq!((cut.verdict.get(), cut.rule.get(), cut.epoch.get()), (Verdict::Drop as u8, 0, 20));
+        assert_eq!((cut.verdict.get(), cut.rule.get(), cut.epoch.get()), (Verdict::Drop as u8, BY_HAND, 20));
         let kept = |f: &Flow| (words(f.clone())[0..4].to_vec(), f.timeout, f.origin.get(), f.timeout_closed, f.place);
         assert_eq!(kept(&cut), kept(&flow));
         assert!(closed(&cut, 20).is_none(), "it is");

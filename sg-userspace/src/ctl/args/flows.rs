@@ -21,9 +21,8 @@ States: half-open (who began it has not answered a reply yet), confirmed, closin
 one of a device that only observes yet, and will cut it.
 
 A flow that is cut is dropped in both directions until it has been quiet for its timeout; both ends
-find out by their own timers. A new TCP connection is a flow of its own, which the rules judge. So
-does the next change of the policy, or start of sgd, judge flows that were cut, as all others: a
-flow is cut for good by a rule that denies it.
+find out by their own timers. No change of the policy and no restart of sgd opens it again; a new
+TCP connection is a flow of its own, which the rules judge.
 
 Exit status: 0 done, 1 refused (nothing was cut), 2 usage.")]
 pub struct Flows {

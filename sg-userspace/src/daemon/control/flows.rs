@@ -8,6 +8,8 @@ use std::{
 
 use sg_ebpf::conntrack::Clock;
 
+use sg_common::flow::BY_HAND;
+
 use super::Control;
 use crate::{
     daemon::{
@@ -69,6 +71,7 @@ impl Names {
         match (flow.rule, verdict_of(flow)) {
             (0, FlowVerdict::Accept) => Some("(default)".into()),
             (0, FlowVerdict::Drop) => None,
+            (BY_HAND, _) => None,
             (counter, _) => Some(self.0.get(&counter).cloned().unwrap_or_else(|| "(a rule that is gone)".into())),
         }
     }
