@@ -11,6 +11,7 @@
 //! - [`metrics`]: for Prometheus
 //! - [`network`]: devices and addresses, watched
 //! - [`protocol`]: what is said over the socket; [`wait`]: who waits for devices
+//! - [`suggest`]: the failsafe that a first start suggests
 //! - [`server`]: the daemon itself; [`notify`]: word to the service manager
 
 pub mod capabilities;
@@ -26,5 +27,6 @@ pub mod pressure;
 pub mod protocol;
 pub mod server;
 pub mod store;
+pub mod suggest;
 pub mod views;
 pub mod wait;

@@ -5,6 +5,7 @@
 //! - [`document`]: the policy as written, with places
 //! - [`validate`]: every problem at once, or a model
 //! - [`model`]: the validated policy, pure
+//! - [`failsafe`]: what the administrator reaches whatever rules say
 //! - [`effective`]: the merged view of an interface
 //! - [`mod@reference`]: the evaluator of record
 //! - [`compiler`]: merged view to tables
@@ -15,6 +16,7 @@
 //! - [`api`]: the control API, as the official SDKs speak it
 //! - [`daemon`], [`ctl`]: the two programs
 //! - `fuzzing`: what holds whatever the bytes are, with the feature of that name
+//! - [`processes`]: whose connection is whose
 //! - [`testbed`]: namespaces and traffic for demo and tests
 pub mod api;
 pub mod compiler;
@@ -25,11 +27,13 @@ pub mod diagnose;
 pub mod document;
 pub mod effective;
 pub mod explain;
+pub mod failsafe;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 pub mod lint;
 pub mod model;
 pub mod packet;
+pub mod processes;
 pub mod reference;
 pub mod testbed;
 pub mod validate;

@@ -1,5 +1,7 @@
 //! What an administrator sets.
 
+mod failsafe;
+
 use std::{
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
@@ -10,6 +12,8 @@ use serde::Deserialize;
 use sg_common::limits::MAX_FLOWS;
 use sg_common::quota::MANAGEMENT;
 use thiserror::Error;
+
+pub use failsafe::{FailsafeConfig, PortEntry};
 
 use crate::{api::draft::Here, dataplane::quotas::Settings, validate::Quotas};
 
@@ -51,6 +55,8 @@ pub struct Config {
     pub quotas: QuotaConfig,
     /// Who may hold how many live flows.
     pub conntrack: ConntrackConfig,
+    /// What no rule closes to the administrator.
+    pub failsafe: FailsafeConfig,
 }
 
 /// How much is logged.
@@ -254,6 +260,7 @@ impl Default for Config {
             metrics: MetricsConfig::default(),
             quotas: QuotaConfig::default(),
             conntrack: ConntrackConfig::default(),
+            failsafe: FailsafeConfig::default(),
         }
     }
 }
@@ -316,6 +323,7 @@ impl Config {
             return Err("quotas must be at least 1".into());
         }
         config.conntrack.settings()?;
+        config.failsafe.settings()?;
         config.api.address()?;
         config.metrics.address()?;
         for path in config.api.certificate.iter().chain(&config.api.private_key) {

@@ -5,6 +5,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+mod failsafe;
+
+pub use failsafe::FailsafeView;
+
 use super::{documents::Step, history::Head};
 use crate::{
     api::{call::Call, keys::KeyView},
@@ -363,6 +367,9 @@ pub struct Missing {
 pub struct Status {
     /// Of the daemon.
     pub version: String,
+    /// Seconds since it was started; absent from a daemon that does not say.
+    #[serde(default)]
+    pub uptime: Option<u64>,
     /// Counts changes of the state.
     pub generation: u64,
     /// Documents and their numbers of objects.
@@ -378,6 +385,9 @@ pub struct Status {
     /// What is in force and not confirmed yet.
     #[serde(default)]
     pub trial: Option<TrialView>,
+    /// What no rule closes to the administrator; absent when none is configured.
+    #[serde(default)]
+    pub failsafe: Option<FailsafeView>,
     /// Programs of others that run before ours.
     pub before: Vec<String>,
     /// Live flows: confirmed, unconfirmed.

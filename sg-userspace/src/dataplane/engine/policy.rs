@@ -87,7 +87,7 @@ struct Here<'a> {
 }
 
 pub(super) fn key_of(model: &Model, resolved: &Resolved, binding: &Binding) -> PolicyKey {
-    PolicyKey::of(&model.interfaces[resolved.instances[binding.instance].interface])
+    PolicyKey::of(model, &resolved.instances[binding.instance])
 }
 
 /// What a device is to enforce, its policy aside.
