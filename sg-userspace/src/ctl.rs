@@ -10,6 +10,7 @@
 //! - [`snapshot`]: what was in force, and backups
 //! - `apply`: documents, `differences`: packets they decide otherwise; `show`: what is in force; `wait`: until it is
 //! - `explain`: which rule decides a flow; `lint`: what is unwise or needless
+//! - `doctor`: what this host lacks
 //! - `complete`: what a shell offers at TAB
 //! - `confirm`: the question before something goes for good
 //! - `client`: the daemon's socket; `session`: the caller's own connection
@@ -24,6 +25,7 @@ mod confirm;
 mod default_group;
 mod diagnose;
 mod differences;
+mod doctor;
 mod explain;
 mod group;
 mod lint;
@@ -94,6 +96,7 @@ fn run(arguments: &Arguments) -> Result<Ended> {
         Command::Diagnose(a) => diagnose::run(arguments, a),
         Command::Lint(a) => lint::run(arguments, a),
         Command::Status => show::status(arguments),
+        Command::Doctor(a) => doctor::run(arguments, a),
         Command::Instance { command } => members::instance(arguments, command),
         Command::Interface { command } => members::interface(arguments, command),
         Command::Wait(a) => wait::wait(arguments, a),

@@ -13,6 +13,7 @@
 //! - [`witness`]: the packets that a change decides otherwise
 //! - [`explain`]: which rule decides a flow; [`packet`]: the packet to ask with
 //! - [`dataplane`]: to the kernel
+//! - [`doctor`]: what this host lacks
 //! - [`api`]: the control API, as the official SDKs speak it
 //! - [`daemon`], [`ctl`]: the two programs
 //! - `fuzzing`: what holds whatever the bytes are, with the feature of that name
@@ -24,6 +25,7 @@ pub mod ctl;
 pub mod daemon;
 pub mod dataplane;
 pub mod diagnose;
+pub mod doctor;
 pub mod document;
 pub mod effective;
 pub mod explain;

@@ -4,8 +4,9 @@
 //! - [`groups`]: groups and their rules; [`lists`]: prefix lists and port lists
 //! - [`members`]: instances and network interfaces
 //! - [`documents`]: plan, apply, explain, lint, wait; [`kept`]: what was in force
-//! - [`keys`]: access keys of the API
+//! - [`keys`]: access keys of the API; [`doctor`](mod@doctor): what this host lacks
 
+pub mod doctor;
 pub mod documents;
 pub mod groups;
 pub mod kept;
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::{
+    doctor::Doctor,
     documents::{Apply, Diagnose, Explain, KernelHook, Lint, Plan, Wait, on_change},
     groups::{Group, Rule},
     keys::Key,
@@ -80,6 +82,8 @@ pub enum Command {
     Lint(Lint),
     /// Show how things stand: devices, documents, counters
     Status,
+    /// Say what this host lacks for the protection to work, and what to do about it
+    Doctor(Doctor),
     /// Instances: list, show, and their groups
     #[command(after_help = "Example:
   sudo sgctl instance set-groups db-1 db monitoring")]

@@ -18,6 +18,7 @@ const COMMANDS: &[&str] = &[
     "diagnose tap0",
     "lint",
     "status",
+    "doctor --config {config}",
     "wait tap0",
     "export",
     "completions bash",
@@ -171,6 +172,7 @@ fn each_command_prints_json() {
         ("{document}", format!("{dir}/story.yaml")),
         ("{backup}", format!("{dir}/state.backup")),
         ("{dir}", dir.to_owned()),
+        ("{config}", format!("{dir}/sgd.toml")),
     ];
     let mut generation = 0;
     for line in COMMANDS {
