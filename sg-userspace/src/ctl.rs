@@ -11,6 +11,7 @@
 //! - `apply`: documents, `differences`: packets they decide otherwise; `show`: what is in force; `wait`: until it is
 //! - `flows`: live flows; `stats`: what was counted
 //! - `explain`: which rule decides a flow; `lint`: what is unwise or needless
+//! - `doctor`: what this host lacks
 //! - `complete`: what a shell offers at TAB
 //! - `confirm`: the question before something goes for good
 //! - `watch`: packets as they are judged; `shadow`: a candidate beside what is in force
@@ -26,6 +27,7 @@ mod confirm;
 mod default_group;
 mod diagnose;
 mod differences;
+mod doctor;
 mod explain;
 mod flows;
 mod group;
@@ -102,6 +104,7 @@ fn run(arguments: &Arguments) -> Result<Ended> {
         Command::Status => show::status(arguments),
         Command::Flows(a) => flows::run(arguments, a),
         Command::Stats(a) => stats::run(arguments, a),
+        Command::Doctor(a) => doctor::run(arguments, a),
         Command::Instance { command } => members::instance(arguments, command),
         Command::Interface { command } => members::interface(arguments, command),
         Command::Wait(a) => wait::wait(arguments, a),

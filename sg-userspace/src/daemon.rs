@@ -14,6 +14,7 @@
 //! - [`flow_log`]: what flows carried, and what was denied
 //! - [`watch`]: who watches packets; [`sampler`]: verdicts judged once more
 //! - [`protocol`]: what is said over the socket; [`wait`]: who waits for devices
+//! - [`suggest`]: the failsafe that a first start suggests
 //! - [`server`]: the daemon itself; [`notify`]: word to the service manager
 
 pub mod capabilities;
@@ -34,6 +35,7 @@ pub mod sampler;
 pub mod server;
 pub mod stats;
 pub mod store;
+pub mod suggest;
 pub mod views;
 pub mod wait;
 pub mod watch;

@@ -150,8 +150,7 @@ impl Question<'_> {
     /// # Errors
     /// A protocol or port that there is not, for a human.
     pub fn answer(&self, checks: &[Check]) -> Result<Vec<Row>, String> {
-        let interface = &self.model.interfaces[self.instances[self.instance].interface];
-        let key = PolicyKey::of(interface);
+        let key = PolicyKey::of(self.model, &self.instances[self.instance]);
         let members = Members::of_all(self.model, self.instances);
         let entries = effective::entries(self.model, &key, Direction::Inbound);
         let mut rows = Vec::new();

@@ -6,7 +6,10 @@ use std::{collections::HashMap, net::IpAddr};
 use ipnet::IpNet;
 use sg_common::reason::Reason;
 
-use crate::model::{Direction, Group, GroupType, Instance, Interface, Model, Object, Ports, Verdict, protocol_name};
+use crate::{
+    failsafe,
+    model::{Direction, Group, GroupType, Instance, Model, Object, Ports, Verdict, protocol_name},
+};
 
 /// The provider's metadata address: outbound always accepted.
 pub const METADATA: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(100, 100, 100, 200));
@@ -20,14 +23,18 @@ pub struct PolicyKey {
     pub groups: Vec<usize>,
     /// Outbound port 25 is left to the rules.
     pub smtp_open: bool,
+    /// The failsafe stands before the rules.
+    pub failsafe: bool,
 }
 
 impl PolicyKey {
-    /// The policy of an interface.
-    pub fn of(interface: &Interface) -> Self {
+    /// The policy of an instance: two of one interface, which are two devices of one
+    /// pattern, may differ in whether they have the failsafe.
+    pub fn of(model: &Model, instance: &Instance) -> Self {
+        let interface = &model.interfaces[instance.interface];
         let mut groups = interface.groups.clone();
         groups.sort_unstable();
-        Self { groups, smtp_open: interface.smtp_open }
+        Self { groups, smtp_open: interface.smtp_open, failsafe: model.failsafe_of(instance).is_some() }
     }
 }
 
@@ -42,6 +49,8 @@ pub enum Origin {
     Smtp,
     /// The metadata address.
     Provider,
+    /// A port range of the failsafe, by its index.
+    Failsafe(usize),
 }
 
 /// The remote side of an entry.
@@ -55,6 +64,8 @@ pub enum Remote {
     List(usize),
     /// Everything outside the private set.
     Public,
+    /// Sources of the failsafe.
+    Failsafe,
 }
 
 /// One entry of the merged view.
@@ -107,6 +118,12 @@ pub fn entries(model: &Model, key: &PolicyKey, direction: Direction) -> Vec<Entr
             entries.push(invisible(Origin::Provider, Verdict::Accept, Reason::Provider, metadata));
         }
         Direction::Inbound => {
+            let failsafe = model.failsafe.as_ref().filter(|_| key.failsafe);
+            for (i, &(first, last)) in failsafe.iter().flat_map(|f| f.ports.iter().enumerate()) {
+                let entry = invisible(Origin::Failsafe(i), Verdict::Accept, Reason::Failsafe, Remote::Failsafe);
+                let protocol = Some(failsafe::PROTOCOL);
+                entries.push(Entry { protocol, ports: Ports::Range(first, last), ..entry });
+            }
             for &g in key.groups.iter().filter(|&&g| model.groups[g].inner_accept) {
                 let members = Remote::Members(g);
                 entries.push(invisible(Origin::IntraGroup(g), Verdict::Accept, Reason::IntraGroup, members));
@@ -146,6 +163,7 @@ pub fn name(model: &Model, origin: Origin) -> String {
         Origin::IntraGroup(g) => format!("(members of {})", model.groups[g].name),
         Origin::Smtp => "(smtp)".into(),
         Origin::Provider => "(provider)".into(),
+        Origin::Failsafe(_) => "(failsafe)".into(),
     }
 }
 
@@ -163,6 +181,7 @@ pub fn matches(model: &Model, e: &Entry) -> String {
         Remote::Members(g) => format!("group {}", model.groups[g].name),
         Remote::List(i) => format!("list {}", model.prefix_lists[i].name),
         Remote::Public => "public addresses".into(),
+        Remote::Failsafe => failsafe::some(sources(model)),
     };
     text += &format!(", remote {remote}");
     if let Some(ports) = e.source_ports {
@@ -172,6 +191,11 @@ pub fn matches(model: &Model, e: &Entry) -> String {
         text += &format!(", local {local}");
     }
     text
+}
+
+/// Sources of the failsafe.
+pub fn sources(model: &Model) -> &[IpNet] {
+    model.failsafe.as_ref().map_or(&[], |f| &f.sources)
 }
 
 /// What happens when no entry matches.
@@ -230,6 +254,10 @@ pub fn identity(model: &Model, origin: Origin) -> String {
         Origin::IntraGroup(g) => format!("{}/intra_group", model.groups[g].id),
         Origin::Smtp => "smtp".into(),
         Origin::Provider => "provider".into(),
+        Origin::Failsafe(i) => {
+            let ports = model.failsafe.as_ref().and_then(|f| f.ports.get(i).copied());
+            format!("failsafe:{}", ports.map_or_else(String::new, failsafe::range))
+        }
     }
 }
 
@@ -238,6 +266,8 @@ pub fn origins(model: &Model) -> HashMap<String, Origin> {
     let of_group = |(g, group): (usize, &std::sync::Arc<Group>)| {
         (0..group.rules.len()).map(move |r| Origin::Rule(g, r)).chain([Origin::IntraGroup(g)])
     };
-    let all = model.groups.iter().enumerate().flat_map(of_group).chain([Origin::Smtp, Origin::Provider]);
+    let failsafe = 0..model.failsafe.as_ref().map_or(0, |f| f.ports.len());
+    let invisible = [Origin::Smtp, Origin::Provider].into_iter().chain(failsafe.map(Origin::Failsafe));
+    let all = model.groups.iter().enumerate().flat_map(of_group).chain(invisible);
     all.map(|origin| (identity(model, origin), origin)).collect()
 }

@@ -112,7 +112,7 @@ pub fn document(data: &[u8]) {
 fn compiles(model: &Model) {
     let instances = model.declared_instances();
     for instance in instances.iter().take(2) {
-        let key = PolicyKey::of(&model.interfaces[instance.interface]);
+        let key = PolicyKey::of(model, instance);
         let Ok(tables) = compile(model, &instances, &key, |_| 1) else { continue };
         let own = instance.addresses.iter().map(|a| (*a).into()).collect();
         let tables = HostTables { policy: HostPolicy::new(&tables), own };

@@ -82,21 +82,24 @@ impl<'a> View<'a> {
     fn of(subject: &Subject<'a>) -> Self {
         let model = subject.model;
         let mut interfaces: BTreeMap<PolicyKey, Vec<usize>> = BTreeMap::new();
-        for (i, interface) in model.interfaces.iter().enumerate() {
-            interfaces.entry(PolicyKey::of(interface)).or_default().push(i);
+        for instance in subject.instances {
+            let of = interfaces.entry(PolicyKey::of(model, instance)).or_default();
+            // A pattern stands for several devices.
+            if of.last() != Some(&instance.interface) {
+                of.push(instance.interface);
+            }
         }
         for g in (0..model.groups.len()).filter(|g| model.interfaces.iter().all(|i| !i.groups.contains(g))) {
-            interfaces.insert(PolicyKey { groups: vec![g], smtp_open: false }, Vec::new());
+            interfaces.insert(PolicyKey { groups: vec![g], smtp_open: false, failsafe: false }, Vec::new());
         }
         let members = Members::of_all(model, subject.instances);
         let mut unknown: Vec<Vec<usize>> = subject
             .instances
             .iter()
             .filter(|i| i.addresses.is_empty() && i.device.is_some())
-            .map(|i| &model.interfaces[i.interface])
             // A guest without declared addresses is a member of nothing.
-            .filter(|i| i.side == Side::Host)
-            .map(|i| PolicyKey::of(i).groups)
+            .filter(|i| model.interfaces[i.interface].side == Side::Host)
+            .map(|i| PolicyKey::of(model, i).groups)
             .collect();
         unknown.sort_unstable();
         unknown.dedup();

@@ -9,6 +9,8 @@ use std::{net::IpAddr, sync::Arc};
 use ipnet::IpNet;
 pub use sg_common::{flow::Direction, reason::Verdict};
 
+use crate::failsafe::Failsafe;
+
 /// A whole validated policy, in document order. A model that differs little from
 /// another shares what is the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +23,8 @@ pub struct Model {
     pub port_lists: Vec<Arc<PortList>>,
     /// Interfaces, bound or remote.
     pub interfaces: Vec<Arc<Interface>>,
+    /// The administrator's failsafe; no document has it.
+    pub failsafe: Option<Arc<Failsafe>>,
 }
 
 /// Basic or enterprise.
@@ -190,6 +194,12 @@ pub struct Instance {
 }
 
 impl Model {
+    /// The failsafe, if an instance has it.
+    pub fn failsafe_of(&self, instance: &Instance) -> Option<&Failsafe> {
+        let covers = |f: &&Arc<Failsafe>| f.covers(&self.interfaces[instance.interface], instance);
+        self.failsafe.as_ref().filter(covers).map(Arc::as_ref)
+    }
+
     /// The instances as the document alone knows them: devices by the name or
     /// glob given, addresses as declared.
     pub fn declared_instances(&self) -> Vec<Instance> {

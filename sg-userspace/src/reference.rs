@@ -5,7 +5,9 @@ use std::{borrow::Cow, collections::HashSet, net::IpAddr};
 
 use sg_common::{addr::Addr, reason::Reason};
 
-use crate::model::{Direction, GroupType, Instance, Interface, Model, Object, Ports, Rule, Side, Verdict};
+use crate::model::{
+    Direction, GroupType, Instance, Interface, Model, Object, Ports, Rule, Side, Verdict, device_matches,
+};
 
 /// The first packet of a new flow, as the instance sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +93,33 @@ impl<'a> Reference<'a> {
     pub fn judge(&self, instance: usize, q: &FlowQuery) -> Outcome {
         let instance = &self.instances[instance];
         let interface = &self.model.interfaces[instance.interface];
-        before_rules(interface, instance, q).unwrap_or_else(|| self.rules(&interface.groups, interface.smtp_open, q))
+        if let Some(outcome) = before_rules(interface, instance, q) {
+            return outcome;
+        }
+        if self.is_failsafe(interface, instance, q) {
+            return Outcome::of(Verdict::Accept, Reason::Failsafe);
+        }
+        self.rules(&interface.groups, interface.smtp_open, q)
+    }
+
+    /// Whether the administrator's failsafe lets it in, before any rule is asked.
+    fn is_failsafe(&self, interface: &Interface, instance: &Instance, q: &FlowQuery) -> bool {
+        let (Some(failsafe), Some(device)) = (&self.model.failsafe, &instance.device) else { return false };
+        let mut here = failsafe.devices.is_empty() && interface.side == Side::Host;
+        for pattern in &failsafe.devices {
+            here = here || device_matches(pattern, device);
+        }
+        if !here || q.direction != Direction::Inbound || q.protocol != 6 {
+            return false;
+        }
+        for &(first, last) in &failsafe.ports {
+            for source in &failsafe.sources {
+                if first <= q.local_port && q.local_port <= last && source.contains(&q.remote) {
+                    return true;
+                }
+            }
+        }
+        false
     }
 
     fn rules(&self, groups: &[usize], smtp_open: bool, q: &FlowQuery) -> Outcome {

@@ -93,6 +93,7 @@ fn validate_named(
         port_lists: lists::port_lists(document, names, quotas, &mut problems),
         groups: groups::groups(document, names, quotas, &mut problems),
         interfaces: interfaces::interfaces(document, names, quotas, &mut problems),
+        failsafe: None,
     };
     interfaces::instances(document, names, &mut problems);
     if problems.0.is_empty() {

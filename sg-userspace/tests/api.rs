@@ -9,6 +9,7 @@ mod api {
     pub mod complete;
     pub mod console;
     pub mod diagnose;
+    pub mod doctor;
     pub mod durable;
     pub mod errors;
     pub mod examples;

@@ -126,14 +126,14 @@ fn following_a_change_is_reading_all_anew() {
     for seed in 0..200 * scale() {
         let r = &mut Random::new(seed);
         let documents = vec![read(&with_remote(document(r), 1))];
-        let Ok(mut policy) = Valid::of(documents, &quotas()) else { continue };
+        let Ok(mut policy) = Valid::of(documents, &quotas(), None) else { continue };
         for step in 0..60 {
             let mut documents = policy.documents().to_vec();
             for _ in 0..1 + r.below(2) {
                 edit(r, &mut documents);
             }
             let quotas = if r.chance(3) { Quotas::UNBOUNDED } else { quotas() };
-            let (followed, whole) = (policy.follow(documents.clone(), &quotas), Valid::of(documents, &quotas));
+            let (followed, whole) = (policy.follow(documents.clone(), &quotas), Valid::of(documents, &quotas, None));
             match (followed, whole) {
                 (Ok(followed), Ok(whole)) => {
                     assert_eq!(followed.model(), whole.model(), "seed {seed} step {step}");

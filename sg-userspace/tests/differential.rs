@@ -27,7 +27,7 @@ const FLOWS: usize = 100;
 fn agree(seed: u64) {
     let mut r = Random::new(seed);
     let text = support::document(&mut r);
-    let model = support::model(&text);
+    let model = support::with_failsafe(seed, support::model(&text));
     let instances = model.declared_instances();
     let reference = Reference::new(&model, &instances);
     let mut cache: HashMap<usize, Compiled> = HashMap::new();
@@ -44,7 +44,7 @@ fn agree(seed: u64) {
 /// what the rule asks for, and is the same otherwise, gets further.
 fn near_misses_are_true(seed: u64) {
     let mut r = Random::new(seed);
-    let model = support::model(&support::document(&mut r));
+    let model = support::with_failsafe(seed, support::model(&support::document(&mut r)));
     let instances = model.declared_instances();
     let reference = Reference::new(&model, &instances);
     for _ in 0..50 {
@@ -58,7 +58,7 @@ fn near_misses_are_true(seed: u64) {
             rule,
             "seed {seed}"
         );
-        let key = PolicyKey::of(&model.interfaces[instances[instance].interface]);
+        let key = PolicyKey::of(&model, &instances[instance]);
         let entries = entries(&model, &key, q.direction);
         for (entry, row) in entries.iter().zip(&told.order) {
             let Met::Fails { field, more, .. } = &row.met else { continue };
@@ -101,6 +101,7 @@ fn flipped(model: &Model, instances: &[Instance], e: &Entry, field: Field, q: &F
                 Remote::Net(net) => Some(net.network()).filter(same)?,
                 Remote::List(i) => model.prefix_lists[i].entries.iter().map(|n| n.network()).find(same)?,
                 Remote::Members(g) => Members::of_all(model, instances).of(g).find(same)?,
+                Remote::Failsafe => model.failsafe.as_ref()?.sources.iter().map(|n| n.network()).find(same)?,
                 Remote::Public => return None,
             }
         }
@@ -112,7 +113,7 @@ fn flipped(model: &Model, instances: &[Instance], e: &Entry, field: Field, q: &F
 /// Who reaches a service, as it is told, is who the evaluator lets in.
 fn who_reaches_what(seed: u64) {
     let mut r = Random::new(seed);
-    let model = support::model(&support::document(&mut r));
+    let model = support::with_failsafe(seed, support::model(&support::document(&mut r)));
     let instances = model.declared_instances();
     let reference = Reference::new(&model, &instances);
     for _ in 0..60 {
@@ -122,7 +123,7 @@ fn who_reaches_what(seed: u64) {
             continue;
         }
         let outcome = reference.judge(instance, &q);
-        if !matches!(outcome.reason, Reason::Rule | Reason::IntraGroup | Reason::Default) {
+        if !matches!(outcome.reason, Reason::Rule | Reason::IntraGroup | Reason::Failsafe | Reason::Default) {
             continue;
         }
         let port = matches!(q.protocol, 6 | 17).then_some(q.local_port).filter(|port| *port > 0);

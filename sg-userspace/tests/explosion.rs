@@ -143,7 +143,7 @@ struct Compiled {
 
 /// Compiles instance 0; time and memory are bounded, whatever comes of it.
 fn bounded(name: &str, model: &Model, instances: &[Instance]) -> Result<Compiled, CompileError> {
-    let key = PolicyKey::of(&model.interfaces[instances[0].interface]);
+    let key = PolicyKey::of(model, &instances[0]);
     let mut origins = Vec::new();
     let before = NOW.load(Ordering::Relaxed);
     MOST.store(before, Ordering::Relaxed);

@@ -46,7 +46,7 @@ fn alone(model: &Model, g: usize, r: usize) -> Model {
 fn findings_hold(seed: u64) {
     let mut r = Random::new(seed);
     let text = support::document(&mut r);
-    let model = support::model(&text);
+    let model = support::with_failsafe(seed, support::model(&text));
     let instances = model.declared_instances();
     let quotas = Quotas::default();
     let before = Reference::new(&model, &instances);
@@ -73,7 +73,7 @@ fn findings_hold(seed: u64) {
 
 fn judged(model: &Model, instances: &[Instance], instance: usize, direction: Direction) -> Judged {
     let members = Members::of_all(model, instances);
-    let key = PolicyKey::of(&model.interfaces[instances[instance].interface]);
+    let key = PolicyKey::of(model, &instances[instance]);
     judge(model, &members, &[], &key, direction, &mut Budget(u64::MAX)).expect("small")
 }
 
@@ -85,7 +85,7 @@ fn place(origin: Option<Origin>) -> Option<(usize, usize)> {
 fn fates_hold(seed: u64) {
     let mut r = Random::new(seed);
     let text = support::document(&mut r);
-    let mut model = support::model(&text);
+    let mut model = support::with_failsafe(seed, support::model(&text));
     // The source check is not looked at.
     model.interfaces.iter_mut().for_each(|i| Arc::make_mut(i).side = Side::Host);
     let instances = model.declared_instances();

@@ -10,6 +10,7 @@ mod namespaces {
     pub mod boot;
     pub mod change;
     pub mod daemon;
+    pub mod failsafe;
     pub mod flow_log;
     pub mod flows;
     pub mod groups;

@@ -41,7 +41,7 @@ impl Whole {
 }
 
 fn differences(before: &Whole, after: &Whole, instance: usize, most: usize) -> Found {
-    let keys = [before, after].map(|w| PolicyKey::of(w.place(instance).0));
+    let keys = [before, after].map(|w| PolicyKey::of(&w.model, w.place(instance).1));
     let [before, after] =
         [(before, &keys[0]), (after, &keys[1])].map(|(w, key)| Policy { model: &w.model, members: &w.members, key });
     compare(&before, &after, most, &mut Budget(BUDGET))
@@ -58,7 +58,10 @@ fn origin(outcome: &Outcome) -> Option<Origin> {
 }
 
 fn names(deciders: &Deciders, outcome: &Outcome) -> bool {
-    deciders.more || deciders.some.contains(&origin(outcome))
+    // Which of its ports it was is told by the port.
+    let is_failsafe = |o: &Option<Origin>| matches!(o, Some(Origin::Failsafe(_)));
+    let by_it = outcome.reason == Reason::Failsafe && deciders.some.iter().any(is_failsafe);
+    deciders.more || by_it || deciders.some.contains(&origin(outcome))
 }
 
 /// One flow, by both policies and by their differences.
@@ -148,8 +151,9 @@ fn altered(r: &mut Random, model: &Model) -> Model {
 fn random_pairs_hold(seed: u64) {
     let mut r = Random::new(seed);
     let texts = [support::document(&mut r), support::document(&mut r)];
-    let before = Whole::of(support::model(&texts[0]));
-    let after = Whole::of(if r.chance(50) { altered(&mut r, &before.model) } else { support::model(&texts[1]) });
+    let before = Whole::of(support::with_failsafe(seed, support::model(&texts[0])));
+    let other = |text| support::with_failsafe(seed, support::model(text));
+    let after = Whole::of(if r.chance(50) { altered(&mut r, &before.model) } else { other(&texts[1]) });
     println!("seed {seed}");
     hold(&mut r, &before, &after);
 }
@@ -201,7 +205,7 @@ fn reworded(r: &mut Random, model: &Model) -> Model {
 fn same_is_nothing(seed: u64) {
     let mut r = Random::new(seed);
     let text = support::document(&mut r);
-    let one = Whole::of(support::model(&text));
+    let one = Whole::of(support::with_failsafe(seed, support::model(&text)));
     let other = Whole::of(reworded(&mut r, &one.model));
     for i in 0..one.instances.len() {
         for (a, b) in [(&one, &one), (&one, &other), (&other, &one)] {
@@ -343,7 +347,7 @@ fn large_policies_are_compared_whole() {
 #[test]
 fn a_budget_that_ends_is_told() {
     let (before, after) = (large(0, 0), large(1, 0));
-    let keys = [&before, &after].map(|w| PolicyKey::of(w.place(0).0));
+    let keys = [&before, &after].map(|w| PolicyKey::of(&w.model, w.place(0).1));
     let policy = |w: usize| {
         let whole = [&before, &after][w];
         Policy { model: &whole.model, members: &whole.members, key: &keys[w] }

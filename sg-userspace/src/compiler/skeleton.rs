@@ -121,6 +121,7 @@ impl Skeleton {
                     Remote::Public => Far::Public,
                     Remote::Members(g) => source(entry.remote, &model.groups[g].id),
                     Remote::List(l) => source(entry.remote, &model.prefix_lists[l].id),
+                    Remote::Failsafe => source(entry.remote, "failsafe"),
                 };
                 Line::new(model, entry, counter(entry.origin), far)
             });
@@ -182,6 +183,7 @@ pub fn sets(model: &Model, members: &Members, sources: &[Remote]) -> Vec<Vec<Net
     let set = |source: &Remote| match *source {
         Remote::Members(g) => members.of(g).map(Net::from).collect(),
         Remote::List(l) => model.prefix_lists[l].entries.iter().map(|net| Net::from(*net)).collect(),
+        Remote::Failsafe => effective::sources(model).iter().map(|net| Net::from(*net)).collect(),
         Remote::Net(_) | Remote::Public => Vec::new(),
     };
     sources.iter().map(set).collect()

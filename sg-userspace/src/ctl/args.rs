@@ -7,7 +7,9 @@
 //! - [`keys`]: access keys of the API; [`watch`]: packets as they are judged
 //! - [`shadow`]: a candidate beside what is in force
 //! - [`flows`]: live flows; [`stats`]: what was counted
+//! - [`doctor`](mod@doctor): what this host lacks
 
+pub mod doctor;
 pub mod documents;
 pub mod flows;
 pub mod groups;
@@ -24,6 +26,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use self::{
+    doctor::Doctor,
     documents::{Apply, Diagnose, Explain, KernelHook, Lint, Plan, Wait, on_change},
     flows::Flows,
     groups::{Group, Rule},
@@ -94,6 +97,8 @@ pub enum Command {
     Flows(Flows),
     /// Show what interfaces, groups and rules have counted, and which rules nobody uses
     Stats(Stats),
+    /// Say what this host lacks for the protection to work, and what to do about it
+    Doctor(Doctor),
     /// Instances: list, show, and their groups
     #[command(after_help = "Example:
   sudo sgctl instance set-groups db-1 db monitoring")]

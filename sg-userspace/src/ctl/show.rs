@@ -9,7 +9,10 @@ use super::{
     args::{Arguments, Output},
     client, count, output,
 };
-use crate::daemon::protocol::{Action, DeviceStatus, FlowShare, InterfaceView, Reply, Status};
+use crate::{
+    daemon::protocol::{Action, DeviceStatus, FlowShare, InterfaceView, Reply, Status},
+    failsafe::some,
+};
 
 fn devices(devices: &[DeviceStatus]) -> comfy_table::Table {
     let head = ["device", "side", "state", "hooks (in, out)", "groups", "addresses", "epoch", "accepted", "dropped"];
@@ -48,6 +51,18 @@ fn tell_observed(out: &mut impl Write, d: &DeviceStatus, whole: bool) -> Result<
     Ok(())
 }
 
+/// What no rule closes to the administrator.
+fn failsafe(s: &Status) -> String {
+    let Some(f) = &s.failsafe else {
+        return "none; [failsafe] in sgd.toml keeps ports of management open whatever rules say".into();
+    };
+    let now = match f.devices.as_slice() {
+        [] => "no protected device has it now".into(),
+        devices => devices.join(", "),
+    };
+    format!("{} from {}, on {}: {now}", f.services, some(&f.sources), f.place)
+}
+
 fn tell(s: &Status) -> Result<()> {
     let mut out = std::io::stdout().lock();
     let documents: Vec<String> =
@@ -62,6 +77,7 @@ fn tell(s: &Status) -> Result<()> {
         shares.iter().map(|s| format!("{} {} of {}", s.name, s.used, s.of)).collect()
     };
     writeln!(out, "confirmed flows: {}", shares(&s.conntrack.tables).join(", "))?;
+    writeln!(out, "failsafe: {}", failsafe(s))?;
     if s.devices.is_empty() {
         writeln!(out, "no device is protected; `sgctl apply -f FILE` protects those that FILE names")?;
     } else {

@@ -1,5 +1,7 @@
 //! What an administrator sets.
 
+mod failsafe;
+
 use std::{
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
@@ -12,6 +14,8 @@ use sg_common::quota::MANAGEMENT;
 use thiserror::Error;
 
 use super::watch::wish::MAX_RATE;
+pub use failsafe::{FailsafeConfig, PortEntry};
+
 use crate::{api::draft::Here, dataplane::quotas::Settings, validate::Quotas};
 
 /// The control socket.
@@ -56,6 +60,8 @@ pub struct Config {
     pub quotas: QuotaConfig,
     /// Who may hold how many live flows.
     pub conntrack: ConntrackConfig,
+    /// What no rule closes to the administrator.
+    pub failsafe: FailsafeConfig,
 }
 
 /// How much is logged.
@@ -308,6 +314,7 @@ impl Default for Config {
             flow_log: FlowLogConfig::default(),
             quotas: QuotaConfig::default(),
             conntrack: ConntrackConfig::default(),
+            failsafe: FailsafeConfig::default(),
         }
     }
 }
@@ -374,6 +381,7 @@ impl Config {
         }
         config.flow_log.check()?;
         config.conntrack.settings()?;
+        config.failsafe.settings()?;
         config.api.address()?;
         config.metrics.address()?;
         for path in config.api.certificate.iter().chain(&config.api.private_key) {

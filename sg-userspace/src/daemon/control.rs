@@ -19,7 +19,7 @@ mod trial;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
@@ -39,7 +39,7 @@ use super::{
     sampler::Sampler,
     stats::Accountant,
     store::{State, Store, StoreError},
-    views,
+    suggest, views,
 };
 use crate::{
     api::{audit::Audit, draft::Here, keys::Keys},
@@ -76,6 +76,8 @@ pub struct Control {
     policy: Arc<Valid>,
     engine: Engine,
     machine: Machine,
+    /// When this daemon was started.
+    begun: Instant,
     /// When devices appeared that were not there at the start.
     appeared: HashMap<u32, Instant>,
     last: Report,
@@ -135,10 +137,13 @@ impl Control {
         let audit = Audit::open(&audit).with_context(|| format!("cannot write {}", audit.display()))?;
         let whole: Vec<Document> = state.documents.iter().map(documents::restore).collect();
         let empty = whole.is_empty();
-        let policy = match Valid::of(whole.clone(), &config.quotas()) {
+        // The file was read with it.
+        let failsafe = config.failsafe.settings().map_err(anyhow::Error::msg)?.map(Arc::new);
+        config.failsafe.warnings().iter().for_each(|line| log::warning!("{line}"));
+        let policy = match Valid::of(whole.clone(), &config.quotas(), failsafe.as_ref()) {
             // Quotas are for changes: what was good when it came stays in force.
             Err(problems) if !empty => {
-                let policy = Valid::of(whole, &Quotas::UNBOUNDED).map_err(|_| problems.clone())?;
+                let policy = Valid::of(whole, &Quotas::UNBOUNDED, failsafe.as_ref()).map_err(|_| problems.clone())?;
                 log::warning!("the stored policy stays in force, but a change like it would be refused: {problems}");
                 policy
             }
@@ -152,6 +157,9 @@ impl Control {
             max_flows: config.max_flows,
             account: config.flow_log.is_on(),
         };
+        if state.documents.is_empty() && failsafe.is_none() {
+            suggest::suggest();
+        }
         let engine = Engine::open(setup, &machine, policy.model(), state.counters.clone())?;
         tell_carried(engine.carried());
         let accountant = stats::accountant(&*store, &engine);
@@ -170,6 +178,7 @@ impl Control {
             policy,
             engine,
             machine: Machine::default(),
+            begun: Instant::now(),
             appeared: HashMap::new(),
             last: Report::default(),
             trouble: None,
@@ -319,6 +328,9 @@ impl Control {
     /// What the model means on this machine now.
     pub(super) fn resolved(&self) -> Resolved {
         self.machine.resolve(self.policy.model())
+    }
+    pub(super) fn uptime(&self) -> Duration {
+        self.begun.elapsed()
     }
     pub(super) fn trouble(&self) -> Option<&str> {
         self.trouble.as_deref()

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     api::draft::OWNER,
     document::{At, Document, Instance, List, Problems, read::Mapping},
+    failsafe::Failsafe,
     validate::{Quotas, Valid, names::Names},
 };
 
@@ -127,7 +128,13 @@ fn detail(old: Option<&serde_json::Value>, new: Option<&serde_json::Value>) -> S
 ///
 /// # Errors
 /// Every problem of the whole policy after it, and objects of other owners.
-pub fn plan(documents: &[Document], new: Document, adopt: bool, quotas: &Quotas) -> Result<Change, Problems> {
+pub fn plan(
+    documents: &[Document],
+    new: Document,
+    adopt: bool,
+    quotas: &Quotas,
+    failsafe: Option<&Arc<Failsafe>>,
+) -> Result<Change, Problems> {
     let mut documents: Vec<Document> = documents.iter().map(restore).collect();
     let mut problems = Problems::default();
     // Applied under that name, a file would delete all that the API made and it does not hold.
@@ -162,7 +169,7 @@ pub fn plan(documents: &[Document], new: Document, adopt: bool, quotas: &Quotas)
         None => documents.push(new),
     }
     steps.sort_by(|a, b| (&a.step, &a.kind, &a.name).cmp(&(&b.step, &b.kind, &b.name)));
-    Ok(Change { policy: Arc::new(Valid::of(documents, quotas)?), steps })
+    Ok(Change { policy: Arc::new(Valid::of(documents, quotas, failsafe)?), steps })
 }
 
 /// What is different between two sets of documents, object by object.
@@ -198,7 +205,7 @@ mod tests {
     }
 
     fn steps(documents: &[Document], text: &str, adopt: bool) -> Result<(Vec<Document>, Vec<String>), String> {
-        let change = plan(documents, read(text), adopt, &Quotas::default()).map_err(|e| e.to_string())?;
+        let change = plan(documents, read(text), adopt, &Quotas::default(), None).map_err(|e| e.to_string())?;
         Ok((
             change.policy.documents().to_vec(),
             change.steps.iter().map(|s| format!("{} {} {}", s.step, s.kind, s.name)).collect(),
@@ -247,12 +254,12 @@ mod tests {
         api.document = Some(API_NAME.into());
         let text = "security_groups: [{security_group_name: monitoring}, {security_group_name: b, permissions: [\
                     {direction: ingress, ip_protocol: all, source_group_id: monitoring}]}]";
-        let change = plan(std::slice::from_ref(&api), read(text), false, &Quotas::default()).unwrap();
+        let change = plan(std::slice::from_ref(&api), read(text), false, &Quotas::default(), None).unwrap();
         let model = change.policy.model();
         assert_eq!(model.groups[2].rules[0].object, crate::model::Object::Group(1));
         // Where there is no other, the name means the one of the API.
         let text = text.replace("{security_group_name: monitoring}, ", "");
-        let change = plan(&[api], read(&text), false, &Quotas::default()).unwrap();
+        let change = plan(&[api], read(&text), false, &Quotas::default(), None).unwrap();
         assert_eq!(change.policy.model().groups[1].rules[0].object, crate::model::Object::Group(0));
     }
 

@@ -103,7 +103,7 @@ pub fn with_rules_of(
     group: &str,
     additive: bool,
 ) -> Result<(Vec<Document>, Facts), GroupError> {
-    let then = Valid::of(kept.documents.clone(), &Quotas::UNBOUNDED);
+    let then = Valid::of(kept.documents.clone(), &Quotas::UNBOUNDED, None);
     let then = then.map_err(|problems| GroupError::Unreadable(problems.to_string()))?;
     let find = |policy: &Valid| {
         let groups = &policy.names().groups;
@@ -192,7 +192,7 @@ mod tests {
             "security_groups: [{{security_group_name: a, permissions: [{rules}]}}, {{security_group_name: b}}]"
         );
         let document = parse(&[Source { name: "t".into(), bytes: text.into_bytes() }]).unwrap();
-        Valid::of(vec![document], &Quotas::default()).unwrap()
+        Valid::of(vec![document], &Quotas::default(), None).unwrap()
     }
 
     fn rule(port: u16) -> String {

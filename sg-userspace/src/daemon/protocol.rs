@@ -11,10 +11,14 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+mod failsafe;
+
 pub use self::{
     flows::{CutView, FlowFilter, FlowLine, FlowVerdict, FlowsAsked, FlowsView, TopLine, TopView, Want},
     stats::{GroupStats, InterfaceStats, RuleStats, StatsView},
 };
+pub use failsafe::FailsafeView;
+
 use super::{documents::Step, history::Head};
 use crate::{
     api::{call::Call, keys::KeyView},
@@ -398,6 +402,9 @@ pub struct Missing {
 pub struct Status {
     /// Of the daemon.
     pub version: String,
+    /// Seconds since it was started; absent from a daemon that does not say.
+    #[serde(default)]
+    pub uptime: Option<u64>,
     /// Counts changes of the state.
     pub generation: u64,
     /// Documents and their numbers of objects.
@@ -413,6 +420,9 @@ pub struct Status {
     /// What is in force and not confirmed yet.
     #[serde(default)]
     pub trial: Option<TrialView>,
+    /// What no rule closes to the administrator; absent when none is configured.
+    #[serde(default)]
+    pub failsafe: Option<FailsafeView>,
     /// Programs of others that run before ours.
     pub before: Vec<String>,
     /// Live flows: confirmed, unconfirmed.

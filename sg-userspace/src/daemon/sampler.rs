@@ -37,7 +37,8 @@ const WAITING: usize = 8192;
 const SPAN: Duration = Duration::from_millis(25);
 
 /// Reasons that the rules give, and that tell whether they were read right.
-const JUDGED: [Reason; 5] = [Reason::Rule, Reason::Default, Reason::IntraGroup, Reason::Smtp, Reason::Provider];
+const JUDGED: [Reason; 6] =
+    [Reason::Rule, Reason::Default, Reason::IntraGroup, Reason::Smtp, Reason::Provider, Reason::Failsafe];
 
 /// Asks the kernel for so many samples a second and CPU.
 pub fn ask(rate: u32, tell: &mut Tell) {

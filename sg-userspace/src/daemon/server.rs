@@ -103,6 +103,7 @@ fn run() -> Result<()> {
         if let Some(group) = &config.socket_group {
             group_id(group)?;
         }
+        config.failsafe.warnings().iter().for_each(|line| println!("warning: {line}"));
         println!("the configuration is good");
         return Ok(());
     }

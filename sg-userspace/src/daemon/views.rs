@@ -13,13 +13,14 @@ use sg_common::{
 use super::{
     control::Control,
     pressure,
-    protocol::{DeviceStatus, InterfaceView, Missing, ReasonLine, RuleLine, Status},
+    protocol::{DeviceStatus, FailsafeView, InterfaceView, Missing, ReasonLine, RuleLine, Status},
 };
 use crate::{
     dataplane::{
         clock::possible_cpus,
         engine::Bound,
         flows::{self, Live},
+        machine::{Binding, Resolved},
         object::Maps,
         report::Observed,
     },
@@ -133,6 +134,7 @@ pub fn status(control: &Control) -> io::Result<Status> {
     });
     Ok(Status {
         version: env!("CARGO_PKG_VERSION").into(),
+        uptime: Some(control.uptime().as_secs()),
         generation: control.state().generation,
         documents: documents.collect(),
         devices: engine
@@ -141,7 +143,7 @@ pub fn status(control: &Control) -> io::Result<Status> {
             .filter(|(_, b)| !b.passes())
             .map(|(&i, b)| device(control, i, b, &flows))
             .collect::<io::Result<_>>()?,
-        absent: resolved.absent,
+        absent: resolved.absent.clone(),
         conntrack: pressure::conntrack(engine, &flows)?,
         refused: resolved
             .refused
@@ -151,8 +153,25 @@ pub fn status(control: &Control) -> io::Result<Status> {
             .collect(),
         trouble: control.trouble().map(str::to_owned),
         trial: control.on_trial(),
+        failsafe: failsafe(control, &resolved),
         before: control.order().before.iter().map(ToString::to_string).collect(),
         flows: (confirmed, flows.len() - confirmed),
+    })
+}
+
+/// The failsafe, and who has it.
+fn failsafe(control: &Control, resolved: &Resolved) -> Option<FailsafeView> {
+    let (model, bound) = (control.model(), control.engine().bound());
+    let failsafe = model.failsafe.as_ref()?;
+    let has = |b: &&Binding| {
+        let bound = bound.get(&b.device.index).is_some_and(|bound| !bound.passes());
+        bound && model.failsafe_of(&resolved.instances[b.instance]).is_some()
+    };
+    Some(FailsafeView {
+        services: failsafe.services(),
+        sources: failsafe.sources.clone(),
+        place: failsafe.place(),
+        devices: resolved.bindings.iter().filter(has).map(|b| b.device.name.clone()).collect(),
     })
 }
 
@@ -220,12 +239,12 @@ pub fn interface(control: &Control, name: &str) -> io::Result<Option<InterfaceVi
     };
     let resolved = control.resolved();
     let Some(binding) = resolved.bindings.iter().find(|b| b.device.index == index) else { return Ok(None) };
-    let interface = &control.model().interfaces[resolved.instances[binding.instance].interface];
+    let key = PolicyKey::of(control.model(), &resolved.instances[binding.instance]);
     // Only an observation is told flow by flow.
     let flows = if bound.is_observing() { flows::all(control.engine().maps())? } else { Vec::new() };
     Ok(Some(InterfaceView {
         status: device(control, index, bound, &flows)?,
-        rules: rules(control, &PolicyKey::of(interface), bound.slot)?,
+        rules: rules(control, &key, bound.slot)?,
         reasons: reasons(control.engine().maps(), bound.slot)?,
     }))
 }

@@ -259,6 +259,7 @@ mod tests {
             device: 0,
             seen: ESTABLISHED,
             established: true,
+            inode: 0,
         }
     }
 

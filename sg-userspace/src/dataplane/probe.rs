@@ -405,7 +405,7 @@ impl Probe {
     pub fn prepare(&mut self, model: &Model, instances: &[Instance], index: usize) -> Result<Vec<Origin>, ProbeError> {
         self.zone += 1;
         let instance = &instances[index];
-        let key = PolicyKey::of(&model.interfaces[instance.interface]);
+        let key = PolicyKey::of(model, instance);
         let mut origins = Vec::new();
         let tables = compile(model, instances, &key, |origin| {
             origins.push(origin);

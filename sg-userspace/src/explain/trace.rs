@@ -9,6 +9,7 @@ use sg_common::{addr::Addr, reason::Reason};
 
 use crate::{
     effective::{self, Entry, Members, PolicyKey, Remote},
+    failsafe,
     model::{Direction, Instance, Model, Ports, protocol_name},
     reference::{FlowQuery, Reference},
 };
@@ -134,6 +135,10 @@ impl Judge<'_> {
                 let list = &self.model.prefix_lists[i];
                 (list.entries.iter().any(|net| net.contains(&ip)), format!("an entry of list {}", list.name))
             }
+            Remote::Failsafe => {
+                let sources = effective::sources(self.model);
+                (sources.iter().any(|net| net.contains(&ip)), failsafe::some(sources))
+            }
             Remote::Public => (!Addr::from(ip).is_private(ip.is_ipv4()), "a public address".into()),
         };
         if fits { Ok(()) } else { Err(wants) }
@@ -175,9 +180,11 @@ impl Judge<'_> {
 pub fn trace(model: &Model, instances: &[Instance], instance: usize, query: &FlowQuery) -> Trace {
     let outcome = Reference::new(model, instances).judge(instance, query);
     let members = Members::of_all(model, instances);
-    let key = PolicyKey::of(&model.interfaces[instances[instance].interface]);
-    let by_rules =
-        matches!(outcome.reason, Reason::Rule | Reason::IntraGroup | Reason::Smtp | Reason::Provider | Reason::Default);
+    let key = PolicyKey::of(model, &instances[instance]);
+    let by_rules = matches!(
+        outcome.reason,
+        Reason::Rule | Reason::IntraGroup | Reason::Smtp | Reason::Provider | Reason::Failsafe | Reason::Default
+    );
     let judge = Judge { model, members: &members, query };
     let mut decided = !by_rules;
     let mut near: Vec<(usize, usize)> = Vec::new();

@@ -133,6 +133,7 @@ impl Run {
             Reason::Rule
             | Reason::Default
             | Reason::IntraGroup
+            | Reason::Failsafe
             | Reason::Smtp
             | Reason::Provider
             | Reason::Essential

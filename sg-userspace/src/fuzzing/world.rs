@@ -1,6 +1,9 @@
 //! Policies that hostile packets are judged by, compiled once.
 
-use std::{net::IpAddr, sync::OnceLock};
+use std::{
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+};
 
 use sg_common::generation::Generation;
 use sg_ebpf::conntrack::Clock;
@@ -10,6 +13,7 @@ use crate::{
     dataplane::probe::generation_of,
     document::{Source, parse},
     effective::{Origin, PolicyKey},
+    failsafe::Failsafe,
     model::{Direction, Instance, Model},
     reference::FlowQuery,
     validate::{Quotas, validate},
@@ -85,12 +89,13 @@ pub struct World {
     pub generation: Generation,
 }
 
-fn world(text: &str) -> World {
+fn world(text: &str, failsafe: Option<Failsafe>) -> World {
     let document = parse(&[Source { name: "world".into(), bytes: text.into() }]).expect("a document of ours");
-    let model = validate(&document, &Quotas::default()).expect("a document of ours");
+    let mut model = validate(&document, &Quotas::default()).expect("a document of ours");
+    model.failsafe = failsafe.map(Arc::new);
     let instances = model.declared_instances();
     let mut origins = Vec::new();
-    let key = PolicyKey::of(&model.interfaces[instances[0].interface]);
+    let key = PolicyKey::of(&model, &instances[0]);
     let tables = compile(&model, &instances, &key, |origin| {
         origins.push(origin);
         origins.len() as u32
@@ -100,10 +105,19 @@ fn world(text: &str) -> World {
     World { model, instances, policy, origins, generation }
 }
 
+fn failsafe() -> Failsafe {
+    let sources = ["192.0.2.0/24", "10.0.0.6/32", "2001:db8:1::/48"].map(|net| net.parse().expect("a prefix"));
+    Failsafe { ports: vec![(22, 22), (40_000, 40_001)], sources: sources.into(), devices: Vec::new() }
+}
+
 /// All of them.
 pub fn worlds() -> &'static [World] {
     static WORLDS: OnceLock<Vec<World>> = OnceLock::new();
-    WORLDS.get_or_init(|| DOCUMENTS.iter().map(|text| world(text)).collect())
+    WORLDS.get_or_init(|| {
+        // The first host has one, so that it stands before rules and members of the same group.
+        let mut failsafe = Some(failsafe());
+        DOCUMENTS.iter().map(|text| world(text, failsafe.take())).collect()
+    })
 }
 
 /// A flow's first packet, drawn by numbers.

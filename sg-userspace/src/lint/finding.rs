@@ -64,6 +64,8 @@ codes! {
     AnyAny = "any-any", Warning;
     /// Everybody reaches a port of remote management.
     ManagementOpen = "management-open", Warning;
+    /// The failsafe lets everybody in.
+    FailsafeOpen = "failsafe-open", Warning;
     /// Everybody reaches a port of a database.
     DatabaseOpen = "database-open", Warning;
     /// Everybody may send mail here, or may be sent mail.

@@ -108,6 +108,7 @@ pub fn addresses(model: &Model, members: &Members, far: Far, v4: bool) -> Vec<Ra
         Far::Of(Remote::Net(net)) => of(net).into_iter().collect(),
         Far::Of(Remote::Members(g)) => members.of(g).filter_map(|a| of(a.into())).collect(),
         Far::Of(Remote::List(l)) => model.prefix_lists[l].entries.iter().filter_map(|net| of(*net)).collect(),
+        Far::Of(Remote::Failsafe) => effective::sources(model).iter().filter_map(|net| of(*net)).collect(),
         Far::Of(Remote::Public) => without(PRIVATE.into_iter().filter_map(of).collect(), last(v4)),
         Far::Nearby => {
             let nearby = PRIVATE.into_iter().filter_map(of).chain([(last(true), last(true))]);

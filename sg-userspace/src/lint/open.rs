@@ -11,7 +11,7 @@ use super::{
     lines::{Far, Line},
 };
 use crate::{
-    effective::{Origin, Remote, SMTP_PORT},
+    effective::{self, Origin, Remote, SMTP_PORT},
     model::{Direction, Model, Object, Ports, Verdict},
 };
 
@@ -30,6 +30,7 @@ fn is_world(model: &Model, line: &Line, v4: bool) -> bool {
     match line.far {
         Far::Of(Remote::Net(net)) => whole(&net),
         Far::Of(Remote::List(l)) => model.prefix_lists[l].entries.iter().any(whole),
+        Far::Of(Remote::Failsafe) => effective::sources(model).iter().any(whole),
         _ => false,
     }
 }
@@ -92,8 +93,24 @@ fn everybody(model: &Model, (g, r): (usize, usize)) -> String {
     }
 }
 
+/// The failsafe is no rule, and its remedy is in another file.
+fn failsafe(model: &Model) -> impl Iterator<Item = Finding> {
+    let all = model.failsafe.iter().flat_map(|f| f.everybody().map(move |net| (f, net)));
+    all.map(move |(f, net)| {
+        let message = format!(
+            "the failsafe lets {net} reach {} on {}, and no rule closes that: machines that try passwords find it \
+             within hours",
+            f.services(),
+            f.place()
+        );
+        let advice = "name the addresses that you manage this host from in [failsafe] of sgd.toml";
+        Finding::new(model, Code::FailsafeOpen, Spot::Whole, message, advice).about(&net.to_string())
+    })
+}
+
 pub(super) fn look(view: &View<'_>, findings: &mut Vec<Finding>) {
     let model = view.model;
+    findings.extend(failsafe(model));
     let wide = |(g, r): (usize, usize)| {
         let rule = &model.groups[g].rules[r];
         rule.protocol.is_none() || matches!(rule.ports, Ports::Range(0..=1, u16::MAX))

@@ -13,7 +13,7 @@ use super::{
     finding::{Code, Finding, Spot, some},
 };
 use crate::{
-    effective::Origin,
+    effective::{self, Origin},
     model::{Object, Ports},
 };
 
@@ -51,14 +51,7 @@ impl Sight<'_> {
 }
 
 fn name(view: &View<'_>, origin: Option<Origin>) -> String {
-    let groups = &view.model.groups;
-    match origin {
-        Some(Origin::Rule(g, r)) => format!("{}[{r}]", groups[g].name),
-        Some(Origin::IntraGroup(g)) => format!("(members of {})", groups[g].name),
-        Some(Origin::Smtp) => "(smtp)".into(),
-        Some(Origin::Provider) => "(provider)".into(),
-        None => "(essential)".into(),
-    }
+    origin.map_or_else(|| "(essential)".into(), |origin| effective::name(view.model, origin))
 }
 
 /// Names of lines, in order, once each.

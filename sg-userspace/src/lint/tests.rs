@@ -240,12 +240,36 @@ fn habits() {
     assert_eq!(said(two), ["group-name group web-test", "mixed-environments interface e"]);
 }
 
+/// The administrator's own; no rule is the worse for it but one that it makes pointless.
+#[test]
+fn a_failsafe_is_part_of_the_policy() {
+    let text = policy(&[&format!("{SSH}, policy: drop"), HTTPS], "");
+    let document = parse(&[Source { name: "p".into(), bytes: text.into() }]).unwrap();
+    let mut model = validate(&document, &quotas()).unwrap();
+    let mut found = |sources: &[&str]| {
+        let sources = sources.iter().map(|s| s.parse().unwrap()).collect();
+        let failsafe = crate::failsafe::Failsafe { ports: vec![(22, 22)], sources, devices: Vec::new() };
+        model.failsafe = Some(std::sync::Arc::new(failsafe));
+        let instances = model.declared_instances();
+        lint(&Subject { model: &model, instances: &instances, quotas: &quotas(), document: None })
+    };
+    let all = found(&["192.0.2.0/24"]);
+    assert_eq!(
+        (all.len(), all[0].code, all[0].because_of.as_slice()),
+        (1, Code::RuleShadowed, &["(failsafe)".to_owned()][..])
+    );
+    let all = found(&["198.51.100.0/24", "::/0"]);
+    let codes: Vec<_> = all.iter().map(|f| f.code).filter(|c| c.severity() == Severity::Warning).collect();
+    assert_eq!(codes, [Code::FailsafeOpen], "{all:?}");
+    assert!(all[0].message.contains("::/0 reach tcp 22"), "{all:?}");
+}
+
 #[test]
 fn what_is_too_large_is_said() {
     let document = parse(&[Source { name: "p".into(), bytes: policy(&[SSH], "").into() }]).unwrap();
     let model = validate(&document, &quotas()).unwrap();
     let members = Members::of_all(&model, &model.declared_instances());
-    let key = PolicyKey::of(&model.interfaces[0]);
+    let key = PolicyKey::of(&model, &model.declared_instances()[0]);
     let judge = |budget| fate::judge(&model, &members, &[], &key, Direction::Inbound, &mut Budget(budget)).is_some();
     assert!(judge(10_000) && !judge(50));
     let view = View {

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     document::{Document, Problems},
+    failsafe::Failsafe,
     model::{GroupType, Model},
 };
 
@@ -37,15 +38,17 @@ fn middle<T>(old: &[Arc<T>], new: &[Arc<T>]) -> (usize, usize, usize) {
 }
 
 impl Valid {
-    /// Validates documents together.
+    /// Validates documents together. They mean what they mean beside this failsafe, which is
+    /// none of theirs.
     ///
     /// # Errors
     /// Every problem of the whole.
-    pub fn of(documents: Vec<Document>, quotas: &Quotas) -> Result<Self, Problems> {
+    pub fn of(documents: Vec<Document>, quotas: &Quotas, failsafe: Option<&Arc<Failsafe>>) -> Result<Self, Problems> {
         let whole = Document::merge(&documents);
         let mut problems = Problems::default();
         let names = Names::of_all(&documents, &mut problems);
-        let model = validate_named(&whole, &names, quotas, problems)?;
+        let mut model = validate_named(&whole, &names, quotas, problems)?;
+        model.failsafe = failsafe.cloned();
         Ok(Self { documents, whole, quotas: *quotas, names, model: Arc::new(model) })
     }
 
@@ -60,7 +63,7 @@ impl Valid {
         match self.reread(&whole, &names, quotas) {
             Some(model) => Ok(Self { documents, whole, quotas: *quotas, names, model: Arc::new(model) }),
             // Also when something is wrong: then all that is wrong is said.
-            None => Self::of(documents, quotas),
+            None => Self::of(documents, quotas, self.model.failsafe.as_ref()),
         }
     }
 

@@ -23,6 +23,7 @@ const COMMANDS: &[&str] = &[
     "flows --device tap0 --cut --yes",
     "stats",
     "stats --unused",
+    "doctor --config {config}",
     "wait tap0",
     "watch --count 0",
     "shadow start -f {document}",
@@ -181,6 +182,7 @@ fn each_command_prints_json() {
         ("{document}", format!("{dir}/story.yaml")),
         ("{backup}", format!("{dir}/state.backup")),
         ("{dir}", dir.to_owned()),
+        ("{config}", format!("{dir}/sgd.toml")),
     ];
     let mut generation = 0;
     for line in COMMANDS {

@@ -50,7 +50,7 @@ impl Bench<'_> {
 }
 
 /// A connection from a chosen source.
-fn from(net: &Net, source: &str, target: &str) -> bool {
+pub fn from(net: &Net, source: &str, target: &str) -> bool {
     let (source, target) = (to(source), to(target));
     net.run(|| Ok(bound(source, target).is_some_and(|mut s| sg_userspace::testbed::echoes(&mut s, b"x")))).unwrap()
 }

@@ -83,7 +83,7 @@ impl Bench {
         self.epoch += 1;
         self.model = support::model(text);
         let instances = self.model.declared_instances();
-        let key = sg_userspace::effective::PolicyKey::of(&self.model.interfaces[0]);
+        let key = sg_userspace::effective::PolicyKey::of(&self.model, &instances[0]);
         let tables = sg_userspace::compiler::compile(&self.model, &instances, &key, |_| 1).unwrap();
         self.probe.install(self.epoch, &tables).unwrap();
         let mut generation = generation_of(&self.model, &instances[0], zone);

@@ -105,7 +105,7 @@ impl World {
 }
 
 fn support_class(model: &sg_userspace::model::Model) -> u32 {
-    let key = sg_userspace::effective::PolicyKey::of(&model.interfaces[0]);
+    let key = sg_userspace::effective::PolicyKey::of(model, &model.declared_instances()[0]);
     let tables = sg_userspace::compiler::compile(model, &model.declared_instances(), &key, |_| 1).unwrap();
     tables.size_class() as u32
 }

@@ -65,7 +65,7 @@ fn exactly_the_flows_that_differ_are_remembered() {
     let Some(mut probe) = probe() else { return };
     let (before, after) = (support::model(BEFORE), support::model(&after()));
     let instances = before.declared_instances();
-    let key = PolicyKey::of(&before.interfaces[0]);
+    let key = PolicyKey::of(&before, &instances[0]);
     let mut held = Vec::new();
     let mut classes = [0; 2];
     for (i, model) in [&before, &after].into_iter().enumerate() {

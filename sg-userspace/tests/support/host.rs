@@ -46,7 +46,7 @@ impl Compiled {
 
 /// Compiles an instance to what can be changed later, and its sources.
 pub fn living(model: &Model, instances: &[Instance], instance: usize) -> (Live, Vec<Remote>, Compiled) {
-    let key = PolicyKey::of(&model.interfaces[instances[instance].interface]);
+    let key = PolicyKey::of(model, &instances[instance]);
     let mut compiled = compiled(model, instances, instance);
     let mut counter = 0;
     let (skeleton, sources) = Skeleton::new(model, &key, |_| {
@@ -66,7 +66,7 @@ pub fn living(model: &Model, instances: &[Instance], instance: usize) -> (Live, 
 pub fn compiled(model: &Model, instances: &[Instance], instance: usize) -> Compiled {
     let interface = &model.interfaces[instances[instance].interface];
     let mut origins = Vec::new();
-    let tables = compile(model, instances, &PolicyKey::of(interface), |origin| {
+    let tables = compile(model, instances, &PolicyKey::of(model, &instances[instance]), |origin| {
         origins.push(origin);
         origins.len() as u32
     })

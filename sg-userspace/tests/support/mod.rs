@@ -6,11 +6,12 @@ pub mod host;
 pub mod kernel;
 pub mod pins;
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 use sg_userspace::{
     document::{Document, Source, parse},
+    failsafe::Failsafe,
     model::{Direction, Instance, Model, Object, Ports, Rule},
     reference::FlowQuery,
     validate::{Quotas, validate},
@@ -389,6 +390,30 @@ pub fn model(text: &str) -> Model {
     let document = read(text);
     validate(&document, &Quotas { group_rules_per_group: 200, ..Quotas::default() })
         .unwrap_or_else(|e| panic!("{e}\n{text}"))
+}
+
+/// The same model, two times of three with a failsafe near to what its rules and flows name;
+/// drawn apart, so that documents and flows of a seed stay as they are.
+pub fn with_failsafe(seed: u64, mut model: Model) -> Model {
+    let mut r = Random::new(seed ^ 0x6661_696c);
+    if r.chance(33) {
+        return model;
+    }
+    let mut ports = BTreeMap::new();
+    for _ in 0..=r.below(3) {
+        let first = PORTS[r.below(PORTS.len())];
+        ports.insert(first, first.saturating_add(r.below(3) as u16));
+    }
+    let source = |r: &mut Random| {
+        let family = if r.chance(50) { V4 } else { V6 };
+        let text = r.pick(family);
+        text.parse().unwrap_or_else(|_| IpNet::from(text.parse::<IpAddr>().unwrap()))
+    };
+    let sources = (0..=r.below(4)).map(|_| source(&mut r)).collect();
+    let all: Vec<String> = model.interfaces.iter().filter_map(|i| i.device.clone()).collect();
+    let devices = if r.chance(50) { Vec::new() } else { all.into_iter().filter(|_| r.chance(60)).collect() };
+    model.failsafe = Some(Arc::new(Failsafe { ports: ports.into_iter().collect(), sources, devices }));
+    model
 }
 
 /// A document read.

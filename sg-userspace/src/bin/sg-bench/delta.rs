@@ -150,7 +150,7 @@ pub fn freeing(_: &Peers, scale: &Scale, figures: &mut Vec<Figure>) -> Result<()
     let mut model = model(text)?;
     let net = |i: u32| IpNet::new(std::net::Ipv4Addr::from((11 << 24) + i * 512).into(), 25);
     std::sync::Arc::make_mut(&mut model.prefix_lists[0]).entries = (0..PREFIXES).map(net).collect::<Result<_, _>>()?;
-    let key = PolicyKey::of(&model.interfaces[0]);
+    let key = PolicyKey::of(&model, &model.declared_instances()[0]);
     let (skeleton, sources) = Skeleton::new(&model, &key, |_| 1)?;
     let sets = sets(&model, &Members::of_all(&model, &model.declared_instances()), &sources);
     let live = Live::build(skeleton, &sets)?;

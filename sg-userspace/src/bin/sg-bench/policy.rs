@@ -99,7 +99,7 @@ pub fn tables(model: &Model) -> Result<(Instance, Tables)> {
     let instances = model.declared_instances();
     let instance = instances.first().ok_or_else(|| anyhow!("no interface"))?.clone();
     let mut next = 0;
-    let tables = compile(model, &instances, &PolicyKey::of(&model.interfaces[instance.interface]), |_| {
+    let tables = compile(model, &instances, &PolicyKey::of(model, &instance), |_| {
         next += 1;
         next
     })?;

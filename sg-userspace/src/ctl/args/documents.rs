@@ -131,6 +131,8 @@ pub fn on_change(text: &str) -> Result<OnChange, String> {
   sudo sgctl explain eth0 ingress tcp 10.0.0.5:22 192.0.2.7:40000 --order
   sgctl explain --reasons
 
+Without -f, by what is in force, the failsafe included; a file alone has none.
+
 A line of a flows file:
   {\"device\":\"eth0\",\"direction\":\"ingress\",\"protocol\":\"tcp\",\"local\":\"10.0.0.5\",
    \"remote\":\"192.0.2.7\",\"local_port\":22,\"remote_port\":40000}")]

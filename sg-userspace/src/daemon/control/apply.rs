@@ -83,7 +83,8 @@ impl Control {
         let sources: Vec<Source> =
             wanted.files.iter().map(|f| Source { name: f.name.clone(), bytes: f.text.clone().into_bytes() }).collect();
         let new = parse(&sources)?;
-        let change = documents::plan(policy.documents(), new, wanted.adopt, &self.config.quotas())?;
+        let (quotas, failsafe) = (self.config.quotas(), policy.model().failsafe.clone());
+        let change = documents::plan(policy.documents(), new, wanted.adopt, &quotas, failsafe.as_ref())?;
         let mut planned = self.weigh(&change, generation, wanted.session, live)?;
         if !wanted.apply {
             planned.lints = self.lints_added(&change);
@@ -332,7 +333,7 @@ impl<'a> Judges<'a> {
         if interface.side == Side::Guest && interface.source_check && spoofs(instance, &query_of(flow)) {
             return true;
         }
-        let key = PolicyKey::of(interface);
+        let key = PolicyKey::of(self.model, instance);
         let compiled = || {
             let tables = compile(self.model, &self.resolved.instances, &key, |_| 0).ok()?;
             Some(HostPolicy::new(&tables))

@@ -34,6 +34,10 @@ impl<'a> State<'a> {
         (&self.model.interfaces[instance.interface], instance)
     }
 
+    fn key(&self, binding: &Binding) -> PolicyKey {
+        PolicyKey::of(self.model, &self.resolved.instances[binding.instance])
+    }
+
     fn policy(&'a self, key: &'a PolicyKey) -> Policy<'a> {
         Policy { model: self.model, members: &self.members, key }
     }
@@ -52,7 +56,7 @@ impl Control {
         let old: BTreeMap<u32, &Binding> = before.resolved.bindings.iter().map(|b| (b.device.index, b)).collect();
         for new in &after.resolved.bindings {
             let Some(old) = old.get(&new.device.index) else { continue };
-            let keys = [PolicyKey::of(before.place(old).0), PolicyKey::of(after.place(new).0)];
+            let keys = [before.key(old), after.key(new)];
             alike.entry(keys).or_default().push([*old, new]);
             planned.compared += 1;
         }

@@ -8,7 +8,7 @@ use super::Control;
 use crate::{
     daemon::protocol::Reply,
     dataplane::dry::{self, Device, DryError},
-    effective::{Origin, identity},
+    effective::{Origin, origins},
     explain::{Answer, batch, traces},
     model::Instance,
     reference::{FlowQuery, Outcome, Reference},
@@ -59,12 +59,9 @@ impl Control {
         let model = self.policy.model();
         let bindings = self.machine.resolve(model).bindings;
         let index_of: HashMap<usize, u32> = bindings.iter().map(|b| (b.instance, b.device.index)).collect();
-        let rules = model.groups.iter().enumerate().flat_map(|(g, group)| {
-            (0..group.rules.len()).map(move |r| Origin::Rule(g, r)).chain([Origin::IntraGroup(g)])
-        });
         let counters = self.engine.counters();
-        let origins: HashMap<u32, Origin> =
-            rules.filter_map(|o| Some((*counters.get(&identity(model, o))?, o))).collect();
+        let origins = origins(model).into_iter().filter_map(|(identity, o)| Some((*counters.get(&identity)?, o)));
+        let origins: HashMap<u32, Origin> = origins.collect();
         if self.dry.is_none() {
             self.dry = Some(self.engine.dry().map_err(Unasked::Dry)?);
         }

@@ -163,7 +163,7 @@ impl Control {
         };
         // With places again, so that problems can point at them.
         let restored = documents.iter().map(documents::restore).collect();
-        let policy = Valid::of(restored, &self.config.quotas())?;
+        let policy = Valid::of(restored, &self.config.quotas(), self.model().failsafe.as_ref())?;
         let mut steps = documents::difference(self.stored().documents(), policy.documents());
         steps.extend(history::facts_that_change(&self.state.facts, &facts));
         let change = Change { policy: Arc::new(policy), steps };

@@ -172,7 +172,7 @@ impl Control {
             .into_values()
             .filter(|origin| match origin {
                 Origin::Rule(g, _) | Origin::IntraGroup(g) => chosen.contains(g),
-                Origin::Smtp | Origin::Provider => whole,
+                Origin::Smtp | Origin::Provider | Origin::Failsafe(_) => whole,
             })
             .collect();
         origins.sort_unstable();
@@ -192,7 +192,7 @@ impl Control {
                     (Some(id), Some(rule.direction.name().to_owned()), rule.verdict)
                 }
                 Origin::Smtp => (None, None, Verdict::Drop),
-                Origin::IntraGroup(_) | Origin::Provider => (None, None, Verdict::Accept),
+                Origin::IntraGroup(_) | Origin::Provider | Origin::Failsafe(_) => (None, None, Verdict::Accept),
             };
             lines.push((
                 origin,

@@ -69,15 +69,13 @@ impl Rules {
     fn named(&mut self) -> &HashMap<u32, RuleName> {
         let (model, counters) = (&self.model, &self.counters);
         self.named.get_or_insert_with(|| {
-            let rules = model.groups.iter().enumerate().flat_map(|(g, group)| {
-                let own =
-                    group.rules.iter().enumerate().map(move |(r, rule)| (Origin::Rule(g, r), Some(rule.priority)));
-                own.chain([(Origin::IntraGroup(g), None)])
-            });
-            let invisible = [(Origin::Smtp, None), (Origin::Provider, None)];
-            let named = rules.chain(invisible).filter_map(|(origin, priority)| {
-                let id = counters.get(&effective::identity(model, origin))?;
-                Some((*id, RuleName { name: effective::name(model, origin), priority }))
+            let origins = effective::origins(model);
+            let named = origins.iter().filter_map(|(identity, origin)| {
+                let priority = match origin {
+                    Origin::Rule(g, r) => Some(model.groups[*g].rules[*r].priority),
+                    _ => None,
+                };
+                Some((*counters.get(identity)?, RuleName { name: effective::name(model, *origin), priority }))
             });
             named.collect()
         })

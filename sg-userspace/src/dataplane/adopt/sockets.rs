@@ -31,6 +31,8 @@ pub struct Socket {
     pub seen: Seen,
     /// Whether the connection is established; else its handshake is under way.
     pub established: bool,
+    /// Its inode, by which processes name it; 0 for none.
+    pub inode: u32,
 }
 
 /// Ports that take connections.
@@ -133,7 +135,8 @@ impl Sockets {
             if tcp { seen_of(state) } else { (state == TCP_ESTABLISHED).then_some([seen::ANY | seen::ANSWERED; 2]) };
         if let Some(seen) = seen {
             let established = !matches!(state, TCP_SYN_SENT | TCP_SYN_RECV);
-            self.connected.push(Socket { protocol, local, remote, device: id.interface_id, seen, established });
+            let (device, inode) = (id.interface_id, socket.header.inode);
+            self.connected.push(Socket { protocol, local, remote, device, seen, established, inode });
         }
     }
 }

@@ -34,6 +34,7 @@ pub type Differences = HashMap<Remote, Vec<(Net, bool)>>;
 fn is_same_frame(old: &Model, new: &Model) -> bool {
     let lists = |m: &Model| m.prefix_lists.len();
     old.groups == new.groups
+        && old.failsafe == new.failsafe
         && old.port_lists == new.port_lists
         && lists(old) == lists(new)
         && old.prefix_lists.iter().zip(&new.prefix_lists).all(|(a, b)| a.id == b.id && a.v4 == b.v4)

@@ -311,7 +311,7 @@ impl Engine {
                 forecast.observing.push(device.name.clone());
                 continue;
             }
-            let key = PolicyKey::of(&model.interfaces[resolved.instances[binding.instance].interface]);
+            let key = key_of(model, &resolved, binding);
             // One that cannot be compiled is refused, with numbers, by who asks for more than this.
             let compiled = || compile(model, &resolved.instances, &key, |_| 0).ok().map(|t| HostPolicy::new(&t));
             let Some(policy) = policies.entry(key.clone()).or_insert_with(compiled) else { continue };

@@ -94,7 +94,7 @@ struct Here<'a> {
 }
 
 pub(super) fn key_of(model: &Model, resolved: &Resolved, binding: &Binding) -> PolicyKey {
-    PolicyKey::of(&model.interfaces[resolved.instances[binding.instance].interface])
+    PolicyKey::of(model, &resolved.instances[binding.instance])
 }
 
 /// What changes in a policy's sources.
