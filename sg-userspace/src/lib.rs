@@ -12,6 +12,7 @@
 //! - [`witness`]: the packets that a change decides otherwise
 //! - [`explain`]: which rule decides a flow; [`packet`]: the packet to ask with
 //! - [`dataplane`]: to the kernel
+//! - [`replay`]: a capture through the kernel program, under two policies
 //! - [`api`]: the control API, as the official SDKs speak it
 //! - [`daemon`], [`ctl`]: the two programs
 //! - `fuzzing`: what holds whatever the bytes are, with the feature of that name
@@ -31,6 +32,7 @@ pub mod lint;
 pub mod model;
 pub mod packet;
 pub mod reference;
+pub mod replay;
 pub mod testbed;
 pub mod validate;
 pub mod witness;

@@ -2,6 +2,7 @@
 //! ones, flows over time.
 
 mod program {
+    pub mod captures;
     pub mod cases;
     pub mod deltas;
     pub mod filter;
@@ -9,6 +10,7 @@ mod program {
     pub mod flows;
     pub mod quotas;
     pub mod random;
+    pub mod replay;
     pub mod tcp;
 }
 mod support;

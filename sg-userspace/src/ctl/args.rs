@@ -4,7 +4,7 @@
 //! - [`groups`]: groups and their rules; [`lists`]: prefix lists and port lists
 //! - [`members`]: instances and network interfaces
 //! - [`documents`]: plan, apply, explain, lint, wait; [`kept`]: what was in force
-//! - [`keys`]: access keys of the API
+//! - [`keys`]: access keys of the API; [`replay`]: captures
 
 pub mod documents;
 pub mod groups;
@@ -12,6 +12,7 @@ pub mod kept;
 pub mod keys;
 pub mod lists;
 pub mod members;
+pub mod replay;
 
 use std::path::PathBuf;
 
@@ -22,6 +23,7 @@ pub use self::{
     groups::{Group, Rule},
     keys::Key,
     members::{Instance, Interface},
+    replay::Replay,
 };
 use self::{
     kept::{Diff, Restore, Rollback, Snapshot},
@@ -76,6 +78,8 @@ pub enum Command {
     Explain(Explain),
     /// Say who reaches a device's services, and what opens those that are closed
     Diagnose(Diagnose),
+    /// Send a capture through the kernel program: which packets a document would decide otherwise
+    Replay(Replay),
     /// Say what is unwise or needless in a policy, and what to do about it
     Lint(Lint),
     /// Show how things stand: devices, documents, counters

@@ -8,6 +8,7 @@ mod history;
 mod keys;
 mod look;
 mod measured;
+mod replay;
 mod together;
 mod trial;
 
@@ -216,6 +217,7 @@ impl Control {
             Action::Confirm => self.confirm().unwrap_or_else(|reply| reply),
             Action::Restore { .. } => self.restore(action).unwrap_or_else(|reply| reply),
             Action::Wait { devices, .. } => Reply::Waited { missing: views::missing(self, devices) },
+            Action::Policies(candidate) => self.policies(candidate).unwrap_or_else(|reply| reply),
             Action::Lint => Reply::Linted { findings: self.lint(self.policy.model()) },
             Action::Diagnose { device, checks, source } => self.diagnose(device, checks, *source),
             Action::Explain { flows, trace } => {

@@ -1,10 +1,13 @@
 //! What is said over the socket: one line of JSON each way.
 
+mod replay;
+
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+pub use self::replay::{Candidate, Policies};
 use super::{documents::Step, history::Head};
 use crate::{
     api::{call::Call, keys::KeyView},
@@ -126,6 +129,8 @@ pub enum Action {
         #[serde(default)]
         confirm: Option<u32>,
     },
+    /// What is in force, and what would be with a candidate, to judge packets by.
+    Policies(Candidate),
     /// What is unwise or needless in what is in force.
     Lint,
     /// Who reaches a device's services.
@@ -540,6 +545,8 @@ pub enum Reply {
         /// By object.
         steps: Vec<Step>,
     },
+    /// To [`Action::Policies`].
+    Policies(Box<Policies>),
     /// To [`Action::Lint`].
     Linted {
         /// All of it.

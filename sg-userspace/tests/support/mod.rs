@@ -4,6 +4,7 @@
 pub mod frames;
 pub mod host;
 pub mod kernel;
+pub mod pcap;
 
 use std::net::IpAddr;
 

@@ -113,6 +113,7 @@ fn said(action: &Action, own: &str) -> Said {
             admin("wait", false, &[("devices", &devices.join(" ")), ("seconds", &seconds.to_string())])
         }
         Action::Diagnose { device, .. } => admin("diagnose", false, &[("device", device)]),
+        Action::Policies(_) => admin("replay", false, &[]),
         Action::Lint => admin("lint", false, &[]),
         Action::Explain { .. } => admin("explain", false, &[]),
     }
