@@ -84,8 +84,9 @@ pub struct Parsed {
 }
 
 impl Parsed {
+    /// Nothing parsed yet.
     #[inline(always)]
-    pub(crate) const fn empty() -> Self {
+    pub const fn empty() -> Self {
         Self {
             kind: Kind::Other,
             v4: false,

@@ -10,8 +10,8 @@
 //! - [`snapshot`]: what was in force, and backups
 //! - `apply`: documents, `differences`: packets they decide otherwise; `show`: what is in force; `wait`: until it is
 //! - `flows`: live flows; `stats`: what was counted
-//! - `explain`: which rule decides a flow; `lint`: what is unwise or needless
 //! - `doctor`: what this host lacks
+//! - `explain`: which rule decides a flow; `replay`: a capture through a candidate; `lint`: what is unwise or needless
 //! - `complete`: what a shell offers at TAB
 //! - `confirm`: the question before something goes for good
 //! - `watch`: packets as they are judged; `shadow`: a candidate beside what is in force
@@ -35,6 +35,7 @@ mod lint;
 mod lists;
 mod members;
 pub mod output;
+mod replay;
 mod rule;
 mod rules_file;
 mod session;
@@ -81,7 +82,7 @@ pub fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(e) => {
-            let mut stderr = std::io::stderr().lock();
+            let mut stderr = output::stderr();
             let _ = match e.downcast_ref::<Problems>() {
                 Some(problems) => {
                     writeln!(stderr, "{problems}\n{} found; nothing was changed", count(problems.0.len(), "problem"))
@@ -100,6 +101,7 @@ fn run(arguments: &Arguments) -> Result<Ended> {
         Command::Plan(a) => apply::plan(arguments, a),
         Command::Explain(a) => explain::run(arguments, a),
         Command::Diagnose(a) => diagnose::run(arguments, a),
+        Command::Replay(a) => replay::run(arguments, a),
         Command::Lint(a) => lint::run(arguments, a),
         Command::Status => show::status(arguments),
         Command::Flows(a) => flows::run(arguments, a),

@@ -3,6 +3,7 @@
 //! who may write rules can lock the administrator out.
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use crate::model::{Instance, Interface, Side, device_matches, protocol_name};
 
@@ -15,7 +16,7 @@ pub const MAX_SOURCES: usize = 64;
 pub const PROTOCOL: u8 = 6;
 
 /// Which ports, for whom, on which devices.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failsafe {
     /// TCP ports, first and last, ascending; none touches another.
     pub ports: Vec<(u16, u16)>,

@@ -14,6 +14,7 @@
 //! - [`explain`]: which rule decides a flow; [`packet`]: the packet to ask with
 //! - [`dataplane`]: to the kernel
 //! - [`doctor`]: what this host lacks
+//! - [`replay`]: a capture through the kernel program, under two policies
 //! - [`api`]: the control API, as the official SDKs speak it
 //! - [`daemon`], [`ctl`]: the two programs
 //! - `fuzzing`: what holds whatever the bytes are, with the feature of that name
@@ -37,6 +38,7 @@ pub mod model;
 pub mod packet;
 pub mod processes;
 pub mod reference;
+pub mod replay;
 pub mod testbed;
 pub mod validate;
 pub mod witness;

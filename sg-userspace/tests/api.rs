@@ -25,8 +25,10 @@ mod api {
     pub mod settings;
     pub mod store;
     pub mod story;
+    pub mod terminal;
     pub mod terraform;
     pub mod tls;
+    pub mod walk;
 }
 #[path = "namespaces/foreign.rs"]
 #[allow(dead_code, reason = "shared with the tests of the data plane")]

@@ -2,6 +2,7 @@
 //! ones, flows over time.
 
 mod program {
+    pub mod captures;
     pub mod cases;
     pub mod counters;
     pub mod deltas;
@@ -10,6 +11,7 @@ mod program {
     pub mod flows;
     pub mod quotas;
     pub mod random;
+    pub mod replay;
     pub mod shadow;
     pub mod tcp;
 }

@@ -56,7 +56,7 @@ pub fn key(arguments: &Arguments, command: &Key) -> Result<Ended> {
     match client::ask(&arguments.socket, &Action::Key { command })? {
         Reply::NewKey { id, secret } => {
             if arguments.output == Output::Table {
-                let mut out = std::io::stdout().lock();
+                let mut out = output::stdout();
                 writeln!(out, "AccessKeyId      {id}\nAccessKeySecret  {secret}")?;
                 writeln!(out, "The secret is not shown again.")?;
             } else {
@@ -87,7 +87,7 @@ pub fn call(arguments: &Arguments, action: &str, parameters: &[(String, String)]
             if arguments.output != Output::Table {
                 output::print(arguments.output, &body, |_| output::table(&[]))?;
             }
-            writeln!(std::io::stderr().lock(), "{}: {}", text("Code"), text("Message"))?;
+            writeln!(output::stderr(), "{}: {}", text("Code"), text("Message"))?;
             Ok(Ended::Refused)
         }
         other => client::unexpected(other),

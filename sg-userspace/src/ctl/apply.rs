@@ -36,7 +36,7 @@ fn ask(arguments: &Arguments, action: &Action) -> Result<Planned> {
 }
 
 fn show(planned: &Planned) -> Result<()> {
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     if let Some(trial) = &planned.trial {
         writeln!(out, "{}", on_trial(trial))?;
     }
@@ -69,7 +69,7 @@ fn show(planned: &Planned) -> Result<()> {
         for s in &planned.steps {
             table.add_row([&s.step, &s.kind, &s.name, &s.detail]);
         }
-        writeln!(out, "{table}")?;
+        writeln!(out, "{}", output::fit(table))?;
     }
     differences::show(&mut out, &planned.differences)?;
     if planned.differences.is_empty() && planned.compared > 0 && !planned.steps.is_empty() {
@@ -129,7 +129,7 @@ pub fn confirm(arguments: &Arguments) -> Result<Ended> {
         other => return client::unexpected(other),
     };
     match arguments.output {
-        Output::Table => println!("generation {generation} is confirmed, and stays"),
+        Output::Table => writeln!(output::stdout(), "generation {generation} is confirmed, and stays")?,
         form => output::print(form, &serde_json::json!({ "generation": generation }), |_| output::table(&[]))?,
     }
     Ok(Ended::Done)
@@ -137,7 +137,7 @@ pub fn confirm(arguments: &Arguments) -> Result<Ended> {
 
 /// Asks a person; `no` is the answer of silence.
 fn agreed(question: &str) -> Result<bool> {
-    let mut out = std::io::stderr().lock();
+    let mut out = output::stderr();
     write!(out, "{question} [y/N] ")?;
     out.flush()?;
     let mut answer = String::new();
@@ -222,7 +222,10 @@ pub fn carry_out(
     }
     if let Some(seconds) = confirm.filter(|_| table) {
         // Before it is done: who is cut off does not read the answer.
-        eprintln!("trying it out for {seconds} s: it is taken back by itself then, unless `sgctl confirm` keeps it");
+        writeln!(
+            output::stderr(),
+            "trying it out for {seconds} s: it is taken back by itself then, unless `sgctl confirm` keeps it"
+        )?;
     }
     // What was shown is what is done, or nothing.
     let mut done = ask(arguments, &action(true, Some(planned.generation), confirm))?;
@@ -232,7 +235,7 @@ pub fn carry_out(
         return Ok(Ended::Done);
     }
     let report = done.report.unwrap_or_default();
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     if let Some(trial) = &done.trial {
         // First, and flushed: the next line may not come through.
         writeln!(out, "{}", on_trial(trial))?;

@@ -8,6 +8,7 @@
 //! - [`shadow`]: a candidate beside what is in force
 //! - [`flows`]: live flows; [`stats`]: what was counted
 //! - [`doctor`](mod@doctor): what this host lacks
+//! - [`replay`]: captures
 
 pub mod doctor;
 pub mod documents;
@@ -17,6 +18,7 @@ pub mod kept;
 pub mod keys;
 pub mod lists;
 pub mod members;
+pub mod replay;
 pub mod shadow;
 pub mod stats;
 pub mod watch;
@@ -32,6 +34,7 @@ pub use self::{
     groups::{Group, Rule},
     keys::Key,
     members::{Instance, Interface},
+    replay::Replay,
     shadow::Shadow,
     stats::Stats,
     watch::Watch,
@@ -89,6 +92,8 @@ pub enum Command {
     Explain(Explain),
     /// Say who reaches a device's services, and what opens those that are closed
     Diagnose(Diagnose),
+    /// Send a capture through the kernel program: which packets a document would decide otherwise
+    Replay(Replay),
     /// Say what is unwise or needless in a policy, and what to do about it
     Lint(Lint),
     /// Show how things stand: devices, documents, counters

@@ -4,7 +4,7 @@ use std::io::{BufRead, IsTerminal, Write};
 
 use anyhow::{Result, bail};
 
-use super::args::Yes;
+use super::{args::Yes, output};
 
 /// Lines of one kind that are shown.
 const SHOWN: usize = 10;
@@ -70,7 +70,7 @@ pub fn confirm(yes: Yes, going: impl FnOnce() -> Result<Going>) -> Result<()> {
         return Ok(());
     }
     let input = std::io::stdin();
-    agreed(&going()?, input.is_terminal(), &mut input.lock(), &mut std::io::stderr().lock())
+    agreed(&going()?, input.is_terminal(), &mut input.lock(), &mut output::stderr())
 }
 
 /// Asks, at a terminal.

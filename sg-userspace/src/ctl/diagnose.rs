@@ -66,7 +66,7 @@ fn table(rows: &[Row]) -> comfy_table::Table {
 
 /// What opens the services that are not, a line each: to be copied.
 fn openings(rows: &[Row], source: Option<IpNet>) -> Result<()> {
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     for row in rows {
         let service = format!("{} ({})", row.check.name, row.family);
         match (&row.opening, &row.forbidden) {
@@ -99,7 +99,7 @@ fn asked() -> Result<IpNet> {
     if !std::io::stdin().is_terminal() {
         bail!("say who is to be let in: --from 203.0.113.7, or a prefix; nothing was changed");
     }
-    let mut out = std::io::stderr().lock();
+    let mut out = output::stderr();
     write!(out, "Who is to be let in? An address or a prefix: ")?;
     out.flush()?;
     let mut line = String::new();
@@ -140,7 +140,7 @@ pub fn run(arguments: &Arguments, a: &Diagnose) -> Result<Ended> {
         });
         group::put(arguments, &opening.group, &[rule])?;
         if arguments.output == Output::Table {
-            println!("done: {}", command(opening, Some(source)));
+            writeln!(output::stdout(), "done: {}", command(opening, Some(source)))?;
         }
     }
     let rows = ask(arguments, a, Some(source))?;

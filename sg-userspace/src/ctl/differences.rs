@@ -54,7 +54,7 @@ pub fn show(out: &mut impl Write, all: &[Differences]) -> Result<()> {
             let (by, before) = (line.after.join(", "), line.before.join(", "));
             table.add_row([verdict, &line.direction, &line.protocol, &packets(line), &by, &before]);
         }
-        writeln!(out, "{table}")?;
+        writeln!(out, "{}", output::fit(table))?;
         let more = d.count.saturating_sub(d.largest.len() as u64);
         if more > 0 {
             writeln!(out, "  … and {more} more, smaller ones (--all)")?;

@@ -50,7 +50,7 @@ pub fn run(arguments: &Arguments, a: &Doctor) -> Result<Ended> {
     let (failed, warned) = (how_many(State::Fail), how_many(State::Warn));
     output::print(arguments.output, &checks, |checks| table(checks))?;
     if arguments.output == Output::Table {
-        let mut out = std::io::stdout().lock();
+        let mut out = output::stdout();
         let all = count(checks.len(), "check");
         writeln!(out, "\n{all}: {failed} FAIL, {}", count(warned, "warning"))?;
     }

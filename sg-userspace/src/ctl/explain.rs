@@ -156,13 +156,13 @@ fn print(form: Output, flows: &str, answers: &[Answer]) -> Result<()> {
             }
         };
     }
-    writeln!(std::io::stdout().lock(), "{table}")?;
+    writeln!(output::stdout(), "{}", output::fit(table))?;
     Ok(())
 }
 
 /// One flow: its verdict, what decides, what would have if one field were another.
 fn tell(flows: &str, answers: &[Answer], trace: &Trace, order: bool, kernel: bool) -> Result<()> {
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     let inbound = serde_json::from_str::<Line>(flows).is_ok_and(|l| l.direction.eq_ignore_ascii_case("ingress"));
     let direction = if inbound { Direction::Inbound } else { Direction::Outbound };
     writeln!(out, "{}: {} (reason: {})", flow_text(flows.trim()), trace.verdict.to_uppercase(), trace.reason)?;
@@ -181,7 +181,7 @@ fn tell(flows: &str, answers: &[Answer], trace: &Trace, order: bool, kernel: boo
             let priority = row.priority.map_or_else(|| "-".into(), |p| p.to_string());
             table.add_row([row.rule.clone(), priority, row.matches.clone(), but(&row.met)]);
         }
-        writeln!(out, "\nrules that would {otherwise}, the closest first:\n{table}")?;
+        writeln!(out, "\nrules that would {otherwise}, the closest first:\n{}", output::fit(table))?;
     }
     if order {
         let mut table = output::table(&["", "rule", "priority", "verdict", "matches", "this flow"]);
@@ -197,7 +197,7 @@ fn tell(flows: &str, answers: &[Answer], trace: &Trace, order: bool, kernel: boo
                 but(&row.met),
             ]);
         }
-        writeln!(out, "\nall rules, first match first:\n{table}")?;
+        writeln!(out, "\nall rules, first match first:\n{}", output::fit(table))?;
     } else if trace.order.len() > 1 {
         writeln!(out, "\n{} in all; --order shows them as they are looked at", count(trace.order.len(), "rule"))?;
     }

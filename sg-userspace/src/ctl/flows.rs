@@ -65,7 +65,7 @@ fn list(arguments: &Arguments, total: usize, flows: &[FlowLine]) -> Result<()> {
     let value = json!({"total": total, "not_shown": left, "flows": flows});
     output::print(arguments.output, &value, |_| table(flows))?;
     if arguments.output == Output::Table {
-        let mut out = std::io::stdout().lock();
+        let mut out = output::stdout();
         let more = if left > 0 { format!("; {left} are not shown (--limit)") } else { String::new() };
         writeln!(out, "{}{more}", count(total, "live flow"))?;
     }
@@ -89,7 +89,7 @@ fn top(arguments: &Arguments, view: &TopView) -> Result<()> {
     })?;
     if arguments.output == Output::Table {
         let more = if left > 0 { format!("; {left} are not shown (--limit)") } else { String::new() };
-        let mut out = std::io::stdout().lock();
+        let mut out = output::stdout();
         writeln!(out, "{} of {}{more}", count(view.flows, "live flow"), count(view.remotes, "remote"))?;
     }
     Ok(())

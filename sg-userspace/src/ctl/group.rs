@@ -158,7 +158,7 @@ pub fn group(arguments: &Arguments, command: &Group) -> Result<Ended> {
         Group::Show { group } => {
             let (rules, mut whole) = whole(arguments, group)?;
             if arguments.output == Output::Table {
-                let mut out = std::io::stdout().lock();
+                let mut out = output::stdout();
                 let field = |name: &str| text(&whole, name).to_owned();
                 writeln!(
                     out,
@@ -167,7 +167,7 @@ pub fn group(arguments: &Arguments, command: &Group) -> Result<Ended> {
                     field("SecurityGroupName"),
                     field("InnerAccessPolicy")
                 )?;
-                writeln!(out, "\n{}", rules_table(&rules))?;
+                writeln!(out, "\n{}", output::fit(rules_table(&rules)))?;
             } else {
                 whole["Permissions"]["Permission"] = rules.into();
                 output::print(arguments.output, &whole, |_| output::table(&[]))?;

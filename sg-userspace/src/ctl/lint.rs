@@ -53,9 +53,9 @@ fn table(findings: &[Finding]) -> Table {
 pub fn run(arguments: &Arguments, a: &Lint) -> Result<Ended> {
     let findings = find(arguments, a)?;
     if arguments.output == Output::Table {
-        let mut out = std::io::stdout().lock();
+        let mut out = output::stdout();
         if !findings.is_empty() {
-            writeln!(out, "{}\n", table(&findings))?;
+            writeln!(out, "{}\n", output::fit(table(&findings)))?;
         }
         writeln!(out, "{}", counted(&findings))?;
     } else {
@@ -75,7 +75,7 @@ pub fn added(out: &mut impl Write, findings: &[Finding]) -> Result<()> {
     for f in findings.iter().take(SHOWN) {
         table.add_row([f.place.text(), format!("{} {}", f.severity.name(), f.code.name()), f.message.clone()]);
     }
-    writeln!(out, "{table}")?;
+    writeln!(out, "{}", output::fit(table))?;
     if findings.len() > SHOWN {
         writeln!(out, "  … and {} more", findings.len() - SHOWN)?;
     }

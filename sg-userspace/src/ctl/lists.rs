@@ -90,7 +90,7 @@ fn lists_table(w: &Words, lists: &[Value]) -> comfy_table::Table {
 fn tell(arguments: &Arguments, w: &Words, list: &Value) -> Result<()> {
     let titles = Titles::read(arguments)?;
     let (entries, users) = (items(&list["Entries"]), items(&list["Associations"]));
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     let family = match text(list, "AddressFamily") {
         "" => String::new(),
         family => format!("{family}, "),
@@ -110,7 +110,7 @@ fn tell(arguments: &Arguments, w: &Words, list: &Value) -> Result<()> {
     for e in &entries {
         table.add_row([text(e, w.entry), text(e, "Description")]);
     }
-    writeln!(out, "\n{table}")?;
+    writeln!(out, "\n{}", output::fit(table))?;
     Ok(())
 }
 

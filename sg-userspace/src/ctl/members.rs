@@ -110,8 +110,8 @@ fn instance_of(arguments: &Arguments, name: &str) -> Result<Value> {
 
 /// An interface that is no device here.
 fn tell_interface(arguments: &Arguments, i: &Value) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{}", interfaces_table(&Titles::read(arguments)?, std::slice::from_ref(i)))?;
+    let mut out = output::stdout();
+    writeln!(out, "{}", output::fit(interfaces_table(&Titles::read(arguments)?, std::slice::from_ref(i))))?;
     writeln!(out, "\nno device of that name is protected here")?;
     let seconds = |name: &str| i["ConnectionTrackingConfiguration"][name].to_string();
     let (tcp, closed, udp) = ("TcpEstablishedTimeout", "TcpClosedAndTimeWaitTimeout", "UdpTimeout");
@@ -252,9 +252,9 @@ pub fn instance(arguments: &Arguments, command: &Instance) -> Result<Ended> {
             let mut of = interfaces(arguments, json!({"InstanceId": found["InstanceId"]}))?;
             of.sort_by_key(|i| text(i, "Type") != "Primary");
             if arguments.output == Output::Table {
-                let mut out = std::io::stdout().lock();
+                let mut out = output::stdout();
                 writeln!(out, "{} {}", text(&found, "InstanceId"), text(&found, "InstanceName"))?;
-                writeln!(out, "\n{}", interfaces_table(&Titles::read(arguments)?, &of))?;
+                writeln!(out, "\n{}", output::fit(interfaces_table(&Titles::read(arguments)?, &of)))?;
             } else {
                 found["NetworkInterfaces"]["NetworkInterface"] = of.into();
                 output::print(arguments.output, &found, |_| output::table(&[]))?;

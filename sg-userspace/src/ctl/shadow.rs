@@ -36,8 +36,9 @@ pub fn run(arguments: &Arguments, command: &Shadow) -> Result<Ended> {
             if table {
                 let devices = view.devices.join(", ");
                 let devices = if devices.is_empty() { "no device yet".into() } else { devices };
-                println!("new flows are judged by {} from now on, too: {devices}", view.files.join(", "));
-                println!("nothing else is changed; `sgctl shadow report` shows what it decides otherwise");
+                let mut out = output::stdout();
+                writeln!(out, "new flows are judged by {} from now on, too: {devices}", view.files.join(", "))?;
+                writeln!(out, "nothing else is changed; `sgctl shadow report` shows what it decides otherwise")?;
                 return Ok(Ended::Done);
             }
             view
@@ -55,7 +56,7 @@ pub fn run(arguments: &Arguments, command: &Shadow) -> Result<Ended> {
 }
 
 fn show(view: &ShadowView) -> Result<()> {
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     writeln!(out, "{} since {} on {}", view.files.join(", "), view.since, view.devices.join(", "))?;
     if let Some(problem) = &view.problem {
         writeln!(out, "IT JUDGES NOTHING NOW: {problem}")?;
@@ -79,7 +80,7 @@ fn show(view: &ShadowView) -> Result<()> {
                 kind.example.clone(),
             ]);
         }
-        writeln!(out, "\n{table}")?;
+        writeln!(out, "\n{}", output::fit(table))?;
     }
     if view.kind_count > view.kinds.len() {
         writeln!(out, "… and {} kinds more; --all shows them", view.kind_count - view.kinds.len())?;
@@ -106,7 +107,7 @@ fn promote(arguments: &Arguments, promote: &Promote) -> Result<Ended> {
     let ended = carry_out(arguments, &consent, None, action)?;
     // It is what is in force now; one on trial may still be taken back, and is a candidate until then.
     if arguments.output == Output::Table {
-        println!("the candidate says what is in force now; `sgctl shadow stop` lets it go");
+        writeln!(output::stdout(), "the candidate says what is in force now; `sgctl shadow stop` lets it go")?;
     }
     Ok(ended)
 }

@@ -64,7 +64,7 @@ fn failsafe(s: &Status) -> String {
 }
 
 fn tell(s: &Status) -> Result<()> {
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     let documents: Vec<String> =
         s.documents.iter().map(|(name, n)| format!("{name} ({})", count(*n, "object"))).collect();
     let documents = if documents.is_empty() { "none".into() } else { documents.join(", ") };
@@ -81,7 +81,7 @@ fn tell(s: &Status) -> Result<()> {
     if s.devices.is_empty() {
         writeln!(out, "no device is protected; `sgctl apply -f FILE` protects those that FILE names")?;
     } else {
-        writeln!(out, "\n{}", devices(&s.devices))?;
+        writeln!(out, "\n{}", output::fit(devices(&s.devices)))?;
         s.devices.iter().try_for_each(|d| tell_observed(&mut out, d, false))?;
     }
     let busy: Vec<FlowShare> = s.conntrack.interfaces.iter().filter(|i| i.used > 0).cloned().collect();
@@ -126,8 +126,8 @@ pub fn status(arguments: &Arguments) -> Result<Ended> {
 }
 
 fn tell_interface(view: &InterfaceView, rules: bool) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "{}", devices(std::slice::from_ref(&view.status)))?;
+    let mut out = output::stdout();
+    writeln!(out, "{}", output::fit(devices(std::slice::from_ref(&view.status))))?;
     tell_observed(&mut out, &view.status, true)?;
     if rules {
         let mut table = output::table(&["direction", "rule", "verdict", "priority", "matches", "packets", "bytes"]);
@@ -142,7 +142,7 @@ fn tell_interface(view: &InterfaceView, rules: bool) -> Result<()> {
                 r.bytes.to_string(),
             ]);
         }
-        writeln!(out, "\n{table}")?;
+        writeln!(out, "\n{}", output::fit(table))?;
         writeln!(out, "packets: those a rule decided, not those of flows that it had let in")?;
         return Ok(());
     }
@@ -150,7 +150,7 @@ fn tell_interface(view: &InterfaceView, rules: bool) -> Result<()> {
     for r in &view.reasons {
         table.add_row([&r.direction, &r.verdict, &r.reason, &r.packets.to_string()]);
     }
-    writeln!(out, "\n{table}")?;
+    writeln!(out, "\n{}", output::fit(table))?;
     Ok(())
 }
 

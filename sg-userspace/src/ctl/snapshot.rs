@@ -128,7 +128,10 @@ pub fn snapshot(arguments: &Arguments, command: &Snapshot) -> Result<Ended> {
         Snapshot::List => {
             let kept = kept(arguments)?;
             if kept.is_empty() && arguments.output == Output::Table {
-                println!("no generation is kept yet; `sgctl snapshot create` keeps the one in force");
+                writeln!(
+                    output::stdout(),
+                    "no generation is kept yet; `sgctl snapshot create` keeps the one in force"
+                )?;
             } else {
                 output::print(arguments.output, &kept, |kept| table_of(kept))?;
             }
@@ -221,7 +224,7 @@ pub fn diff(arguments: &Arguments, diff: &Diff) -> Result<Ended> {
     let command = SnapshotCommand::Diff { from: diff.from, to: diff.to };
     match client::ask(&arguments.socket, &Action::Snapshot { command })? {
         Reply::Different { steps } if steps.is_empty() && arguments.output == Output::Table => {
-            println!("nothing is different");
+            writeln!(output::stdout(), "nothing is different")?;
         }
         Reply::Different { steps } => output::print(arguments.output, &steps, |steps| steps_of(steps))?,
         other => return client::unexpected(other),

@@ -96,7 +96,7 @@ fn unused(lines: &[RuleStats]) -> comfy_table::Table {
 }
 
 fn tell(view: &StatsView, only_unused: bool) -> Result<()> {
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     if only_unused {
         if view.rules.is_empty() {
             writeln!(out, "each rule that is counted has been used")?;

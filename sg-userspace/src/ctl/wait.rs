@@ -18,7 +18,7 @@ pub fn wait(arguments: &Arguments, wait: &Wait) -> Result<Ended> {
         other => return client::unexpected(other),
     };
     if arguments.output == Output::Table {
-        let mut err = std::io::stderr().lock();
+        let mut err = output::stderr();
         for m in &missing {
             writeln!(err, "{} is not protected after {} s: {}", m.device, wait.patience, m.why)?;
         }

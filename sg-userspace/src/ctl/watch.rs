@@ -14,7 +14,7 @@ use tokio::{
 use super::{
     Ended,
     args::{Arguments, Output, watch::Watch as Asked},
-    client,
+    client, output,
 };
 use crate::daemon::protocol::{Action, Missed, Reply, Seen, Watch, WatchLine};
 
@@ -67,7 +67,7 @@ async fn follow(arguments: &Arguments, watch: &Watch, asked: &Asked) -> Result<E
     let form = arguments.output;
     let people = form == Output::Table && std::io::stderr().is_terminal();
     if form == Output::Table {
-        eprintln!("watching{told}; Ctrl-C ends it");
+        writeln!(output::stderr(), "watching{told}; Ctrl-C ends it")?;
     }
     let mut shown = 0u64;
     let mut done = asked.count == Some(0);
@@ -95,7 +95,7 @@ async fn follow(arguments: &Arguments, watch: &Watch, asked: &Asked) -> Result<E
                     }
                     WatchLine::Missed(now) => {
                         if people {
-                            eprintln!("{}", so_far(&now, &missed));
+                            writeln!(output::stderr(), "{}", so_far(&now, &missed))?;
                         }
                         missed = now;
                     }
@@ -132,7 +132,7 @@ fn end(form: Output, shown: u64, missed: &Missed) -> Result<Ended> {
     let Missed { left_out, passed_over } = *missed;
     if form == Output::Table {
         let passed = if passed_over > 0 { format!(", {passed_over} passed over (--every)") } else { String::new() };
-        eprintln!("{shown} shown, {left_out} left out{passed}");
+        writeln!(output::stderr(), "{shown} shown, {left_out} left out{passed}")?;
     } else {
         put(form, &serde_json::json!({"end": {"shown": shown, "left_out": left_out, "passed_over": passed_over}}))?;
     }
@@ -153,7 +153,7 @@ fn show(form: Output, seen: &Seen) -> Result<()> {
     if form != Output::Table {
         return put(form, seen);
     }
-    let mut out = std::io::stdout().lock();
+    let mut out = output::stdout();
     writeln!(out, "{}", text(seen))?;
     Ok(out.flush()?)
 }

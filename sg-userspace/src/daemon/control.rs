@@ -11,6 +11,7 @@ mod history;
 mod keys;
 mod look;
 mod measured;
+mod replay;
 mod shadow;
 mod stats;
 mod together;
@@ -273,6 +274,7 @@ impl Control {
             Action::Stats { device, group, unused } => {
                 self.stats(device.as_deref(), group.as_deref(), *unused).unwrap_or_else(|reply| reply)
             }
+            Action::Policies(candidate) => self.policies(candidate).unwrap_or_else(|reply| reply),
             Action::Lint => Reply::Linted { findings: self.lint(self.policy.model()) },
             Action::Diagnose { device, checks, source } => self.diagnose(device, checks, *source),
             Action::Explain { flows, trace, kernel } => self.explain(flows, *trace, *kernel),

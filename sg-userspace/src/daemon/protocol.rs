@@ -1,24 +1,25 @@
 //! What is said over the socket: one line of JSON each way; to those who watch, one for each event.
 
-mod shadow;
-mod watch;
-
+mod failsafe;
 mod flows;
+mod replay;
+mod shadow;
 mod stats;
+mod watch;
 
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-mod failsafe;
-
 pub use self::{
+    failsafe::FailsafeView,
     flows::{CutView, FlowFilter, FlowLine, FlowVerdict, FlowsAsked, FlowsView, TopLine, TopView, Want},
+    replay::{Candidate, Policies},
+    shadow::{ShadowCommand, ShadowKind, ShadowView},
     stats::{GroupStats, InterfaceStats, RuleStats, StatsView},
+    watch::{Missed, Seen, Watch, WatchLine},
 };
-pub use failsafe::FailsafeView;
-
 use super::{documents::Step, history::Head};
 use crate::{
     api::{call::Call, keys::KeyView},
@@ -31,9 +32,6 @@ use crate::{
     explain::{Answer, Line, trace::Trace},
     lint::Finding,
 };
-
-pub use shadow::{ShadowCommand, ShadowKind, ShadowView};
-pub use watch::{Missed, Seen, Watch, WatchLine};
 
 /// How a refusal begins of what the daemon does not know as a request: its words are
 /// those of older daemons, too, so that a newer `sgctl` can say what to do.
@@ -151,6 +149,8 @@ pub enum Action {
         #[serde(flatten)]
         command: ShadowCommand,
     },
+    /// What is in force, and what would be with a candidate, to judge packets by.
+    Policies(Candidate),
     /// What is unwise or needless in what is in force.
     Lint,
     /// Who reaches a device's services.
@@ -596,6 +596,8 @@ pub enum Reply {
         /// As it was started.
         adopt: bool,
     },
+    /// To [`Action::Policies`].
+    Policies(Box<Policies>),
     /// To [`Action::Lint`].
     Linted {
         /// All of it.

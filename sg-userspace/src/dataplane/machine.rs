@@ -3,10 +3,12 @@
 
 use std::{collections::HashMap, net::IpAddr};
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::{Instance, Model, Side, device_matches};
 
 /// A network device.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
     /// Interface index.
     pub index: u32,
@@ -31,7 +33,7 @@ pub struct Device {
 }
 
 /// All devices.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
     /// In order of index.
     pub devices: Vec<Device>,

@@ -4,6 +4,7 @@
 pub mod frames;
 pub mod host;
 pub mod kernel;
+pub mod pcap;
 pub mod pins;
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};

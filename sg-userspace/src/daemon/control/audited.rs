@@ -135,6 +135,7 @@ fn said(action: &Action, own: &str) -> Said {
             ShadowCommand::Candidate => admin("shadow candidate", false, &[]),
             ShadowCommand::Stop => admin("shadow stop", true, &[]),
         },
+        Action::Policies(_) => admin("replay", false, &[]),
         Action::Lint => admin("lint", false, &[]),
         Action::Explain { .. } => admin("explain", false, &[]),
     }
