@@ -37,6 +37,7 @@ const MEASURED: &[&str] = &[
     "status",
     "interface show",
     "snapshot restore",
+    "stats",
     "key create",
     "key list",
     "key enable",
