@@ -8,7 +8,7 @@
 //! - [`shadow`]: a candidate beside what is in force
 //! - [`flows`]: live flows; [`stats`]: what was counted
 //! - [`doctor`](mod@doctor): what this host lacks
-//! - [`replay`]: captures
+//! - [`mod@replay`] of captures
 
 pub mod doctor;
 pub mod documents;

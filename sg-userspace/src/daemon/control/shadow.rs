@@ -227,11 +227,14 @@ fn why(reply: &Reply) -> String {
     }
 }
 
+/// Slot, direction, verdict, both rules, both reasons.
+type KindId = (u32, u8, u8, u32, u32, u8, u8);
+
 /// What the kernel remembers, by kind, the largest first; and how many flows that are.
 fn kinds(maps: &Maps, now: &mut Names, then: &mut Names, time: &Time) -> io::Result<(Vec<ShadowKind>, u64)> {
     let mut all = Vec::new();
     maps.shadow.each(|key, differs| all.push((*key, *differs)))?;
-    let mut by_kind: HashMap<(u32, u8, u8, u32, u32, u8, u8), (ShadowKind, u32, u32)> = HashMap::new();
+    let mut by_kind: HashMap<KindId, (ShadowKind, u32, u32)> = HashMap::new();
     for (key, d) in &all {
         let Differs { slot, direction, verdict, rule, shadow_rule, reason, shadow_reason, .. } = *d;
         let id = (slot, direction, verdict, rule, shadow_rule, reason, shadow_reason);
