@@ -93,6 +93,8 @@ pub struct Told {
     /// Of a program that only answers ([`crate::maps::DRY`]): [`ANSWERED`], the reason from bit 40 on,
     /// the verdict from bit 32 on, and the counter id of the rule.
     pub answer: u64,
+    /// Accepted packets of flows that there was no room to count (see [`crate::account`]).
+    pub unaccounted: u64,
     /// Epoch of the generation that answered.
     pub epoch: u32,
     /// Zero.
@@ -104,5 +106,5 @@ pub const ANSWERED: u64 = 1 << 63;
 
 const _: () = {
     assert!(size_of::<Tell>() == 248);
-    assert!(size_of::<Told>() == 96);
+    assert!(size_of::<Told>() == 104);
 };

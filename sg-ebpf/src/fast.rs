@@ -314,9 +314,12 @@ fn denied<P, T: Tables>(on: &On<'_, P, T>, plain: Plain, query: impl FnOnce() ->
     if decision.is_accept() {
         return None;
     }
+    // Whoever is to hear of it hears more than the short way knows.
+    if tables.tells(generation, &query, &decision) {
+        return None;
+    }
     if generation.flags & flags::SHADOW != 0 {
         tables.shadow(generation, &query, &decision);
     }
-    // Whoever is to hear of it hears more than the short way knows.
-    (!tables.tells(generation, &query, &decision)).then_some(decision)
+    Some(decision)
 }

@@ -163,7 +163,10 @@ pub fn name(model: &Model, origin: Origin) -> String {
         Origin::IntraGroup(g) => format!("(members of {})", model.groups[g].name),
         Origin::Smtp => "(smtp)".into(),
         Origin::Provider => "(provider)".into(),
-        Origin::Failsafe(_) => "(failsafe)".into(),
+        Origin::Failsafe(i) => {
+            let ports = model.failsafe.as_ref().and_then(|f| f.ports.get(i).copied());
+            ports.map_or_else(|| "(failsafe)".into(), |ports| format!("(failsafe {})", failsafe::range(ports)))
+        }
     }
 }
 

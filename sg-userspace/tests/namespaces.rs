@@ -20,6 +20,7 @@ mod namespaces {
     pub mod pressure;
     pub mod refusals;
     pub mod rules;
+    pub mod samples;
     pub mod shadow;
     pub mod starved;
     pub mod stats;

@@ -11,7 +11,7 @@ use sg_common::{
 };
 use sg_ebpf::verdict::Decision;
 
-use super::{lookup::with, maps::SG_ACCOUNTS};
+use super::{lookup::with, maps::SG_ACCOUNTS, tell};
 
 #[inline(always)]
 fn add(word: *mut u64, value: u64) {
@@ -28,6 +28,7 @@ fn is_of_a_flow(reason: u8) -> bool {
         | 1 << Reason::Default as u64
         | 1 << Reason::IntraGroup as u64
         | 1 << Reason::Failsafe as u64
+        | 1 << Reason::Provider as u64
         | 1 << Reason::Established as u64;
     KINDS >> (reason & 63) & 1 != 0
 }
@@ -83,7 +84,11 @@ extern "C" fn sg_account(key: *const FlowKey, slot: u32, direction: u32, length:
             reason: decision.reason,
             pad: 0,
         };
-        // Where there is no room, the flow goes on without; the daemon sees that the table is full.
-        with(&account, |account| SG_ACCOUNTS.insert(key, account, u64::from(BPF_NOEXIST))).is_ok() as u32
+        // Where there is no room, the flow goes on without, and that is counted.
+        let put = with(&account, |account| SG_ACCOUNTS.insert(key, account, u64::from(BPF_NOEXIST))).is_ok();
+        if !put {
+            tell::unaccounted();
+        }
+        put as u32
     })
 }

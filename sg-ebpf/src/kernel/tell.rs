@@ -40,6 +40,14 @@ pub fn refuse(granted: u32) {
     }
 }
 
+/// A packet could not be counted.
+#[inline(always)]
+pub fn unaccounted() {
+    if let Some(told) = told() {
+        told.unaccounted += 1;
+    }
+}
+
 /// Leaves the answer of a program that only answers.
 #[inline(always)]
 pub fn answer(generation: &Generation, decision: &Decision) {

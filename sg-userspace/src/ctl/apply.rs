@@ -51,7 +51,7 @@ fn show(planned: &Planned) -> Result<()> {
         }
     }
     if let Some(reason) = &planned.session {
-        writeln!(out, "YOUR OWN SSH CONNECTION would be dropped (reason: {reason})")?;
+        writeln!(out, "{}", output::red(&format!("YOUR OWN SSH CONNECTION would be dropped (reason: {reason})")))?;
     }
     for line in &planned.warnings {
         writeln!(out, "warning: {line}; such flows are judged as new ones")?;

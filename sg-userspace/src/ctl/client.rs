@@ -4,6 +4,7 @@ use std::{
     io::{BufRead, BufReader, ErrorKind, Write},
     os::unix::net::UnixStream,
     path::Path,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -56,15 +57,28 @@ pub fn connect(socket: &Path) -> Result<UnixStream> {
 /// # Errors
 /// No daemon, no rights, a daemon of another version; each with what to do.
 pub fn ask(socket: &Path, action: &Action) -> Result<Reply> {
+    ask_within(socket, action, None)
+}
+
+/// The same of one who does not wait for ever.
+///
+/// # Errors
+/// As [`ask`], and that there is no answer.
+pub fn ask_within(socket: &Path, action: &Action, patience: Option<Duration>) -> Result<Reply> {
     let shown = socket.display();
     let mut stream = connect(socket)?;
+    stream.set_read_timeout(patience)?;
+    stream.set_write_timeout(patience)?;
     let mut bytes = serde_json::to_vec(action)?;
     bytes.push(b'\n');
     let hung_up = || format!("the daemon on {shown} hung up before it answered; its log says why");
     // One that refuses what it was sent may answer before it has read all of it.
     let sent = stream.write_all(&bytes);
     let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line).with_context(hung_up)?;
+    BufReader::new(stream).read_line(&mut line).map_err(|e| match e.kind() {
+        ErrorKind::WouldBlock => anyhow!("the daemon on {shown} does not answer"),
+        _ => anyhow::Error::new(e).context(hung_up()),
+    })?;
     if line.is_empty() {
         sent.with_context(hung_up)?;
         bail!(hung_up());

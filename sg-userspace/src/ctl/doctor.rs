@@ -1,6 +1,6 @@
 //! `sgctl doctor`.
 
-use std::{io::Write, path::Path};
+use std::{io::Write, path::Path, time::Duration};
 
 use anyhow::Result;
 
@@ -22,9 +22,12 @@ use crate::{
     },
 };
 
+/// How long the daemon may take to say how it is.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// What the daemon says of itself; that it says nothing is only a finding.
 fn ask(socket: &Path) -> Daemon {
-    match client::ask(socket, &Action::Status) {
+    match client::ask_within(socket, &Action::Status, Some(PATIENCE)) {
         Ok(Reply::Status(status)) => Daemon::Runs(status),
         Ok(other) => Daemon::Silent(format!("it gave an answer to something else: {other:?}")),
         Err(e) => Daemon::Silent(format!("{e:#}")),

@@ -1,6 +1,6 @@
 //! Tables for people, JSON and YAML for programs; lines.
 
-use std::io::{self, StderrLock, StdoutLock, Write};
+use std::io::{self, IsTerminal, StderrLock, StdoutLock, Write};
 
 use anyhow::Result;
 use comfy_table::{ColumnConstraint, ContentArrangement, Table, Width, presets::NOTHING};
@@ -83,6 +83,12 @@ impl<W: Write> Drop for Lines<W> {
         // Who closed it has been told, or does not listen.
         let _ = self.flush();
     }
+}
+
+/// Red on a terminal, unless nobody wants colours.
+pub fn red(text: &str) -> String {
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty()) || !io::stdout().is_terminal();
+    if plain { text.to_owned() } else { format!("\x1b[1;31m{text}\x1b[0m") }
 }
 
 /// An empty table with a head.

@@ -34,6 +34,22 @@ fn devices(devices: &[DeviceStatus]) -> comfy_table::Table {
     table
 }
 
+/// Which programs are on a device, and who runs before and after them.
+fn tell_attached(out: &mut impl Write, d: &DeviceStatus) -> Result<()> {
+    for a in &d.attached {
+        let Some(program) = a.program else {
+            writeln!(out, "{}, {}: NOT THERE", a.at, a.hook)?;
+            continue;
+        };
+        let link = a.link.map_or_else(String::new, |id| format!(", link {id}"));
+        let tag = a.tag.as_ref().map_or_else(String::new, |tag| format!(" (tag {tag})"));
+        let others = |all: &[String]| if all.is_empty() { "nobody".into() } else { all.join(", ") };
+        let (before, after) = (others(&a.before), others(&a.after));
+        writeln!(out, "{}, {}{link}, program {program}{tag}; before it: {before}; after it: {after}", a.at, a.hook)?;
+    }
+    Ok(())
+}
+
 /// What a device carried when it was first protected; `whole` names flows.
 fn tell_observed(out: &mut impl Write, d: &DeviceStatus, whole: bool) -> Result<()> {
     let Some(o) = &d.observed else { return Ok(()) };
@@ -128,6 +144,7 @@ pub fn status(arguments: &Arguments) -> Result<Ended> {
 fn tell_interface(view: &InterfaceView, rules: bool) -> Result<()> {
     let mut out = output::stdout();
     writeln!(out, "{}", output::fit(devices(std::slice::from_ref(&view.status))))?;
+    tell_attached(&mut out, &view.status)?;
     tell_observed(&mut out, &view.status, true)?;
     if rules {
         let mut table = output::table(&["direction", "rule", "verdict", "priority", "matches", "packets", "bytes"]);

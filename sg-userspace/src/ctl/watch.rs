@@ -120,7 +120,8 @@ async fn follow(arguments: &Arguments, watch: &Watch, asked: &Asked) -> Result<E
 }
 
 fn so_far(now: &Missed, before: &Missed) -> String {
-    let (left_out, passed_over) = (now.left_out - before.left_out, now.passed_over - before.passed_over);
+    let (left_out, passed_over) =
+        (now.left_out.saturating_sub(before.left_out), now.passed_over.saturating_sub(before.passed_over));
     match (left_out, passed_over) {
         (left_out, 0) => format!("… {left_out} more left out (--rate)"),
         (0, passed_over) => format!("… {passed_over} more passed over (--every)"),

@@ -9,7 +9,7 @@ use std::{
 
 use ipnet::IpNet;
 use serde::Deserialize;
-use sg_common::limits::MAX_FLOWS;
+use sg_common::limits::{MAX_FLOWS, MAX_POLICY_RULES};
 use sg_common::quota::MANAGEMENT;
 use thiserror::Error;
 
@@ -381,7 +381,16 @@ impl Config {
         }
         config.flow_log.check()?;
         config.conntrack.settings()?;
-        config.failsafe.settings()?;
+        if let Some(failsafe) = config.failsafe.settings()? {
+            let (quotas, ranges) = (&config.quotas, failsafe.ports.len());
+            let all = quotas.rules_per_interface.saturating_add(quotas.groups_per_interface).saturating_add(ranges);
+            if all > MAX_POLICY_RULES {
+                return Err(format!(
+                    "failsafe.ports: {ranges} port ranges, beside quotas.rules_per_interface and \
+                     quotas.groups_per_interface, are more than the {MAX_POLICY_RULES} rules that one interface's tables hold"
+                ));
+            }
+        }
         config.api.address()?;
         config.metrics.address()?;
         for path in config.api.certificate.iter().chain(&config.api.private_key) {

@@ -165,13 +165,7 @@ impl Control {
         tell_carried(engine.carried());
         let accountant = stats::accountant(&*store, &engine);
         let config_here = config.here();
-        let flow_log = if config.flow_log.is_on() {
-            let file = config.flow_log.file.display();
-            Some(FlowLog::open(&config.flow_log).with_context(|| format!("cannot write {file} (flow_log.file)"))?)
-        } else {
-            flow_log::forget(engine.maps()).context("cannot empty a table of the kernel's")?;
-            None
-        };
+        let flow_log = config.flow_log.is_on().then(|| FlowLog::new(&config.flow_log));
         let mut control = Self {
             config,
             store,
@@ -206,6 +200,10 @@ impl Control {
         };
         control.take_back_of_before();
         let _ = control.look(machine, Look::First);
+        if control.flow_log.is_none() {
+            // No generation asks for it any more.
+            flow_log::forget(control.engine.maps()).context("cannot empty a table of the kernel's")?;
+        }
         control.restore_shadow();
         Ok(control)
     }
@@ -250,7 +248,7 @@ impl Control {
                 Some(wanted) => self.document(&wanted).unwrap_or_else(|reply| reply),
                 None => refused("not a document".into()),
             },
-            Action::Status => match views::status(self) {
+            Action::Status => match self.time().and_then(|time| views::status(self, &time)) {
                 Ok(status) => Reply::Status(Box::new(status)),
                 Err(e) => self.unread(&e),
             },

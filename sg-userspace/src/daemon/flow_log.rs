@@ -33,6 +33,7 @@ use super::{
 };
 use crate::{
     dataplane::{
+        events::Sums,
         flows::{self, Live},
         object::Maps,
     },
@@ -96,12 +97,15 @@ struct Denied {
     seen: Seen,
 }
 
-/// What was denied and is not in the log.
+/// What is not in the log.
 #[derive(Clone, Debug, Serialize)]
 struct LeftOut {
     kind: &'static str,
     time: String,
+    /// Denied packets beyond the rate.
     denied: u64,
+    /// Accepted packets of flows that there was no room to count.
+    packets: u64,
 }
 
 /// Any line.
@@ -122,14 +126,25 @@ pub struct Written {
     pub lost: u64,
 }
 
+impl std::ops::AddAssign for Written {
+    fn add_assign(&mut self, more: Self) {
+        self.written += more.written;
+        self.lost += more.lost;
+    }
+}
+
 /// The log.
 pub struct FlowLog {
-    lines: Lines,
+    config: FlowLogConfig,
+    /// Open, unless it could not be opened yet.
+    lines: Option<Lines>,
     every: Duration,
     rate: u32,
     looked: Option<Instant>,
     waiting: Vec<Line>,
-    left_out: u64,
+    /// What the kernel had left out at the last look.
+    before: Sums,
+    written: Written,
     lost: u64,
     failing: bool,
 }
@@ -145,7 +160,13 @@ fn ended(live: Option<&Live>, clock: Clock) -> Option<&'static str> {
 }
 
 /// A line of an account.
-fn over(key: &FlowKey, a: &Account, ended: &'static str, names: &mut Names, time: &Time) -> Over {
+fn over(
+    (key, a): (&FlowKey, &Account),
+    origin: Direction,
+    ended: &'static str,
+    names: &mut Names,
+    time: &Time,
+) -> Over {
     let protocol = key.protocol();
     let ports = matches!(protocol, 6 | 17);
     let rule = names.rule(a.rule).map(|r| r.name);
@@ -154,8 +175,8 @@ fn over(key: &FlowKey, a: &Account, ended: &'static str, names: &mut Names, time
         kind: "flow",
         start: text(time.past(a.start)),
         end: text(time.of(a.last)),
-        device: names.slots.get(&a.slot).map_or_else(|| format!("slot {}", a.slot), |s| s.device.clone()),
-        direction: Direction::from_u8(a.origin).name(),
+        device: names.device_of(key.zone),
+        direction: origin.name(),
         protocol: protocol_name(Some(protocol)),
         local: key.local.into(),
         remote: key.remote.into(),
@@ -174,25 +195,35 @@ fn over(key: &FlowKey, a: &Account, ended: &'static str, names: &mut Names, time
 }
 
 impl FlowLog {
-    /// Opens it.
-    ///
-    /// # Errors
-    /// The file cannot be written.
-    pub fn open(config: &FlowLogConfig) -> io::Result<Self> {
-        if let Some(dir) = config.file.parent() {
-            std::fs::create_dir_all(dir)?;
-        }
-        let max = u64::from(config.max_size) << 20;
-        Ok(Self {
-            lines: Lines::open(&config.file, max, config.kept)?,
+    /// Nothing is written yet. A file that cannot be opened is tried again with each line:
+    /// a host must not be without its rules for want of a log.
+    pub fn new(config: &FlowLogConfig) -> Self {
+        Self {
+            config: config.clone(),
+            lines: None,
             every: Duration::from_secs(config.every.into()),
             rate: config.denied,
             looked: None,
             waiting: Vec::new(),
-            left_out: 0,
+            before: Sums::default(),
+            written: Written::default(),
             lost: 0,
             failing: false,
-        })
+        }
+    }
+
+    fn append(&mut self) -> io::Result<()> {
+        let lines = match &mut self.lines {
+            Some(lines) => lines,
+            None => {
+                if let Some(dir) = self.config.file.parent() {
+                    std::fs::create_dir_all(dir)?;
+                }
+                let max = u64::from(self.config.max_size) << 20;
+                self.lines.insert(Lines::open(&self.config.file, max, self.config.kept)?)
+            }
+        };
+        lines.append(&self.waiting, false)
     }
 
     /// Asks the kernel for denied packets.
@@ -221,11 +252,11 @@ impl FlowLog {
     }
 
     /// Looks which flows are over, and takes what they carried out of the kernel's table.
-    /// `left_out` is how many denied packets were not told since the program was loaded.
+    /// `sums` is what was not told, or not counted, since the program was loaded.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn look(&mut self, maps: &Maps, names: &mut Names, time: &Time, left_out: u64) -> io::Result<()> {
+    pub fn look(&mut self, maps: &Maps, names: &mut Names, time: &Time, sums: &Sums) -> io::Result<()> {
         self.looked = Some(Instant::now());
         let mut accounts = Vec::new();
         maps.accounts.each(|key, _| accounts.push(*key))?;
@@ -244,26 +275,40 @@ impl FlowLog {
             let Some(how) = ended(live.get(&key), clock) else { continue };
             // What comes later is another flow's.
             if let Some(account) = maps.accounts.take(&key)? {
-                self.wait(Line::Over(Box::new(over(&key, &account, how, names, time))));
+                // Of one that is older than its account, the table knows better who began it.
+                let origin = live.get(&key).map_or(Direction::from_u8(account.origin), |l| l.origin);
+                self.wait(Line::Over(Box::new(over((&key, &account), origin, how, names, time))));
+                if self.waiting.len() >= WAITING {
+                    let done = self.put();
+                    self.written += done;
+                }
             }
         }
-        let denied = left_out.saturating_sub(self.left_out);
-        self.left_out = left_out;
-        if denied > 0 {
+        let since = |now: u64, then: u64| now.saturating_sub(then);
+        let denied = since(sums.left_out[stream::LOG], self.before.left_out[stream::LOG]);
+        let flows = since(sums.unaccounted, self.before.unaccounted);
+        self.before = *sums;
+        if denied + flows > 0 {
             let time = humantime::format_rfc3339_millis(time.wall).to_string();
-            self.wait(Line::LeftOut(LeftOut { kind: "left_out", time, denied }));
+            self.wait(Line::LeftOut(LeftOut { kind: "left_out", time, denied, packets: flows }));
         }
         Ok(())
     }
 
     /// Writes what waits.
     pub fn flush(&mut self) -> Written {
+        let done = self.put();
+        self.written += done;
+        std::mem::take(&mut self.written)
+    }
+
+    fn put(&mut self) -> Written {
         let mut done = Written { written: 0, lost: std::mem::take(&mut self.lost) };
-        if self.waiting.is_empty() {
+        if self.waiting.is_empty() && self.lines.is_some() {
             return done;
         }
-        let (count, path) = (self.waiting.len() as u64, self.lines.path().display().to_string());
-        match self.lines.append(&self.waiting, false) {
+        let (count, path) = (self.waiting.len() as u64, self.config.file.display().to_string());
+        match self.append() {
             Ok(()) => {
                 done.written = count;
                 if std::mem::replace(&mut self.failing, false) {

@@ -24,7 +24,7 @@ use super::{documents::Step, history::Head};
 use crate::{
     api::{call::Call, keys::KeyView},
     dataplane::{
-        engine::{OnChange, Preview, Report},
+        engine::{Attached, OnChange, Preview, Report},
         report::Observed,
     },
     diagnose::{Check, Row},
@@ -383,6 +383,12 @@ pub struct DeviceStatus {
     /// Seconds for which it only observes yet; absent when it enforces.
     #[serde(default)]
     pub observing: Option<u64>,
+    /// Which programs of ours are on it, and who runs before and after them.
+    #[serde(default)]
+    pub attached: Vec<Attached>,
+    /// Last packet of a live flow, UTC; absent while there is none.
+    #[serde(default)]
+    pub last_packet: Option<String>,
     /// Live flows it carried when it began to enforce; while it observes, those so far.
     #[serde(default)]
     pub observed: Option<Observed>,

@@ -55,6 +55,9 @@ struct Held {
     span: (u32, u32),
     model: Arc<Model>,
     machine: Machine,
+    /// Rule counters by identity, and interface index by slot, of that time.
+    counters: Arc<HashMap<String, u32>>,
+    slots: HashMap<u32, u32>,
     /// What both mean, and the members of each group; made for the first sample.
     meaning: Option<(Resolved, Vec<HashSet<IpAddr>>)>,
 }
@@ -86,11 +89,22 @@ pub struct Sampler {
 }
 
 /// What is known of the kernel's numbers now.
-pub struct Known<'a> {
-    /// Interface index and epoch of each slot in force.
-    pub slots: HashMap<u32, (u32, u32)>,
+pub struct Known {
+    /// Epoch of each slot in force.
+    pub epochs: HashMap<u32, u32>,
+    /// The kernel's clock, and its ticks a second.
+    pub now: (u32, u32),
+}
+
+/// Seconds after which a sample is not worth judging: a number may mean something else by then.
+const OLD: u32 = 10;
+
+/// What a policy's numbers mean, as it is put in force.
+pub struct Numbers {
     /// Rule counters by identity.
-    pub counters: &'a HashMap<String, u32>,
+    pub counters: Arc<HashMap<String, u32>>,
+    /// Interface index by slot.
+    pub slots: HashMap<u32, u32>,
 }
 
 /// The first packet that a verdict was about, if it was one.
@@ -120,7 +134,7 @@ fn query(e: &Event) -> FlowQuery {
 }
 
 impl Held {
-    fn outcome(&mut self, index: u32, query: &FlowQuery) -> Option<(&Model, Outcome)> {
+    fn outcome(&mut self, index: u32, query: &FlowQuery) -> Option<Outcome> {
         let Self { model, machine, meaning, .. } = self;
         let (resolved, members) = meaning.get_or_insert_with(|| {
             let resolved = machine.resolve(model);
@@ -128,37 +142,48 @@ impl Held {
             (resolved, members)
         });
         let binding = resolved.bindings.iter().find(|b| b.device.index == index)?;
-        Some((model, Reference::with(model, &resolved.instances, members).judge(binding.instance, query)))
+        Some(Reference::with(model, &resolved.instances, members).judge(binding.instance, query))
     }
-}
 
-/// Whether the reference's answer is what the kernel said.
-fn agrees(model: &Model, outcome: &Outcome, e: &Event, counters: &HashMap<String, u32>) -> bool {
-    if outcome.verdict as u8 != e.verdict || outcome.reason as u8 != e.reason {
-        return false;
+    /// Whether the reference's answer is what the kernel said.
+    fn agrees(&self, outcome: &Outcome, e: &Event) -> bool {
+        if outcome.verdict as u8 != e.verdict || outcome.reason as u8 != e.reason {
+            return false;
+        }
+        let origin = match (outcome.group, outcome.rule) {
+            (Some(g), Some(r)) => Origin::Rule(g, r),
+            (Some(g), None) => Origin::IntraGroup(g),
+            _ => return true,
+        };
+        // A rule that no policy in force has is counted by nothing.
+        self.counters.get(&identity(&self.model, origin)).is_none_or(|id| *id == e.rule)
     }
-    let origin = match (outcome.group, outcome.rule) {
-        (Some(g), Some(r)) => Origin::Rule(g, r),
-        (Some(g), None) => Origin::IntraGroup(g),
-        _ => return true,
-    };
-    // A rule that is no more has no counter to compare.
-    counters.get(&identity(model, origin)).is_none_or(|id| *id == e.rule)
 }
 
 impl Sampler {
     /// A policy has been put in force, or was tried to be: `epoch` is the last one given,
     /// `span` when that began and ended, in jiffies.
-    pub fn follow(&mut self, model: &Arc<Model>, machine: &Machine, epoch: u32, span: (u32, u32)) {
+    pub fn follow(
+        &mut self,
+        model: &Arc<Model>,
+        machine: &Machine,
+        epoch: u32,
+        span: (u32, u32),
+        numbers: impl FnOnce() -> Numbers,
+    ) {
+        // A tick on each side: a program that has begun may yet be at it.
+        let span = (span.0.wrapping_sub(1), span.1.wrapping_add(1));
+        let Numbers { counters, slots } = numbers();
         if let Some(last) = self.held.back_mut()
             && Arc::ptr_eq(&last.model, model)
             && last.machine == *machine
         {
-            last.epoch = epoch;
+            (last.epoch, last.counters, last.slots) = (epoch, counters, slots);
             last.span.1 = span.1;
             return;
         }
-        self.held.push_back(Held { epoch, span, model: model.clone(), machine: machine.clone(), meaning: None });
+        let (model, machine) = (model.clone(), machine.clone());
+        self.held.push_back(Held { epoch, span, model, machine, counters, slots, meaning: None });
         if self.held.len() > REMEMBERED {
             self.held.pop_front();
         }
@@ -174,7 +199,7 @@ impl Sampler {
     }
 
     /// Judges what waits, as far as there is time.
-    pub fn judge(&mut self, known: &Known<'_>) -> (Judged, Vec<Mismatch>) {
+    pub fn judge(&mut self, known: &Known) -> (Judged, Vec<Mismatch>) {
         let begun = Instant::now();
         let mut judged = Judged { skipped: std::mem::take(&mut self.let_go), ..Judged::default() };
         let mut mismatches = Vec::new();
@@ -193,8 +218,12 @@ impl Sampler {
         (judged, mismatches)
     }
 
-    fn one(&mut self, e: &Event, known: &Known<'_>) -> Option<Result<(), Mismatch>> {
-        let (index, epoch) = *known.slots.get(&e.slot)?;
+    fn one(&mut self, e: &Event, known: &Known) -> Option<Result<(), Mismatch>> {
+        let epoch = *known.epochs.get(&e.slot)?;
+        let (now, hz) = known.now;
+        if now.wrapping_sub(e.time) as i32 > (OLD * hz) as i32 {
+            return None;
+        }
         let query = query(e);
         // What is in force under an old epoch is in force because nothing changed since.
         let at = if e.epoch == epoch {
@@ -207,16 +236,22 @@ impl Sampler {
             }
             at
         };
-        let (model, outcome) = self.held[at].outcome(index, &query)?;
-        if agrees(model, &outcome, e, known.counters) {
+        let index = *self.held[at].slots.get(&e.slot)?;
+        let outcome = self.held[at].outcome(index, &query)?;
+        if self.held[at].agrees(&outcome, e) {
             return Some(Ok(()));
+        }
+        // What an event does not tell of a packet, types and fragments and who sent it, decides
+        // before the rules.
+        if !JUDGED.contains(&outcome.reason) {
+            return None;
         }
         let during = |h: &Held| e.time.wrapping_sub(h.span.0) as i32 >= 0 && h.span.1.wrapping_sub(e.time) as i32 >= 0;
         for next in 0..self.held.len() {
             if next != at
                 && during(&self.held[next])
-                && let Some((model, outcome)) = self.held[next].outcome(index, &query)
-                && agrees(model, &outcome, e, known.counters)
+                && let Some(outcome) = self.held[next].outcome(index, &query)
+                && self.held[next].agrees(&outcome, e)
             {
                 return Some(Ok(()));
             }
@@ -296,14 +331,17 @@ mod tests {
         }
     }
 
-    /// One sample, under the counters of both policies.
-    fn judge(sampler: &mut Sampler, epoch: u32, event: Event) -> Judged {
+    /// Counters of both policies.
+    fn numbers() -> Numbers {
         let (a, b) = (model(22), model(80));
-        let counters: HashMap<String, u32> =
-            [(identity(&a, Origin::Rule(0, 0)), 4), (identity(&b, Origin::Rule(0, 0)), 5)].into();
+        let counters = [(identity(&a, Origin::Rule(0, 0)), 4), (identity(&b, Origin::Rule(0, 0)), 5)];
+        Numbers { counters: Arc::new(counters.into()), slots: [(1, 7)].into() }
+    }
+
+    /// One sample.
+    fn judge(sampler: &mut Sampler, epoch: u32, event: Event) -> Judged {
         sampler.add(event);
-        let known = Known { slots: [(1, (7, epoch))].into(), counters: &counters };
-        sampler.judge(&known).0
+        sampler.judge(&Known { epochs: [(1, epoch)].into(), now: (400, 250) }).0
     }
 
     const SAME: Judged = Judged { same: 1, mismatches: 0, skipped: 0 };
@@ -312,8 +350,8 @@ mod tests {
 
     fn sampler() -> Sampler {
         let mut sampler = Sampler::default();
-        sampler.follow(&model(22), &machine(), 10, (100, 110));
-        sampler.follow(&model(80), &machine(), 11, (200, 210));
+        sampler.follow(&model(22), &machine(), 10, (100, 110), numbers);
+        sampler.follow(&model(80), &machine(), 11, (200, 210), numbers);
         sampler
     }
 
@@ -333,14 +371,14 @@ mod tests {
     fn only_while_a_change_is_made_either_policy_will_do() {
         let mut s = sampler();
         assert_eq!(judge(&mut s, 11, event(80, 10, 205, true, 5)), SAME);
-        assert_eq!(judge(&mut s, 11, event(80, 10, 199, true, 5)), DIFFERS);
-        assert_eq!(judge(&mut s, 11, event(80, 10, 211, true, 5)), DIFFERS);
+        assert_eq!(judge(&mut s, 11, event(80, 10, 198, true, 5)), DIFFERS);
+        assert_eq!(judge(&mut s, 11, event(80, 10, 212, true, 5)), DIFFERS);
     }
 
     #[test]
     fn an_old_epoch_that_is_in_force_means_the_policy_of_now() {
         let mut s = Sampler::default();
-        s.follow(&model(80), &machine(), 30, (100, 110));
+        s.follow(&model(80), &machine(), 30, (100, 110), numbers);
         assert_eq!(judge(&mut s, 3, event(80, 3, 250, true, 5)), SAME);
     }
 
@@ -349,10 +387,20 @@ mod tests {
         let mut s = sampler();
         assert_eq!(judge(&mut s, 11, Event { slot: 2, ..event(22, 10, 150, true, 4) }), SKIPPED);
         assert_eq!(judge(&mut s, 11, event(22, 12, 150, true, 4)), SKIPPED);
+        let late = u32::MAX - 10_000;
+        assert_eq!(judge(&mut s, 11, event(22, 10, late, true, 4)), SKIPPED);
         for epoch in 12..40 {
-            s.follow(&model(22), &machine(), epoch, (300, 310));
+            s.follow(&model(22), &machine(), epoch, (300, 310), numbers);
         }
         assert_eq!(judge(&mut s, 39, event(22, 10, 150, true, 4)), SKIPPED);
+    }
+
+    #[test]
+    fn what_decides_before_the_rules_is_not_judged() {
+        let mut s = sampler();
+        // As the first fragment of a lease is: the rules drop it, as a whole packet it passes.
+        let e = Event { vlan_proto: 17, remote_port: 67, ..event(68, 11, 250, false, 0) };
+        assert_eq!(judge(&mut s, 11, e), SKIPPED);
     }
 
     #[test]

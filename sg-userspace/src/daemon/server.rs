@@ -344,6 +344,8 @@ async fn serve(config: Config) -> Result<()> {
                     ready.clear_ready();
                 }
                 control.hear(&events);
+                // Nothing that the rest of this looks at has changed.
+                continue;
             }
             Some(ask) = watching.recv() => {
                 // What came before it has come before it.
@@ -411,6 +413,8 @@ async fn serve(config: Config) -> Result<()> {
     }
     control.keep_pinned();
     control.keep_accounts();
+    control.hear(&ring.get_mut().read());
+    control.log_flows();
     notify("STOPPING=1");
     // What was heard is not done any more: whoever asked is told so, not cut off.
     api.iter().for_each(tokio::task::JoinHandle::abort);

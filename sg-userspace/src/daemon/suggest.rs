@@ -64,7 +64,8 @@ pub fn suggest() {
     let Some(found) = suggestion(&sockets, &processes::ssh_sockets()) else { return };
     log::info!(
         "this host is managed by SSH, and no failsafe is configured: a rule can close that. To keep it open whatever \
-         rules say, put these lines into sgd.toml, and restart sgd:"
+         rules say, put these lines into sgd.toml, without the sources that are not yours (whoever is connected is among \
+         them, logged in or not), and restart sgd:"
     );
     found.lines().iter().for_each(|line| log::info!("  {line}"));
 }

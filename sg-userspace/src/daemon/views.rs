@@ -14,6 +14,7 @@ use super::{
     control::Control,
     pressure,
     protocol::{DeviceStatus, FailsafeView, InterfaceView, Missing, ReasonLine, RuleLine, Status},
+    watch::names::Time,
 };
 use crate::{
     dataplane::{
@@ -87,7 +88,21 @@ fn observed(flows: &[Live], zone: u32) -> Observed {
     observed
 }
 
-fn device(control: &Control, index: u32, bound: &Bound, flows: &[Live]) -> io::Result<DeviceStatus> {
+/// When the last packet of the live flows of a device was seen.
+fn last_packet(flows: &[Live], zone: u32, time: &Time) -> Option<String> {
+    let of_zone = flows.iter().filter(|f| f.key.zone == zone).flat_map(|f| f.last);
+    let ago = of_zone.map(|last| time.jiffies.wrapping_sub(last)).min()?;
+    let at = time.of(time.jiffies.wrapping_sub(ago));
+    Some(humantime::format_rfc3339_seconds(at).to_string())
+}
+
+fn device(
+    control: &Control,
+    index: u32,
+    bound: &Bound,
+    flows: &[Live],
+    time: Option<&Time>,
+) -> io::Result<DeviceStatus> {
     let resolved = control.resolved();
     let model = control.model();
     let instance = resolved.bindings.iter().find(|b| b.device.index == index).map(|b| &resolved.instances[b.instance]);
@@ -104,6 +119,9 @@ fn device(control: &Control, index: u32, bound: &Bound, flows: &[Live]) -> io::R
         epoch: bound.generation.epoch,
         accepted: total(Verdict::Accept),
         dropped: total(Verdict::Drop),
+        // One that is gone has none.
+        attached: control.engine().attached(index).unwrap_or_default(),
+        last_packet: time.and_then(|time| last_packet(flows, bound.generation.zone, time)),
         observing: bound
             .is_observing()
             .then(|| bound.until.map_or(0, |until| until.saturating_duration_since(Instant::now()).as_secs())),
@@ -115,11 +133,11 @@ fn device(control: &Control, index: u32, bound: &Bound, flows: &[Live]) -> io::R
     })
 }
 
-/// How things stand.
+/// How things stand; `time` is the kernel's clock.
 ///
 /// # Errors
 /// A table that cannot be read.
-pub fn status(control: &Control) -> io::Result<Status> {
+pub fn status(control: &Control, time: &Time) -> io::Result<Status> {
     let resolved = control.resolved();
     let engine = control.engine();
     let flows = flows::all(engine.maps())?;
@@ -141,7 +159,7 @@ pub fn status(control: &Control) -> io::Result<Status> {
             .bound()
             .iter()
             .filter(|(_, b)| !b.passes())
-            .map(|(&i, b)| device(control, i, b, &flows))
+            .map(|(&i, b)| device(control, i, b, &flows, Some(time)))
             .collect::<io::Result<_>>()?,
         absent: resolved.absent.clone(),
         conntrack: pressure::conntrack(engine, &flows)?,
@@ -243,7 +261,7 @@ pub fn interface(control: &Control, name: &str) -> io::Result<Option<InterfaceVi
     // Only an observation is told flow by flow.
     let flows = if bound.is_observing() { flows::all(control.engine().maps())? } else { Vec::new() };
     Ok(Some(InterfaceView {
-        status: device(control, index, bound, &flows)?,
+        status: device(control, index, bound, &flows, None)?,
         rules: rules(control, &key, bound.slot)?,
         reasons: reasons(control.engine().maps(), bound.slot)?,
     }))

@@ -90,6 +90,12 @@ impl Dry {
     /// # Errors
     /// As loading the program in force.
     pub fn load(pins: &Path, sizes: Sizes) -> Result<Self, DryError> {
+        // The loader would make those that are missing, empty, and the tables in force would be others.
+        let missing = object::names().into_iter().find(|name| !pins.join(name).exists());
+        if let Some(name) = missing {
+            let error = io::Error::new(io::ErrorKind::NotFound, format!("the pin {name} is gone"));
+            return Err(kernel("find the tables in force")(error));
+        }
         Ok(Self(object::load_as(&object::bytes()?, Some(pins), sizes, true)?))
     }
 

@@ -12,6 +12,7 @@ mod observe;
 mod open;
 mod order;
 mod policy;
+mod proof;
 mod repin;
 mod shadow;
 mod trial;
@@ -35,7 +36,7 @@ use sg_common::{
 };
 use thiserror::Error;
 
-pub use self::observe::Beginning;
+pub use self::{observe::Beginning, proof::Attached};
 pub use super::report::{OnChange, Preview, Report};
 use super::{
     attach::{self, AttachError, Place},
@@ -136,6 +137,8 @@ pub struct Bound {
     /// Where the programs sit: device ingress, device egress.
     pub places: Option<[Place; 2]>,
     hook: Hook,
+    /// Its policy and its candidate when candidates were last given out.
+    told_apart: Option<(u32, u32)>,
     /// When a guest's observation is over.
     pub until: Option<Instant>,
     /// What it carried when it began to enforce, if this daemon saw that.
@@ -146,6 +149,11 @@ impl Bound {
     /// Whether it passes everything yet.
     pub fn is_observing(&self) -> bool {
         self.generation.flags & flags::OBSERVE != 0
+    }
+
+    /// Whether it has the candidate that it was given, beside the policy that it had then.
+    fn is_told_apart(&self) -> bool {
+        self.told_apart == Some((self.generation.policy, self.generation.shadow))
     }
 
     /// A generation as it would be here if nothing else were different; `trial`: while
@@ -194,6 +202,8 @@ pub struct Engine {
     /// Jiffies when putting a policy in force last began, and ended.
     span: (u32, u32),
     compared: compare::Compared,
+    /// The candidate, and the machine, when candidates were last given out.
+    shadowed: Option<(Arc<Model>, Machine)>,
     /// Flag of generations whose flows are counted, or none.
     account: u32,
 }
@@ -236,6 +246,7 @@ impl Engine {
                 own,
                 places: None,
                 hook: Hook::Auto,
+                told_apart: None,
                 until: None,
                 observed: None,
             };

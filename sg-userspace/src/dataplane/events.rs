@@ -71,6 +71,8 @@ pub struct Sums {
     pub left_out: [u64; STREAMS],
     /// Not told because of [`Tell::every`].
     pub passed_over: u64,
+    /// Accepted packets of flows that there was no room to count.
+    pub unaccounted: u64,
 }
 
 /// Adds the CPUs up.
@@ -79,12 +81,13 @@ pub struct Sums {
 /// What the kernel says.
 pub fn sums(maps: &Maps) -> io::Result<Sums> {
     let mut sums = Sums::default();
-    for Told { told, left_out, passed_over, .. } in maps.told.get_per_cpu(&0, possible_cpus())? {
+    for Told { told, left_out, passed_over, unaccounted, .. } in maps.told.get_per_cpu(&0, possible_cpus())? {
         for s in 0..STREAMS {
             sums.told[s] += told[s];
             sums.left_out[s] += left_out[s];
         }
         sums.passed_over += passed_over;
+        sums.unaccounted += unaccounted;
     }
     Ok(sums)
 }

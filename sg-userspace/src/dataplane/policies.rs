@@ -237,6 +237,24 @@ impl Held {
         self.prefixes_differ(walk)
     }
 
+    /// Writes all of it once more, as it was written: packets are judged by it meanwhile.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(super) fn rewrite(&self, flat: &[u8]) -> io::Result<()> {
+        self.mapping.fill(0, flat);
+        if let Some(hosts) = &self.hosts {
+            let mut extra = Vec::new();
+            hosts.each(|addr, _| extra.extend((!self.written.hosts.contains_key(addr)).then_some(*addr)))?;
+            extra.iter().try_for_each(|addr| hosts.delete(addr).map(drop))?;
+            self.written.hosts.iter().try_for_each(|(addr, class)| hosts.update(addr, class))?;
+        }
+        if let Some(prefixes) = &self.prefixes {
+            self.written.prefixes.iter().try_for_each(|(key, class)| prefixes.update(key, class))?;
+        }
+        Ok(())
+    }
+
     fn prefixes_differ(&self, walk: &mut Walk) -> io::Result<Option<&'static str>> {
         const WHAT: &str = "prefix table";
         let Some(map) = &self.prefixes else { return Ok(None) };

@@ -71,10 +71,14 @@ pub struct ConfigFile {
     pub path: PathBuf,
     /// Whether it is there.
     pub there: bool,
+    /// Whether this process may not read it; then defaults stand in for it.
+    pub hidden: bool,
     /// What is wrong with it.
     pub error: Option<String>,
     /// What it may say, and hardly anybody wants.
     pub warnings: Vec<String>,
+    /// The failsafe that it has: `tcp 22`.
+    pub failsafe: Option<String>,
 }
 
 /// A place that is written to.
@@ -157,7 +161,14 @@ pub(super) fn good() -> Facts {
         lacking: Vec::new(),
         program: Program::Loads,
         clock: Clock { now: 1_790_000_000, synchronised: Some(true) },
-        config: ConfigFile { path: "/etc/sg/sgd.toml".into(), there: true, error: None, warnings: Vec::new() },
+        config: ConfigFile {
+            path: "/etc/sg/sgd.toml".into(),
+            there: true,
+            hidden: false,
+            error: None,
+            warnings: Vec::new(),
+            failsafe: None,
+        },
         disks: Vec::new(),
         guarded: Vec::new(),
         daemon: Daemon::Silent("no daemon listens".into()),

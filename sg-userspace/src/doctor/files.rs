@@ -23,6 +23,9 @@ pub(super) fn judge(facts: &Facts) -> Vec<Check> {
 
 fn config(file: &ConfigFile) -> Check {
     let (check, path) = ("configuration", file.path.display());
+    if file.hidden {
+        return Check::unseen(check, &format!("{path}"));
+    }
     if let Some(error) = &file.error {
         return Check::fail(check, error, "`sgd check` says the same; sgd does not start with it");
     }
@@ -50,14 +53,11 @@ fn disk(disk: &Disk, root: bool) -> Check {
     };
     let refused = "a change that cannot be stored or written to the audit log is refused";
     if room.read_only || (root && !disk.writable) {
-        return Check::fail(
-            &check,
-            format!("{path} cannot be written: {refused}"),
-            "mount it writable, or set state_dir",
-        );
+        return Check::fail(&check, format!("{path} cannot be written: {refused}"), "mount it writable");
     }
     let (few, none) = (FILES.1, FILES.0);
-    let advice = "make room, or set state_dir to a larger file system";
+    // An empty directory is a first start, which lets go of every device.
+    let advice = "make room; or stop sgd, move the directory whole, set state_dir, and ReadWritePaths= in its unit";
     if room.bytes < LEAST || room.files.is_some_and(|n| n < none) {
         return Check::fail(&check, format!("{left}: {refused}"), advice);
     }
@@ -135,6 +135,8 @@ mod tests {
     #[test]
     fn a_configuration_is_good_bad_or_unwise() {
         let file = |there, error: Option<&str>, warnings: &[&str]| ConfigFile {
+            hidden: false,
+            failsafe: None,
             path: "/etc/sg/sgd.toml".into(),
             there,
             error: error.map(Into::into),

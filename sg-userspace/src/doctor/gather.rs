@@ -17,7 +17,7 @@ use super::{
 use crate::{
     daemon::{
         capabilities,
-        config::{Config, DEFAULT_CONFIG},
+        config::{Config, ConfigError, DEFAULT_CONFIG},
         protocol::Status,
     },
     dataplane::{pins::is_bpffs, probe::Probe},
@@ -26,12 +26,18 @@ use crate::{
 /// Reads the configuration; what cannot be read is a fact, and defaults stand in for it.
 pub fn config(path: Option<&Path>) -> (ConfigFile, Config) {
     let file = path.unwrap_or(Path::new(DEFAULT_CONFIG));
+    let mut hidden = false;
     let (config, error) = match Config::read(path) {
         Ok(config) => (config, None),
+        Err(ConfigError::Read { error, .. }) if error.kind() == io::ErrorKind::PermissionDenied => {
+            hidden = true;
+            (Config::default(), None)
+        }
         Err(e) => (Config::default(), Some(e.to_string())),
     };
     let warnings = config.failsafe.warnings();
-    (ConfigFile { path: file.into(), there: file.exists(), error, warnings }, config)
+    let failsafe = config.failsafe.settings().ok().flatten().map(|f| f.services());
+    (ConfigFile { path: file.into(), there: file.exists(), hidden, error, warnings, failsafe }, config)
 }
 
 /// Looks at everything that this configuration names.
@@ -132,7 +138,7 @@ fn guard(what: &'static str, path: &Path, forbidden: u32) -> Option<Guarded> {
 
 /// Secrets nobody else may read; the configuration nobody else may change, as it has the failsafe.
 fn guarded(file: &ConfigFile, config: &Config) -> Vec<Guarded> {
-    let key = config.api.private_key.as_ref().and_then(|path| guard("TLS key", path, 0o077));
+    let key = config.api.private_key.as_ref().and_then(|path| guard("TLS key", path, 0o007));
     let all = [guard("configuration", &file.path, 0o022), guard("access keys", &config.keys_file(), 0o077), key];
     all.into_iter().flatten().collect()
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Check,
-    facts::{Card, Daemon, Facts, Others},
+    facts::{Card, ConfigFile, Daemon, Facts, Others},
 };
 use crate::daemon::protocol::Status;
 
@@ -16,7 +16,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Check> {
         Daemon::Runs(status) => {
             checks.push(runs(status));
             checks.extend(protection(status));
-            checks.push(failsafe(status));
+            checks.push(failsafe(status, &facts.config));
             checks.extend(foreign(status));
             checks.extend(facts.devices.iter().map(card));
         }
@@ -26,8 +26,20 @@ pub(super) fn judge(facts: &Facts) -> Vec<Check> {
 }
 
 fn silent(why: &str) -> Check {
-    let advice = "`systemctl start sgd`, then once more: what it protects was not looked at; what an earlier one left \
-                  in force stays in force";
+    let todo = if why.contains("not allowed") {
+        "ask as root, or as a member of the daemon's socket_group"
+    } else if why.contains("another version") {
+        "`systemctl restart sgd` after an update; no packet is lost by it"
+    } else if why.contains("does not answer") {
+        return Check::fail(
+            "daemon",
+            why,
+            "its log says why (`journalctl -u sgd`); `systemctl restart sgd` loses no packet",
+        );
+    } else {
+        "`systemctl start sgd`, then once more"
+    };
+    let advice = format!("{todo}; what it protects was not looked at, and what is in force stays in force");
     Check::warn("daemon", why, advice)
 }
 
@@ -82,9 +94,18 @@ fn protection(status: &Status) -> Vec<Check> {
     checks
 }
 
-fn failsafe(status: &Status) -> Check {
+fn failsafe(status: &Status, file: &ConfigFile) -> Check {
     let check = "failsafe";
+    let running = status.failsafe.as_ref().map(|f| f.services.clone());
+    if !file.hidden && file.error.is_none() && running != file.failsafe {
+        let say = |f: &Option<String>| f.clone().unwrap_or_else(|| "none".into());
+        let found = format!("{} is in force, and the file says {}", say(&running), say(&file.failsafe));
+        return Check::warn(check, found, "`systemctl restart sgd`");
+    }
     match &status.failsafe {
+        Some(f) if f.devices.is_empty() && status.devices.is_empty() => {
+            Check::ok(check, format!("on {}, none of which is protected yet", f.place))
+        }
         Some(f) if f.devices.is_empty() => {
             Check::warn(check, format!("on {}, which no protected device is", f.place), "failsafe.devices in sgd.toml")
         }
@@ -143,6 +164,17 @@ mod tests {
     use super::{super::State, *};
     use crate::daemon::protocol::{Conntrack, DeviceStatus, FailsafeView};
 
+    fn config(failsafe: Option<&str>) -> ConfigFile {
+        ConfigFile {
+            path: "/etc/sg/sgd.toml".into(),
+            there: true,
+            hidden: false,
+            error: None,
+            warnings: Vec::new(),
+            failsafe: failsafe.map(Into::into),
+        }
+    }
+
     fn status() -> Status {
         let device = DeviceStatus {
             device: "eth0".into(),
@@ -155,6 +187,8 @@ mod tests {
             accepted: 0,
             dropped: 0,
             observing: None,
+            attached: Vec::new(),
+            last_packet: None,
             observed: None,
         };
         Status {
@@ -200,14 +234,15 @@ mod tests {
 
     #[test]
     fn a_failsafe_covers_somebody_or_nobody() {
-        assert!(failsafe(&status()).found.starts_with("none"));
+        assert!(failsafe(&status(), &config(None)).found.starts_with("none"));
         let view = |devices: &[&str]| FailsafeView {
             services: "tcp 22".into(),
             sources: Vec::new(),
             place: "eth1".into(),
             devices: devices.iter().map(ToString::to_string).collect(),
         };
-        let with = |devices: &[&str]| failsafe(&Status { failsafe: Some(view(devices)), ..status() });
+        let with =
+            |devices: &[&str]| failsafe(&Status { failsafe: Some(view(devices)), ..status() }, &config(Some("tcp 22")));
         assert_eq!((with(&["eth1"]).state, with(&[]).state), (State::Ok, State::Warn));
     }
 

@@ -256,7 +256,7 @@ fn a_failsafe_is_part_of_the_policy() {
     let all = found(&["192.0.2.0/24"]);
     assert_eq!(
         (all.len(), all[0].code, all[0].because_of.as_slice()),
-        (1, Code::RuleShadowed, &["(failsafe)".to_owned()][..])
+        (1, Code::RuleShadowed, &["(failsafe 22)".to_owned()][..])
     );
     let all = found(&["198.51.100.0/24", "::/0"]);
     let codes: Vec<_> = all.iter().map(|f| f.code).filter(|c| c.severity() == Severity::Warning).collect();

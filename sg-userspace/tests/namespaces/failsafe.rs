@@ -52,9 +52,14 @@ fn holds(way: Way) {
     assert!(ssh(four, 22) && ssh(six, 22), "{way:?}: {:?}", view(&daemon).reasons);
     let after = view(&daemon);
     let more = |name: &str| rule(&after, "ingress", name) - rule(&before, "ingress", name);
-    assert_eq!((more("(failsafe)"), more("g[0]"), more("g[1]")), (2, 0, 0), "{way:?}: {:#?}", after.rules);
+    assert_eq!((more("(failsafe 22)"), more("g[0]"), more("g[1]")), (2, 0, 0), "{way:?}: {:#?}", after.rules);
     assert_eq!(reason(&after, "ingress", "failsafe"), 2, "{way:?}: {:?}", after.reasons);
-    assert_eq!(after.rules.iter().position(|r| r.rule == "(failsafe)"), Some(1), "before all rules: {:?}", after.rules);
+    assert_eq!(
+        after.rules.iter().position(|r| r.rule == "(failsafe 22)"),
+        Some(1),
+        "before all rules: {:?}",
+        after.rules
+    );
     // Others, and other ports, are judged as before.
     assert!(!ssh("192.0.2.77", 22) && !ssh("[2001:db8:99::77]", 22) && !ssh(four, 23), "{way:?}");
     let last = view(&daemon);
@@ -67,16 +72,16 @@ fn holds(way: Way) {
     daemon.apply(&policy(&world, "accept"), &[]).unwrap();
     assert!(ssh("192.0.2.77", 22) && ssh(four, 22));
     let members = view(&daemon);
-    let counts = ["(failsafe)", "(members of g)"].map(|name| rule(&members, "ingress", name));
+    let counts = ["(failsafe 22)", "(members of g)"].map(|name| rule(&members, "ingress", name));
     assert_eq!(counts, [3, 1], "{way:?}: {:#?}", members.rules);
     daemon.apply(&policy(&world, "drop"), &[]).unwrap();
 
     // The evaluators know it, and say what it is.
     let flow = [world.device(), "ingress", "tcp", "10.0.0.10:22", "192.0.2.10:4000"];
     let why = daemon.sgctl(&[&["explain"], &flow[..]].concat()).unwrap().1;
-    assert!(why.contains("(failsafe)") && why.contains("192.0.2.10/32"), "{why}");
+    assert!(why.contains("(failsafe 22)") && why.contains("192.0.2.10/32"), "{why}");
     let open = daemon.sgctl(&["diagnose", world.device(), "tcp", "22", "--from", "192.0.2.10"]).unwrap().1;
-    assert!(open.contains(" open ") && open.contains("(failsafe)"), "{open}");
+    assert!(open.contains(" open ") && open.contains("(failsafe 22)"), "{open}");
     let lint = daemon.sgctl(&["lint"]).unwrap().1;
     assert!(!lint.contains("failsafe-open"), "{lint}");
     let status = daemon.sgctl(&["status"]).unwrap().1;
@@ -94,15 +99,15 @@ fn holds(way: Way) {
     assert!(echoes(&mut live, b"kept by it"));
     restart(&world, &mut daemon, &ON);
     assert!(echoes(&mut live, b"a restart changes nothing"), "{way:?}");
-    assert!(rule(&view(&daemon), "ingress", "(failsafe)") >= 4, "its counter goes on: {:#?}", view(&daemon).rules);
+    assert!(rule(&view(&daemon), "ingress", "(failsafe 22)") >= 4, "its counter goes on: {:#?}", view(&daemon).rules);
     restart(&world, &mut daemon, &OFF);
     assert!(!echoes(&mut live, b"cut") && !ssh(four, 22), "{way:?}: {:?}", view(&daemon).reasons);
     let without = view(&daemon);
     assert!(reason(&without, "ingress", "cut") > 0, "{way:?}: {:?}", without.reasons);
-    assert!(without.rules.iter().all(|r| r.rule != "(failsafe)"), "{:#?}", without.rules);
+    assert!(without.rules.iter().all(|r| r.rule != "(failsafe 22)"), "{:#?}", without.rules);
     restart(&world, &mut daemon, &ON);
     assert!(ssh(four, 22), "{way:?}");
-    assert_eq!(rule(&view(&daemon), "ingress", "(failsafe)"), 1, "{:#?}", view(&daemon).rules);
+    assert_eq!(rule(&view(&daemon), "ingress", "(failsafe 22)"), 1, "{:#?}", view(&daemon).rules);
 }
 
 #[test]
@@ -132,7 +137,7 @@ fn only_the_named_device_of_a_pattern_has_it() {
     daemon.start().unwrap();
     let text = policy(&world, "drop").replace("device: eth0", "device: 'eth*'");
     daemon.apply(&text, &[]).unwrap();
-    let has = |device: &str| daemon.interface(device).unwrap().rules.iter().any(|r| r.rule == "(failsafe)");
+    let has = |device: &str| daemon.interface(device).unwrap().rules.iter().any(|r| r.rule == "(failsafe 22)");
     assert!(has("eth1") && !has("eth0"));
     world.instance.tcp_server(22).unwrap();
     assert!(!world.client.tcp(to("10.0.0.10:22")).unwrap());

@@ -8,6 +8,7 @@ use std::{
 use sg_userspace::{daemon::protocol::ShadowView, testbed::Daemon};
 
 use super::world::*;
+use crate::support::pins::alter;
 
 fn policy(world: &World, ports: &[u16]) -> String {
     let rule =
@@ -140,4 +141,14 @@ fn a_bad_candidate_is_refused_and_trials_come_first() {
     assert_eq!((view.problem, view.devices), (None, vec!["eth0".to_owned()]));
     assert!(world.client.tcp(to("10.0.0.10:7000")).unwrap());
     assert_eq!(report(&daemon).differ, 0);
+    // Let go of during a trial, it is gone from the kernel when that is over.
+    daemon.apply(&policy(&world, &[7001]), &["--yes", "--confirm", "60s"]).unwrap();
+    done(&daemon, &["shadow", "stop"]);
+    done(&daemon, &["rollback", "--yes"]);
+    let shadowed = std::sync::atomic::AtomicU32::new(1);
+    alter(&daemon, |_, there| {
+        shadowed.store(there.shadow, std::sync::atomic::Ordering::Relaxed);
+        there
+    });
+    assert_eq!(shadowed.into_inner(), 0);
 }

@@ -13,7 +13,7 @@ use std::{
 
 use serde_json::Value;
 use sg_common::{
-    generation::{Generation, flags},
+    generation::{Generation, OVER, OwnKey, flags},
     limits, maps,
     policy::{CLASS_SIZES, CLASS_SLACK, DirectionHeader, PolicyHeader},
     reason::Verdict,
@@ -264,5 +264,20 @@ fn what_somebody_else_writes_into_our_tables_is_found_and_written_anew() {
         log.contains("what eth0 enforces in the kernel was not") && log.contains("the generation of eth0 in the kernel")
     });
     assert!(reaches(7000) && !reaches(7001));
+    // One bit, by which the program would go by what was before.
+    let said = daemon.log().matches("the generation of eth0").count();
+    alter(&daemon, |_, there| Generation { deadline: OVER, ..there });
+    eventually("it is put right", || daemon.log().matches("the generation of eth0").count() > said);
+    assert!(reaches(7000) && !reaches(7001));
+    // An address that nobody gave a guest.
+    let stranger = || {
+        let own = sys::open_pin(&pins.join(maps::OWN))?;
+        let own = RawMap::<OwnKey, u32>::new(own, size_of::<OwnKey>() as u32, 4)?;
+        let ip: std::net::IpAddr = [192, 0, 2, 99].into();
+        own.update(&OwnKey { zone: 1, addr: ip.into() }, &1)?;
+        Ok(())
+    };
+    daemon.enter(stranger).unwrap();
+    eventually("it is taken out", || daemon.log().contains("own addresses in the kernel was not what sgd had written"));
     daemon.stop(libc::SIGTERM).unwrap();
 }

@@ -8,12 +8,13 @@ use sg_common::{
     generation::{Generation, flags},
     reason::{Reason, Verdict},
     shadow::pack,
+    watch::{Tell, stream},
 };
 use sg_userspace::{
     compiler::compile,
     dataplane::{
         clock::possible_cpus,
-        probe::{Entry, generation_of},
+        probe::{Entry, Probe, generation_of},
     },
     effective::PolicyKey,
     model::Direction,
@@ -111,7 +112,20 @@ fn exactly_the_flows_that_differ_are_remembered() {
     assert!(expected.len() > count as usize / 20, "{}", expected.len());
     assert_eq!(found.len(), expected.len());
     assert!(found == expected);
-    let compared = probe.maps().shadowed.get_per_cpu(&0, possible_cpus()).unwrap();
-    let sums = compared.iter().fold((0, 0), |sum, c| (sum.0 + c.judged, sum.1 + c.left_out));
-    assert_eq!(sums, (count, 0));
+    let sums = |probe: &Probe| {
+        let compared = probe.maps().shadowed.get_per_cpu(&0, possible_cpus()).unwrap();
+        compared.iter().fold((0, 0), |sum, c| (sum.0 + c.judged, sum.1 + c.left_out))
+    };
+    assert_eq!(sums(&probe), (count, 0));
+
+    // Also one that somebody hears of is compared once.
+    let mut tell = Tell { window: 1_000_000, version: 1, ..Tell::NOTHING };
+    tell.tokens[stream::WATCH] = 1000;
+    tell.reasons[stream::WATCH] = [!0, !0];
+    probe.tell(&tell).unwrap();
+    for n in 0..100 {
+        let q = FlowQuery { direction: Direction::Inbound, local_port: 5000 + n, ..flow(&mut r, count) };
+        assert!(!probe.passes(Entry::Xdp, &first_packet(&q, [2, 0, 0, 0, 0, 1])).unwrap());
+    }
+    assert_eq!((sums(&probe), probe.events()), ((count + 100, 0), 100));
 }

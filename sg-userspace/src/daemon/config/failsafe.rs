@@ -84,6 +84,17 @@ impl FailsafeConfig {
                 format!("failsafe.sources: {text:?} is neither a prefix such as \"192.0.2.0/24\" nor an address")
             })
         };
+        let impossible = |net: &IpNet| {
+            let mapped = matches!(net, IpNet::V6(v6) if v6.prefix_len() >= 96 && v6.addr().to_ipv4_mapped().is_some());
+            net.prefix_len() > 0 && (mapped || net.addr().is_unspecified() || net.addr().is_multicast())
+        };
+        let source = |text: &String| {
+            let net = source(text)?;
+            if impossible(&net) {
+                return Err(format!("failsafe.sources: {text:?} is no address that anybody connects from"));
+            }
+            Ok(net)
+        };
         let mut sources = self.sources.iter().map(source).collect::<Result<Vec<_>, _>>()?;
         sources.sort_unstable();
         sources.dedup();

@@ -9,7 +9,10 @@ use std::{
 };
 
 use sg_common::flow::FlowKeys;
-use sg_ebpf::classify::query;
+use sg_ebpf::{
+    classify::query,
+    conntrack::{Clock, state},
+};
 
 use super::{Control, together};
 use crate::{
@@ -23,11 +26,13 @@ use crate::{
         log,
         protocol::{Action, File, Planned, Reply, Session},
         store::StoreError,
+        watch::names::Names as RuleNames,
     },
     dataplane::{
         engine::{EngineError, OnChange, Report},
         flows::{self, Live},
         machine::Resolved,
+        object::Maps,
     },
     document::{Source, parse},
     effective::PolicyKey,
@@ -229,7 +234,11 @@ impl Control {
     }
 
     /// Which live flows the change would cut, and whether the caller's is one.
-    pub(super) fn consequences(&self, change: &Change, session: Option<Session>, live: &[Live]) -> Planned {
+    pub(super) fn consequences(&mut self, change: &Change, session: Option<Session>, live: &[Live]) -> Planned {
+        self.follow_names();
+        let clock = self.engine.jiffies().ok().map(|now| Clock { now, hz: self.engine.ticks_per_second() });
+        // Taken out, so that the rest of this can be looked at meanwhile.
+        let mut names = std::mem::take(&mut self.hearing.names);
         let resolved = self.machine.resolve(change.policy.model());
         let reference = Reference::new(change.policy.model(), &resolved.instances);
         let mut planned = Planned { steps: change.steps.clone(), ..Planned::default() };
@@ -244,12 +253,15 @@ impl Control {
             .values()
             .filter_map(|b| Some((b.generation.zone, (b.device.as_str(), position(&resolved, &b.device)?))))
             .collect();
-        for flow in live.iter().filter(|f| f.verdict == Verdict::Accept) {
+        // What has expired is only not swept yet.
+        let lives = |f: &&Live| f.verdict == Verdict::Accept && clock.is_none_or(|clock| !f.is_expired(clock));
+        for flow in live.iter().filter(lives) {
             let Some(&(device, instance)) = zones.get(&flow.key.zone) else { continue };
             if judges.denies(instance, flow) {
-                denied.add(|| format!("{device} {}", flows::text(&flow.key, flow.origin)));
+                denied.add(|| told(device, flow, &mut names, self.engine.maps(), clock));
             }
         }
+        self.hearing.names = names;
         (planned.cut_count, planned.cut) = (denied.count, denied.shown);
         planned.session = session.and_then(|s| {
             let instance = resolved.bindings.iter().map(|b| b.instance).find(|i| {
@@ -272,6 +284,26 @@ impl Control {
         });
         planned
     }
+}
+
+/// A live flow that would be cut: who speaks to whom, what let it in, how long it has been
+/// silent; and what it has carried, where that is counted.
+fn told(device: &str, flow: &Live, names: &mut RuleNames, maps: &Maps, clock: Option<Clock>) -> String {
+    let mut text = format!("{device} {}", flows::text(&flow.key, flow.origin));
+    match (flow.rule, names.rule(flow.rule)) {
+        (_, Some(rule)) => text += &format!(", let in by {}", rule.name),
+        (0, None) => text += ", let in by default",
+        (_, None) => {}
+    }
+    let Some(clock) = clock else { return text };
+    let seconds = |jiffies: u32| u64::from(jiffies / clock.hz.max(1));
+    let span = |seconds| humantime::format_duration(Duration::from_secs(seconds)).to_string();
+    if let Ok(Some(a)) = maps.accounts.get(&flow.key) {
+        let age = span(seconds(clock.now.wrapping_sub(a.start)));
+        text += &format!(", {} bytes in and {} out in {age}", a.bytes[0], a.bytes[1]);
+    }
+    let idle = flow.last.map(|last| state::age(clock.now.wrapping_sub(last), clock)).into_iter().min().unwrap_or(0);
+    text + &format!(", idle for {}", span(seconds(idle)))
 }
 
 /// Refuses a change that was meant for a policy of another generation.

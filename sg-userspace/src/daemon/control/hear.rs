@@ -1,5 +1,7 @@
 //! What the kernel program tells, and who is told: those who watch, and the sampler.
 
+use std::sync::Arc;
+
 use sg_common::{event::Event, watch::Tell};
 
 use super::Control;
@@ -7,13 +9,17 @@ use crate::{
     daemon::{
         log,
         protocol::{Action, Reply},
-        sampler::{self, Known},
-        watch::{self, Asked, Watchers, names::Names},
+        sampler::{self, Known, Numbers},
+        watch::{
+            self, Asked, Watchers,
+            names::{Names, Time},
+        },
     },
     dataplane::{
         engine::{EngineError, OnChange, Report},
         events::{self, Ring, Sums},
     },
+    model::Model,
 };
 
 /// Everything that comes of events.
@@ -22,8 +28,10 @@ pub(super) struct Hearing {
     pub(super) names: Names,
     /// What the kernel was asked for last.
     tell: Tell,
-    /// Of what the names were made: the last epoch, and the number of devices.
-    seen: (u32, usize),
+    /// Of what the names were made: the last epoch, the number of devices, the policy.
+    seen: (u32, usize, Arc<Model>),
+    /// What it said last that it has told.
+    sums: Sums,
     /// Whether the kernel could not be asked or read; said once.
     failing: bool,
 }
@@ -31,7 +39,7 @@ pub(super) struct Hearing {
 impl Default for Hearing {
     fn default() -> Self {
         let (watchers, names) = (Watchers::default(), Names::default());
-        Self { watchers, names, tell: Tell::NOTHING, seen: (0, 0), failing: false }
+        Self { watchers, names, tell: Tell::NOTHING, seen: Default::default(), sums: Sums::default(), failing: false }
     }
 }
 
@@ -42,11 +50,19 @@ impl Control {
     /// Puts the policy in force, and remembers what was in force when.
     pub(super) fn enforce(&mut self, mode: OnChange) -> Result<Report, EngineError> {
         let result = self.engine.enforce(self.policy.model(), &self.machine, mode);
-        self.sampler.follow(self.policy.model(), &self.machine, self.engine.epoch(), self.engine.span());
-        if self.shadow.is_some() {
-            self.follow_shadow();
-        }
+        self.follow_sampler();
+        self.follow_shadow();
         result
+    }
+
+    /// Remembers what is in force now, to judge samples by.
+    pub(super) fn follow_sampler(&mut self) {
+        let engine = &self.engine;
+        let numbers = || Numbers {
+            counters: engine.counters().clone(),
+            slots: engine.bound().iter().map(|(&index, b)| (b.slot, index)).collect(),
+        };
+        self.sampler.follow(self.policy.model(), &self.machine, engine.epoch(), engine.span(), numbers);
     }
 
     /// The ring buffer of the program in force.
@@ -57,14 +73,17 @@ impl Control {
         self.engine.ring()
     }
 
+    /// The kernel's clock, beside the machine's.
+    pub(super) fn time(&mut self) -> std::io::Result<Time> {
+        Ok(watch::time(self.engine.jiffies()?, self.engine.ticks_per_second()))
+    }
+
     fn sums(&mut self) -> Sums {
         match events::sums(self.engine.maps()) {
-            Ok(sums) => sums,
-            Err(e) => {
-                self.unheard(&e);
-                Sums::default()
-            }
+            Ok(sums) => self.hearing.sums = sums,
+            Err(e) => self.unheard(&e),
         }
+        self.hearing.sums
     }
 
     fn unheard(&mut self, e: &std::io::Error) {
@@ -79,8 +98,9 @@ impl Control {
         let (engine, hearing) = (&self.engine, &mut self.hearing);
         let seen = (engine.epoch(), engine.bound().len());
         hearing.names.follow(self.policy.model(), engine.counters());
-        if hearing.seen != seen {
-            hearing.seen = seen;
+        let (epoch, devices, model) = &hearing.seen;
+        if (*epoch, *devices) != seen || !Arc::ptr_eq(model, self.policy.model()) {
+            hearing.seen = (seen.0, seen.1, self.policy.model().clone());
             let local = self.machine.local(self.policy.model());
             let groups = |index: u32| {
                 let binding = local.bindings.iter().find(|b| b.device.index == index);
@@ -157,14 +177,13 @@ impl Control {
     }
 
     /// Writes the log of flows, when it is time.
-    fn log_flows(&mut self) {
+    pub fn log_flows(&mut self) {
         let Some(flow_log) = &mut self.flow_log else { return };
         let mut failed = None;
         if flow_log.is_due() {
             let looked = events::sums(self.engine.maps()).and_then(|sums| {
                 let time = watch::time(self.engine.jiffies()?, self.engine.ticks_per_second());
-                let left_out = sums.left_out[sg_common::watch::stream::LOG];
-                flow_log.look(self.engine.maps(), &mut self.hearing.names, &time, left_out)
+                flow_log.look(self.engine.maps(), &mut self.hearing.names, &time, &sums)
             });
             failed = looked.err();
         }
@@ -183,8 +202,9 @@ impl Control {
             self.hearing.watchers.say_missed(&sums);
         }
         self.log_flows();
-        let slots = self.engine.bound().iter().map(|(&index, b)| (b.slot, (index, b.generation.epoch))).collect();
-        let known = Known { slots, counters: self.engine.counters() };
+        let epochs = self.engine.bound().values().map(|b| (b.slot, b.generation.epoch)).collect();
+        let Ok(now) = self.engine.jiffies() else { return };
+        let known = Known { epochs, now: (now, self.engine.ticks_per_second()) };
         let (judged, mismatches) = self.sampler.judge(&known);
         self.metrics.sampled(&judged);
         for mismatch in mismatches.iter().take(NAMED) {

@@ -80,7 +80,12 @@ impl Control {
     /// Ends observations whose time is over.
     pub fn end_observations(&mut self) {
         match self.engine.end_observations(Instant::now(), self.policy.model(), &self.machine) {
-            Ok(ended) => ended.iter().for_each(|(device, observed)| tell_observed(device, observed)),
+            Ok(ended) => {
+                ended.iter().for_each(|(device, observed)| tell_observed(device, observed));
+                if !ended.is_empty() {
+                    self.follow_sampler();
+                }
+            }
             Err(e) => log::error!("cannot end an observation: {e}; trying again"),
         }
     }

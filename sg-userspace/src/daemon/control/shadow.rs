@@ -109,15 +109,18 @@ impl Control {
         }
         let kept = Kept { files: files.to_vec(), adopt, since: now() };
         let policy = self.candidate(&kept)?;
+        forget(self.engine.maps()).map_err(|e| self.unread(&e))?;
         let text = serde_json::to_vec(&kept).map_err(|e| refused(format!("the candidate cannot be kept: {e}")))?;
         let (file, new) = (self.shadow_file(), self.shadow_file().with_extension("new"));
         std::fs::write(&new, text)
             .and_then(|()| std::fs::rename(&new, &file))
             .map_err(|e| refused(format!("the candidate cannot be kept: {}: {e}", new.display())))?;
-        forget(self.engine.maps()).map_err(|e| self.unread(&e))?;
         let base = self.policy.clone();
         self.shadow = Some(Shadow { kept, base, policy: Ok(policy), devices: Vec::new(), problem: None });
         self.follow_shadow();
+        if let Err(e) = self.keep_counters() {
+            log::error!("{e}");
+        }
         let view = self.shadow_view(false).map_err(|e| self.unread(&e))?;
         if let Some(problem) = &view.problem {
             let message = format!("{problem}; there is no candidate");
@@ -144,12 +147,15 @@ impl Control {
     pub(super) fn restore_shadow(&mut self) {
         let file = self.shadow_file();
         let kept = match std::fs::read(&file) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return self.follow_shadow(),
             Err(e) => Err(e.to_string()),
             Ok(bytes) => serde_json::from_slice::<Kept>(&bytes).map_err(|e| e.to_string()),
         };
         match kept {
-            Err(e) => log::warning!("the candidate in {} cannot be read, and judges nothing: {e}", file.display()),
+            Err(e) => {
+                log::warning!("the candidate in {} cannot be read, and judges nothing: {e}", file.display());
+                self.follow_shadow();
+            }
             Ok(kept) => {
                 let policy = self.candidate(&kept).map_err(|reply| why(&reply));
                 let base = self.policy.clone();
@@ -227,7 +233,7 @@ fn why(reply: &Reply) -> String {
     }
 }
 
-/// Slot, direction, verdict, both rules, both reasons.
+/// Zone, direction, verdict, both rules, both reasons.
 type KindId = (u32, u8, u8, u32, u32, u8, u8);
 
 /// What the kernel remembers, by kind, the largest first; and how many flows that are.
@@ -236,11 +242,11 @@ fn kinds(maps: &Maps, now: &mut Names, then: &mut Names, time: &Time) -> io::Res
     maps.shadow.each(|key, differs| all.push((*key, *differs)))?;
     let mut by_kind: HashMap<KindId, (ShadowKind, u32, u32)> = HashMap::new();
     for (key, d) in &all {
-        let Differs { slot, direction, verdict, rule, shadow_rule, reason, shadow_reason, .. } = *d;
-        let id = (slot, direction, verdict, rule, shadow_rule, reason, shadow_reason);
+        let Differs { direction, verdict, rule, shadow_rule, reason, shadow_reason, .. } = *d;
+        let id = (key.zone, direction, verdict, rule, shadow_rule, reason, shadow_reason);
         let (kind, first, last) = by_kind.entry(id).or_insert_with(|| {
             let kind = ShadowKind {
-                device: now.slots.get(&slot).map_or_else(|| format!("slot {slot}"), |s| s.device.clone()),
+                device: now.device_of(key.zone),
                 direction: Direction::from_u8(direction).name().into(),
                 verdict: Verdict::from_u8(verdict).name().into(),
                 now: decides(rule, reason, now),

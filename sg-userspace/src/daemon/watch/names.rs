@@ -1,7 +1,7 @@
 //! What numbers of the kernel's mean: devices by slot, rules by counter.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
     time::SystemTime,
 };
@@ -47,13 +47,20 @@ impl Time {
         let ago = f64::from(self.jiffies.wrapping_sub(jiffies) as i32) / f64::from(self.hz.max(1));
         let span = std::time::Duration::from_secs_f64(ago.abs());
         let at = if ago < 0.0 { self.wall.checked_add(span) } else { self.wall.checked_sub(span) };
-        at.unwrap_or(self.wall)
+        at.unwrap_or(self.wall).max(SystemTime::UNIX_EPOCH)
     }
 
     /// The same of what is past for sure, and may be long past.
     pub fn past(&self, jiffies: u32) -> SystemTime {
-        let ago = f64::from(self.jiffies.wrapping_sub(jiffies)) / f64::from(self.hz.max(1));
-        self.wall.checked_sub(std::time::Duration::from_secs_f64(ago)).unwrap_or(self.wall)
+        let mut ago = self.jiffies.wrapping_sub(jiffies);
+        // Begun since the clock was read.
+        if ago > u32::MAX - 60 * self.hz {
+            ago = 0;
+        }
+        let ago = f64::from(ago) / f64::from(self.hz.max(1));
+        let at = self.wall.checked_sub(std::time::Duration::from_secs_f64(ago)).unwrap_or(self.wall);
+        // A machine without a clock of its own begins there.
+        at.max(SystemTime::UNIX_EPOCH)
     }
 }
 
@@ -94,7 +101,12 @@ pub struct Names {
     before: VecDeque<Rules>,
     /// Devices by slot.
     pub slots: HashMap<u32, SlotName>,
+    /// Devices by zone, which no other ever has; also those that are gone.
+    zones: BTreeMap<u32, String>,
 }
+
+/// Zones that are known by name.
+const ZONES: usize = 8192;
 
 impl Names {
     /// Follows a change of the policy or of the counters.
@@ -116,11 +128,21 @@ impl Names {
     ) {
         self.slots = bound
             .map(|(&index, b)| {
+                self.zones.insert(b.generation.zone, b.device.clone());
                 let groups = groups(index).into_iter().filter_map(|g| self.rules.model.groups.get(g));
                 let groups = groups.flat_map(|g| [g.id.clone(), g.name.clone()]).collect();
                 (b.slot, SlotName { device: b.device.clone(), groups })
             })
             .collect();
+        // The oldest have the lowest numbers.
+        while self.zones.len() > ZONES {
+            self.zones.pop_first();
+        }
+    }
+
+    /// A device by its zone.
+    pub fn device_of(&self, zone: u32) -> String {
+        self.zones.get(&zone).cloned().unwrap_or_else(|| "(a device that is gone)".into())
     }
 
     /// Rules in force by counter.

@@ -1,10 +1,13 @@
 //! A watcher's connection.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, BufReader, Take},
     net::unix::{OwnedReadHalf, OwnedWriteHalf},
     sync::{mpsc, oneshot},
+    time::timeout,
 };
 
 use super::{Asked, WAITING};
@@ -40,7 +43,8 @@ pub async fn serve(
                     while bytes.len() < AT_ONCE && let Ok(next) = lines.try_recv() {
                         bytes.extend(line(&next)?);
                     }
-                    write.write_all(&bytes).await?;
+                    // One that does not read keeps its place no longer.
+                    timeout(PATIENCE, write.write_all(&bytes)).await??;
                 }
             },
             n = read.read(&mut rest), if !closed => {
@@ -52,5 +56,7 @@ pub async fn serve(
     }
 }
 
+/// How long a watcher may take to read what was written to it.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Bytes of lines that are written at once, about.
 const AT_ONCE: usize = 64 << 10;

@@ -143,6 +143,7 @@ impl Engine {
             own: BTreeSet::new(),
             places: None,
             hook,
+            told_apart: None,
             until: self.first_deadline(device, side),
             observed: None,
         };

@@ -134,6 +134,7 @@ impl Engine {
             trial: None,
             span: (0, 0),
             compared: Default::default(),
+            shadowed: None,
             account: if setup.account { flags::ACCOUNT } else { 0 },
         })
     }

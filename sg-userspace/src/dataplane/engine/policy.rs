@@ -29,7 +29,7 @@ use crate::{
     dataplane::{
         clock::possible_cpus,
         machine::{Binding, Machine, Resolved},
-        policies::{self, Held, PolicyError},
+        policies::{self, Held, PolicyError, Walk},
         probe::generation_of,
         report::{Preview, Report},
         sys,
@@ -48,12 +48,14 @@ pub(super) struct Policy {
     current: bool,
     /// Whether what the kernel has may differ from what `live` says.
     pub(super) spoiled: bool,
+    /// How far its trie has been compared.
+    pub(super) walk: Walk,
 }
 
 impl Policy {
     /// One that no key of what is in force has.
     pub(super) fn beside(live: Live, held: Held, sources: Vec<Remote>) -> Self {
-        Self { live, held, sources, current: false, spoiled: false }
+        Self { live, held, sources, current: false, spoiled: false, walk: Walk::default() }
     }
 }
 
@@ -284,6 +286,9 @@ impl Engine {
     /// Writes the policies; returns where each is.
     pub(super) fn write(&mut self, ready: Ready, report: &mut Report) -> Result<HashMap<PolicyKey, Put>, EngineError> {
         if self.policies.len() + self.foreign.len() + ready.new.len() > MAX_POLICIES as usize {
+            if self.trial.is_none() {
+                self.drop_candidates()?;
+            }
             self.tidy()?;
         }
         let mut made = BTreeMap::new();
@@ -293,7 +298,7 @@ impl Engine {
             let index = (0..MAX_POLICIES).find(|i| !taken(i)).ok_or(PolicyError::Full)?;
             let held = policies::make(index, &live.tables)?;
             put.insert(key, Put { index, class: live.tables.size_class() as u32, patched: false });
-            made.insert(index, Policy { live, held, sources, current: true, spoiled: false });
+            made.insert(index, Policy { live, held, sources, current: true, spoiled: false, walk: Walk::default() });
         }
         policies::name(&self.object.maps, made.values().map(|p| &p.held))?;
         report.policies += made.len();

@@ -8,12 +8,12 @@ use std::{
 };
 
 use sg_common::{
-    generation::{Generation, NO_POLICY, flags},
+    generation::{CONFIRMED, Generation, NO_POLICY, flags},
     limits::MAX_POLICIES,
     shadow::pack,
 };
 
-use super::{Engine, EngineError, kernel, key_of, policy::Policy};
+use super::{Engine, EngineError, compare::expected, kernel, key_of, policy::Policy};
 use crate::{
     compiler::{live::Live, skeleton::sets},
     dataplane::{
@@ -35,6 +35,14 @@ impl Engine {
         if self.trial.is_some() {
             return Ok(Vec::new());
         }
+        if let (Some(model), Some((last, known))) = (candidate, &self.shadowed)
+            && Arc::ptr_eq(model, last)
+            && known == machine
+            && self.bound.values().all(|b| b.is_told_apart())
+        {
+            return Ok(self.bound.values().filter(|b| b.generation.shadow != 0).map(|b| b.device.clone()).collect());
+        }
+        self.shadowed = None;
         let wanted = match candidate {
             Some(model) => self.candidates(model, machine)?,
             None => HashMap::new(),
@@ -46,12 +54,28 @@ impl Engine {
             if self.name_candidate(index, shadow)? {
                 shadowed.push(self.bound[&index].device.clone());
             }
+            if let Some(bound) = self.bound.get_mut(&index) {
+                bound.told_apart = Some((bound.generation.policy, shadow));
+            }
         }
+        self.shadowed = candidate.map(|model| (model.clone(), machine.clone()));
         Ok(shadowed)
+    }
+
+    /// Lets go of all candidates, whose policies are in the way of others.
+    pub(super) fn drop_candidates(&mut self) -> Result<(), EngineError> {
+        self.shadowed = None;
+        for index in self.bound.keys().copied().collect::<Vec<_>>() {
+            self.name_candidate(index, 0)?;
+        }
+        Ok(())
     }
 
     /// The candidate's policies by device, written.
     fn candidates(&mut self, model: &Arc<Model>, machine: &Machine) -> Result<HashMap<u32, u32>, EngineError> {
+        if self.policies.len() + self.foreign.len() > MAX_POLICIES as usize / 2 {
+            self.tidy()?;
+        }
         let resolved = machine.resolve(model);
         let members = Members::of_all(model, &resolved.instances);
         let mut by_key: BTreeMap<PolicyKey, u32> = BTreeMap::new();
@@ -105,9 +129,13 @@ impl Engine {
         let flag = if shadow == 0 { 0 } else { flags::SHADOW };
         let flags = bound.generation.flags & !flags::SHADOW | flag;
         if (bound.generation.shadow, bound.generation.flags) != (shadow, flags) {
-            // As it is there: the program may have ended an observation.
             let there = self.object.maps.generations.get(&bound.record).map_err(kernel("read a generation"))?;
-            let there = there.unwrap_or(bound.generation);
+            // As the program may have left it: it ends observations.
+            let there = there.map_or(bound.generation, |there| expected(&bound.generation, &there));
+            if there.deadline != CONFIRMED {
+                // What it returns to must stay what it names.
+                return Ok(bound.generation.shadow != 0);
+            }
             let wanted = Generation { shadow, flags, previous: bound.record, ..there };
             let record = bound.next_record();
             self.object.maps.generations.update(&record, &wanted).map_err(kernel("write a generation"))?;

@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
     path::Path,
 };
 
@@ -100,21 +100,27 @@ impl PinnedLink {
     }
 }
 
-/// The name of a program; `None` when this process may not ask.
-pub fn program_name(id: u32) -> Option<String> {
+/// The first bytes of a program's `struct bpf_prog_info`: type, id, tag (8 bytes), …, name
+/// (the 64th byte); `None` when this process may not ask, or it is gone.
+fn program_info(id: u32) -> Option<[u8; 80]> {
     let mut attr = [id, 0, 0];
     let fd = bpf(BPF_PROG_GET_FD_BY_ID, &mut attr).ok()?;
     // SAFETY: the kernel returned a new descriptor that nobody else owns.
     let fd = unsafe { OwnedFd::from_raw_fd(fd as RawFd) };
-    name_of(fd.as_fd()).filter(|name| !name.is_empty())
+    let mut info = [0u8; 80];
+    let mut attr = GetInfo { fd: fd.as_raw_fd() as u32, length: info.len() as u32, info: info.as_mut_ptr() as u64 };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr).ok()?;
+    Some(info)
 }
 
-fn name_of(program: BorrowedFd<'_>) -> Option<String> {
-    // struct bpf_prog_info up to its name, which is the 64th byte.
-    let mut info = [0u8; 80];
-    let mut attr =
-        GetInfo { fd: program.as_raw_fd() as u32, length: info.len() as u32, info: info.as_mut_ptr() as u64 };
-    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr).ok()?;
-    let name = info[64..].split(|b| *b == 0).next()?;
+/// The name of a program; `None` when this process may not ask.
+pub fn program_name(id: u32) -> Option<String> {
+    let info = program_info(id)?;
+    let name = info[64..].split(|b| *b == 0).next().filter(|name| !name.is_empty())?;
     Some(String::from_utf8_lossy(name).into_owned())
+}
+
+/// The tag of a program, in hexadecimal.
+pub fn program_tag(id: u32) -> Option<String> {
+    Some(program_info(id)?[8..16].iter().map(|byte| format!("{byte:02x}")).collect())
 }
