@@ -1,6 +1,6 @@
 //! What is in force, for listings: read from the kernel's own counters.
 
-use std::{io, time::Instant};
+use std::{collections::HashMap, io, time::Instant};
 
 use sg_common::{
     event::Counter,
@@ -88,12 +88,16 @@ fn observed(flows: &[Live], zone: u32) -> Observed {
     observed
 }
 
-/// When the last packet of the live flows of a device was seen.
-fn last_packet(flows: &[Live], zone: u32, time: &Time) -> Option<String> {
-    let of_zone = flows.iter().filter(|f| f.key.zone == zone).flat_map(|f| f.last);
-    let ago = of_zone.map(|last| time.jiffies.wrapping_sub(last)).min()?;
-    let at = time.of(time.jiffies.wrapping_sub(ago));
-    Some(humantime::format_rfc3339_seconds(at).to_string())
+/// Jiffies since the last packet of the live flows of each zone.
+fn silent(flows: &[Live], time: &Time) -> HashMap<u32, u32> {
+    let mut zones = HashMap::new();
+    for flow in flows {
+        // Those that came since the clock was read lie ahead of it.
+        let ago = flow.last.map(|last| (time.jiffies.wrapping_sub(last) as i32).max(0) as u32);
+        let known = zones.entry(flow.key.zone).or_insert(u32::MAX);
+        *known = ago.into_iter().fold(*known, u32::min);
+    }
+    zones
 }
 
 fn device(
@@ -101,7 +105,7 @@ fn device(
     index: u32,
     bound: &Bound,
     flows: &[Live],
-    time: Option<&Time>,
+    last_packet: Option<String>,
 ) -> io::Result<DeviceStatus> {
     let resolved = control.resolved();
     let model = control.model();
@@ -121,7 +125,7 @@ fn device(
         dropped: total(Verdict::Drop),
         // One that is gone has none.
         attached: control.engine().attached(index).unwrap_or_default(),
-        last_packet: time.and_then(|time| last_packet(flows, bound.generation.zone, time)),
+        last_packet,
         observing: bound
             .is_observing()
             .then(|| bound.until.map_or(0, |until| until.saturating_duration_since(Instant::now()).as_secs())),
@@ -142,6 +146,7 @@ pub fn status(control: &Control, time: &Time) -> io::Result<Status> {
     let engine = control.engine();
     let flows = flows::all(engine.maps())?;
     let confirmed = flows.iter().filter(|f| f.confirmed).count();
+    let silent = silent(&flows, time);
     let documents = control.state().documents.iter().map(|d| {
         let objects = d.security_groups.len()
             + d.prefix_lists.len()
@@ -159,7 +164,11 @@ pub fn status(control: &Control, time: &Time) -> io::Result<Status> {
             .bound()
             .iter()
             .filter(|(_, b)| !b.passes())
-            .map(|(&i, b)| device(control, i, b, &flows, Some(time)))
+            .map(|(&i, b)| {
+                let last = silent.get(&b.generation.zone).map(|ago| time.of(time.jiffies.wrapping_sub(*ago)));
+                let last = last.map(|at| humantime::format_rfc3339_seconds(at).to_string());
+                device(control, i, b, &flows, last)
+            })
             .collect::<io::Result<_>>()?,
         absent: resolved.absent.clone(),
         conntrack: pressure::conntrack(engine, &flows)?,

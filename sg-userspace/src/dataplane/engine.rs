@@ -253,7 +253,9 @@ impl Engine {
             self.foreign.extend(bound.policies().filter(|p| *p != NO_POLICY));
             self.bound.insert(index, bound);
         }
-        Ok(())
+        // Of devices that went away while no daemon was there.
+        let zones: BTreeSet<u32> = self.bound.values().map(|b| b.generation.zone).collect();
+        own_keys.iter().filter(|k| !zones.contains(&k.zone)).try_for_each(|k| self.object.maps.own.delete(k).map(drop))
     }
 
     /// Protected devices by index.
@@ -366,7 +368,7 @@ impl Engine {
                 continue;
             }
             let instance = &resolved.instances[binding.instance];
-            let put = policies[&key_of(model, &resolved, binding)];
+            let put = *policies.get(&key_of(model, &resolved, binding)).ok_or(PolicyError::Full)?;
             let mut generation = self.generation(model, &resolved, binding);
             (generation.policy, generation.policy_class) = (put.index, put.class);
             generation.flags |= self.next_flags(binding.device.index, model.interfaces[instance.interface].side);
@@ -474,7 +476,12 @@ impl Engine {
     /// # Errors
     /// What the kernel says.
     pub fn tidy(&mut self) -> Result<(), EngineError> {
-        let stale = self.stale();
+        self.tidy_but(&BTreeSet::new())
+    }
+
+    /// The same, but for policies that are about to be used.
+    fn tidy_but(&mut self, keep: &BTreeSet<u32>) -> Result<(), EngineError> {
+        let stale: Vec<u32> = self.stale().into_iter().filter(|index| !keep.contains(index)).collect();
         if stale.is_empty() {
             return Ok(());
         }

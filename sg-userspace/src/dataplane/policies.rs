@@ -237,22 +237,42 @@ impl Held {
         self.prefixes_differ(walk)
     }
 
-    /// Writes all of it once more, as it was written: packets are judged by it meanwhile.
+    /// Makes what the kernel holds what was written, where it differs, while packets are
+    /// judged by it.
     ///
     /// # Errors
     /// What the kernel says.
-    pub(super) fn rewrite(&self, flat: &[u8]) -> io::Result<()> {
-        self.mapping.fill(0, flat);
+    pub(super) fn mend(&self, flat: &[u8]) -> io::Result<()> {
+        let (words, rest) = flat.as_chunks::<4>();
+        debug_assert!(rest.is_empty(), "tables are made of words");
+        for (i, word) in words.iter().enumerate() {
+            let at = i * 4;
+            let there = (self.mapping.words(at & !7, 1).next().unwrap_or(0) >> ((at & 7) * 8)) as u32;
+            if there != u32::from_ne_bytes(*word) {
+                self.mapping.publish_word(at, u32::from_ne_bytes(*word));
+            }
+        }
         if let Some(hosts) = &self.hosts {
-            let mut extra = Vec::new();
-            hosts.each(|addr, _| extra.extend((!self.written.hosts.contains_key(addr)).then_some(*addr)))?;
-            extra.iter().try_for_each(|addr| hosts.delete(addr).map(drop))?;
-            self.written.hosts.iter().try_for_each(|(addr, class)| hosts.update(addr, class))?;
+            let (mut wrong, mut there) = (Vec::new(), HashMap::new());
+            hosts.each(|addr, class| {
+                there.insert(*addr, *class);
+                wrong.extend((!self.written.hosts.contains_key(addr)).then_some(*addr));
+            })?;
+            wrong.iter().try_for_each(|addr| hosts.delete(addr).map(drop))?;
+            let differs = self.written.hosts.iter().filter(|(addr, class)| there.get(*addr) != Some(*class));
+            differs.map(|(addr, class)| hosts.update(addr, class)).collect::<io::Result<()>>()?;
         }
-        if let Some(prefixes) = &self.prefixes {
-            self.written.prefixes.iter().try_for_each(|(key, class)| prefixes.update(key, class))?;
+        let Some(prefixes) = &self.prefixes else { return Ok(()) };
+        let (mut next, mut there) = (prefixes.next_key(None)?, HashMap::new());
+        while let Some(key) = next {
+            there.insert(key, prefixes.get(&key)?);
+            next = prefixes.next_key(Some(&key))?;
         }
-        Ok(())
+        let wrong = there.keys().filter(|key| !self.written.prefixes.contains_key(*key));
+        wrong.map(|key| prefixes.delete(key).map(drop)).collect::<io::Result<()>>()?;
+        let same = |key: &LpmKey, class: &AddrClass| there.get(key).is_some_and(|found| found.as_ref() == Some(class));
+        let differs = self.written.prefixes.iter().filter(|(key, class)| !same(key, class));
+        differs.map(|(key, class)| prefixes.update(key, class)).collect()
     }
 
     fn prefixes_differ(&self, walk: &mut Walk) -> io::Result<Option<&'static str>> {

@@ -97,7 +97,7 @@ fn protection(status: &Status) -> Vec<Check> {
 fn failsafe(status: &Status, file: &ConfigFile) -> Check {
     let check = "failsafe";
     let running = status.failsafe.as_ref().map(|f| f.services.clone());
-    if !file.hidden && file.error.is_none() && running != file.failsafe {
+    if file.there && !file.hidden && file.error.is_none() && running != file.failsafe {
         let say = |f: &Option<String>| f.clone().unwrap_or_else(|| "none".into());
         let found = format!("{} is in force, and the file says {}", say(&running), say(&file.failsafe));
         return Check::warn(check, found, "`systemctl restart sgd`");

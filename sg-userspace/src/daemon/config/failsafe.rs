@@ -84,10 +84,10 @@ impl FailsafeConfig {
                 format!("failsafe.sources: {text:?} is neither a prefix such as \"192.0.2.0/24\" nor an address")
             })
         };
-        let impossible = |net: &IpNet| {
-            let mapped = matches!(net, IpNet::V6(v6) if v6.prefix_len() >= 96 && v6.addr().to_ipv4_mapped().is_some());
-            net.prefix_len() > 0 && (mapped || net.addr().is_unspecified() || net.addr().is_multicast())
-        };
+        // Nobody connects from these, nor does IPv4 from what looks like it in IPv6.
+        let nobody = ["0.0.0.0/8", "224.0.0.0/4", "::/128", "ff00::/8", "::ffff:0:0/96"];
+        let nobody: Vec<IpNet> = nobody.iter().filter_map(|net| net.parse().ok()).collect();
+        let impossible = |net: &IpNet| nobody.iter().any(|n| n.contains(net));
         let source = |text: &String| {
             let net = source(text)?;
             if impossible(&net) {
@@ -139,6 +139,13 @@ mod tests {
              '203.0.113.0/24']",
         );
         let read = read.unwrap().unwrap();
+        let from = |source: &str| settings(&format!("ports = [22]\nsources = ['{source}']"));
+        for nobody in ["0.0.0.0", "224.0.0.1", "::", "ff02::1", "::ffff:203.0.113.7"] {
+            assert!(from(nobody).unwrap_err().contains("no address that anybody connects from"), "{nobody}");
+        }
+        for many in ["0.0.0.0/0", "0.0.0.0/1", "::/0", "::/1", "128.0.0.0/1"] {
+            assert!(from(many).is_ok(), "{many}");
+        }
         assert_eq!(read.ports, [(22, 22), (2200, 2310), (8443, 8443)]);
         let sources: Vec<String> = read.sources.iter().map(ToString::to_string).collect();
         assert_eq!(sources, ["203.0.113.0/24", "2001:db8::1/128"]);

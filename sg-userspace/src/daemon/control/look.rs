@@ -117,21 +117,20 @@ impl Control {
 
     /// Looks whether the kernel's tables hold what was written, a part of them each time.
     pub fn compare_tables(&mut self) {
-        match self.engine.compare() {
-            Ok(found) if found.is_empty() => {}
-            Ok(found) => {
-                self.metrics.differed(found.len());
-                for what in &found {
-                    log::error!("{what} in the kernel was not what sgd had written; it is written anew");
-                }
-                let machine = self.machine.clone();
-                let _ = self.look(machine, Look::Again);
-            }
-            Err(e) => {
-                self.metrics.read_failed();
-                log::warning!("cannot compare the kernel's tables: {e}");
-            }
+        let (found, failed) = self.engine.compare();
+        if let Some(e) = failed {
+            self.metrics.read_failed();
+            log::warning!("cannot compare the kernel's tables: {e}");
         }
+        if found.is_empty() {
+            return;
+        }
+        self.metrics.differed(found.len());
+        for what in &found {
+            log::error!("{what} in the kernel was not what sgd had written; it is written anew");
+        }
+        let machine = self.machine.clone();
+        let _ = self.look(machine, Look::Again);
     }
 
     /// Looks whether our programs are still there, and the first ones.

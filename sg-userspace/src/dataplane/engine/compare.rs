@@ -2,7 +2,7 @@
 //! our maps, or memory may have failed. What differs is said, and written anew.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     io,
     time::{Duration, Instant},
 };
@@ -12,9 +12,19 @@ use sg_common::generation::{CONFIRMED, Generation, OVER, OwnKey};
 use super::{Bound, Engine, EngineError, kernel};
 use crate::dataplane::report::OnChange;
 
-/// How far comparing has come: the last policy that was looked at.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Compared(u32);
+/// How far comparing has come.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Compared {
+    /// The last policy that was looked at.
+    policy: u32,
+    /// Seconds since own addresses were looked at.
+    own: u32,
+    /// Devices that were put right, and whose flows are to be judged once more.
+    repaired: BTreeSet<u32>,
+}
+
+/// Seconds between looks at the own addresses of all guests: there may be many.
+const OWN: u32 = 10;
 
 /// How long looking at policies may hold up the writer.
 const SPAN: Duration = Duration::from_millis(10);
@@ -29,24 +39,33 @@ pub(super) fn expected(written: &Generation, there: &Generation) -> Generation {
 
 impl Engine {
     /// Looks at all devices and at some policies more, of large tables at a part; says what
-    /// differs. What differs is written as it was; the caller puts the same policy in force
-    /// once more, which makes policies anew.
-    ///
-    /// # Errors
-    /// What the kernel says.
-    pub fn compare(&mut self) -> Result<Vec<String>, EngineError> {
-        let mut found = self.compare_devices()?;
-        found.extend(self.compare_own().map_err(kernel("compare own addresses"))?);
-        let (begun, first) = (Instant::now(), self.compared.0);
-        loop {
-            let after = self.policies.range(self.compared.0.saturating_add(1)..).next().map(|(i, _)| *i);
-            let Some(next) = after.or_else(|| self.policies.keys().next().copied()) else { return Ok(found) };
-            self.compared.0 = next;
-            found.extend(self.compare_policy(next).map_err(kernel("compare a policy"))?);
-            if next == first || begun.elapsed() >= SPAN {
-                return Ok(found);
+    /// differs, and what could not be looked at. What differs is written as it was; the caller
+    /// puts the same policy in force once more, which makes policies anew.
+    pub fn compare(&mut self) -> (Vec<String>, Option<EngineError>) {
+        let mut found = Vec::new();
+        let mut failed = self.compare_devices(&mut found).err();
+        self.compared.own += 1;
+        if self.compared.own >= OWN {
+            self.compared.own = 0;
+            match self.compare_own().map_err(kernel("compare own addresses")) {
+                Ok(differs) => found.extend(differs),
+                Err(e) => failed = failed.or(Some(e)),
             }
         }
+        let (begun, first) = (Instant::now(), self.compared.policy);
+        loop {
+            let after = self.policies.range(self.compared.policy.saturating_add(1)..).next().map(|(i, _)| *i);
+            let Some(next) = after.or_else(|| self.policies.keys().next().copied()) else { break };
+            self.compared.policy = next;
+            match self.compare_policy(next).map_err(kernel("compare a policy")) {
+                Ok(differs) => found.extend(differs),
+                Err(e) => failed = failed.or(Some(e)),
+            }
+            if next == first || begun.elapsed() >= SPAN {
+                break;
+            }
+        }
+        (found, failed)
     }
 
     fn compare_policy(&mut self, index: u32) -> io::Result<Option<String>> {
@@ -54,40 +73,53 @@ impl Engine {
         let Some(policy) = policies.get_mut(&index).filter(|p| !p.spoiled) else { return Ok(None) };
         let flat = &policy.live.tables.flat;
         let Some(what) = policy.held.differs(&object.maps, flat, &mut policy.walk)? else { return Ok(None) };
-        // At once, and under whoever goes by it: also what a trial returns to.
-        policy.held.rewrite(flat)?;
         policy.spoiled = true;
         let users = bound.values().filter(|b| b.policies().any(|p| p == index));
         let devices: Vec<&str> = users.map(|b| b.device.as_str()).collect();
-        Ok(Some(format!("the {what} of the policy of {}", devices.join(", "))))
+        let mut text = format!("the {what} of the policy of {}", devices.join(", "));
+        // What a trial returns to is not made anew: it is mended where it is.
+        let is_base = bound.values().any(|b| b.base.is_some_and(|base| base.generation.policy == index));
+        if is_base && let Err(e) = policy.held.mend(flat) {
+            text += &format!(" (to which a trial returns, and which cannot be mended: {e})");
+        }
+        self.shadowed = None;
+        Ok(Some(text))
     }
 
-    fn compare_devices(&mut self) -> Result<Vec<String>, EngineError> {
-        let (mut found, mut repaired) = (Vec::new(), Vec::new());
-        let look = kernel("compare what devices enforce");
-        let compare = |found: &mut Vec<String>, repaired: &mut Vec<u32>| -> io::Result<()> {
-            for (index, bound) in &self.bound {
-                let before = found.len();
-                found.extend(self.compare_record(bound.record, &bound.generation, bound)?);
-                if let Some(base) = bound.base {
-                    found.extend(self.compare_record(base.record, &base.generation, bound)?);
-                }
-                // Last: it names a record that is right again.
-                if self.object.maps.ifaces.get(index)? != Some(u64::from(bound.record)) {
-                    self.object.maps.ifaces.update(index, &u64::from(bound.record))?;
-                    found.push(format!("what {} enforces", bound.device));
-                }
-                if found.len() > before {
+    fn compare_devices(&mut self, found: &mut Vec<String>) -> Result<(), EngineError> {
+        let look = || kernel("compare what devices enforce");
+        let (mut repaired, mut failed) = (Vec::new(), None);
+        for (index, bound) in &self.bound {
+            match self.compare_device(*index, bound) {
+                Ok(differs) if differs.is_empty() => {}
+                Ok(differs) => {
                     repaired.push(*index);
+                    found.extend(differs);
                 }
+                Err(e) => failed = failed.or(Some(look()(e))),
             }
-            Ok(())
-        };
-        compare(&mut found, &mut repaired).map_err(look)?;
-        for index in repaired {
+        }
+        self.compared.repaired.extend(repaired);
+        for index in self.compared.repaired.clone() {
             // Flows that began meanwhile are judged once more.
-            let Some(generation) = self.bound.get(&index).map(|b| b.generation) else { continue };
-            self.flip(index, generation, OnChange::Cut, true)?;
+            if let Some(generation) = self.bound.get(&index).map(|b| b.generation) {
+                self.flip(index, generation, OnChange::Cut, true)?;
+            }
+            self.compared.repaired.remove(&index);
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn compare_device(&self, index: u32, bound: &Bound) -> io::Result<Vec<String>> {
+        let mut found = Vec::new();
+        found.extend(self.compare_record(bound.record, &bound.generation, bound)?);
+        if let Some(base) = bound.base {
+            found.extend(self.compare_record(base.record, &base.generation, bound)?);
+        }
+        // Last: it names a record that is right again.
+        if self.object.maps.ifaces.get(&index)? != Some(u64::from(bound.record)) {
+            self.object.maps.ifaces.update(&index, &u64::from(bound.record))?;
+            found.push(format!("what {} enforces", bound.device));
         }
         Ok(found)
     }

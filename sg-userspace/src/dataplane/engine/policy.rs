@@ -289,7 +289,7 @@ impl Engine {
             if self.trial.is_none() {
                 self.drop_candidates()?;
             }
-            self.tidy()?;
+            self.tidy_but(&ready.there.values().copied().collect())?;
         }
         let mut made = BTreeMap::new();
         let mut put: HashMap<PolicyKey, Put> = HashMap::new();

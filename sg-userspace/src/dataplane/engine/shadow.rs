@@ -10,7 +10,7 @@ use std::{
 use sg_common::{
     generation::{CONFIRMED, Generation, NO_POLICY, flags},
     limits::MAX_POLICIES,
-    shadow::pack,
+    shadow::{self, pack},
 };
 
 use super::{Engine, EngineError, compare::expected, kernel, key_of, policy::Policy};
@@ -73,9 +73,6 @@ impl Engine {
 
     /// The candidate's policies by device, written.
     fn candidates(&mut self, model: &Arc<Model>, machine: &Machine) -> Result<HashMap<u32, u32>, EngineError> {
-        if self.policies.len() + self.foreign.len() > MAX_POLICIES as usize / 2 {
-            self.tidy()?;
-        }
         let resolved = machine.resolve(model);
         let members = Members::of_all(model, &resolved.instances);
         let mut by_key: BTreeMap<PolicyKey, u32> = BTreeMap::new();
@@ -100,10 +97,14 @@ impl Engine {
                     match found {
                         Some(shadow) => shadow,
                         None => {
-                            let taken = |i: &u32| {
-                                self.policies.contains_key(i) || self.foreign.contains(i) || made.contains_key(i)
+                            let free = match self.free_index(&made) {
+                                Some(free) => free,
+                                None => {
+                                    let keep = by_key.values().map(|shadow| shadow::index(*shadow)).collect();
+                                    self.tidy_but(&keep)?;
+                                    self.free_index(&made).ok_or(PolicyError::Full)?
+                                }
                             };
-                            let free = (0..MAX_POLICIES).find(|i| !taken(i)).ok_or(PolicyError::Full)?;
                             let mut live = Live::build(skeleton, &sets)?;
                             let held = policies::make(free, &live.tables)?;
                             live.settle();
@@ -121,6 +122,11 @@ impl Engine {
         policies::name(&self.object.maps, made.values().map(|p| &p.held))?;
         self.policies.extend(made);
         Ok(wanted)
+    }
+
+    fn free_index(&self, made: &BTreeMap<u32, Policy>) -> Option<u32> {
+        let taken = |i: &u32| self.policies.contains_key(i) || self.foreign.contains(i) || made.contains_key(i);
+        (0..MAX_POLICIES).find(|i| !taken(i))
     }
 
     /// Makes a device's generation name a candidate; whether it names one now.
