@@ -259,8 +259,8 @@ impl Held {
                 wrong.extend((!self.written.hosts.contains_key(addr)).then_some(*addr));
             })?;
             wrong.iter().try_for_each(|addr| hosts.delete(addr).map(drop))?;
-            let differs = self.written.hosts.iter().filter(|(addr, class)| there.get(*addr) != Some(*class));
-            differs.map(|(addr, class)| hosts.update(addr, class)).collect::<io::Result<()>>()?;
+            let mut differs = self.written.hosts.iter().filter(|(addr, class)| there.get(*addr) != Some(*class));
+            differs.try_for_each(|(addr, class)| hosts.update(addr, class))?;
         }
         let Some(prefixes) = &self.prefixes else { return Ok(()) };
         let (mut next, mut there) = (prefixes.next_key(None)?, HashMap::new());
@@ -268,11 +268,11 @@ impl Held {
             there.insert(key, prefixes.get(&key)?);
             next = prefixes.next_key(Some(&key))?;
         }
-        let wrong = there.keys().filter(|key| !self.written.prefixes.contains_key(*key));
-        wrong.map(|key| prefixes.delete(key).map(drop)).collect::<io::Result<()>>()?;
+        let mut wrong = there.keys().filter(|key| !self.written.prefixes.contains_key(*key));
+        wrong.try_for_each(|key| prefixes.delete(key).map(drop))?;
         let same = |key: &LpmKey, class: &AddrClass| there.get(key).is_some_and(|found| found.as_ref() == Some(class));
-        let differs = self.written.prefixes.iter().filter(|(key, class)| !same(key, class));
-        differs.map(|(key, class)| prefixes.update(key, class)).collect()
+        let mut differs = self.written.prefixes.iter().filter(|(key, class)| !same(key, class));
+        differs.try_for_each(|(key, class)| prefixes.update(key, class))
     }
 
     fn prefixes_differ(&self, walk: &mut Walk) -> io::Result<Option<&'static str>> {
