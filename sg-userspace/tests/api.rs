@@ -8,6 +8,7 @@ mod api {
     pub mod client;
     pub mod complete;
     pub mod console;
+    pub mod dashboard;
     pub mod diagnose;
     pub mod doctor;
     pub mod durable;

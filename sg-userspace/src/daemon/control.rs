@@ -32,7 +32,7 @@ pub use trial::{BOUNDS as TRIAL_BOUNDS, TrialRecord};
 use super::{
     config::{Config, Level},
     documents,
-    flow_log::{self, FlowLog},
+    flow_log::FlowLog,
     log,
     metrics::Metrics,
     pressure::Pressure,
@@ -202,7 +202,7 @@ impl Control {
         let _ = control.look(machine, Look::First);
         if control.flow_log.is_none() {
             // No generation asks for it any more.
-            flow_log::forget(control.engine.maps()).context("cannot empty a table of the kernel's")?;
+            control.engine.maps().accounts.clear().context("cannot empty a table of the kernel's")?;
         }
         control.restore_shadow();
         Ok(control)

@@ -327,16 +327,6 @@ impl FlowLog {
     }
 }
 
-/// Forgets what flows carried: nobody asks any more.
-///
-/// # Errors
-/// What the kernel says.
-pub fn forget(maps: &Maps) -> io::Result<()> {
-    let mut keys = Vec::new();
-    maps.accounts.each(|key, _| keys.push(*key))?;
-    keys.iter().try_for_each(|key| maps.accounts.delete(key).map(drop))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

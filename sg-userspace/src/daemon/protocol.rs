@@ -2,9 +2,11 @@
 
 mod failsafe;
 mod flows;
+mod plan;
 mod replay;
 mod shadow;
 mod stats;
+mod status;
 mod watch;
 
 use std::net::IpAddr;
@@ -15,21 +17,20 @@ use serde::{Deserialize, Serialize};
 pub use self::{
     failsafe::FailsafeView,
     flows::{CutView, FlowFilter, FlowLine, FlowVerdict, FlowsAsked, FlowsView, TopLine, TopView, Want},
+    plan::{DifferenceLine, Differences, Planned, TrialView},
     replay::{Candidate, Policies},
     shadow::{ShadowCommand, ShadowKind, ShadowView},
     stats::{GroupStats, InterfaceStats, RuleStats, StatsView},
+    status::{Conntrack, DeviceStatus, FlowShare, InterfaceView, Missing, ReasonLine, RuleLine, Status, Talker},
     watch::{Missed, Seen, Watch, WatchLine},
 };
 use super::{documents::Step, history::Head};
 use crate::{
     api::{call::Call, keys::KeyView},
-    dataplane::{
-        engine::{Attached, OnChange, Preview, Report},
-        report::Observed,
-    },
+    dataplane::engine::OnChange,
     diagnose::{Check, Row},
     document::Problems,
-    explain::{Answer, Line, trace::Trace},
+    explain::{Answer, trace::Trace},
     lint::Finding,
 };
 
@@ -264,255 +265,6 @@ pub enum KeyCommand {
         /// Its id.
         id: String,
     },
-}
-
-/// What a document changes.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Planned {
-    /// Generation of the state before it.
-    pub generation: u64,
-    /// Objects.
-    pub steps: Vec<Step>,
-    /// Live flows that the new rules deny, the first few.
-    pub cut: Vec<String>,
-    /// How many there are.
-    pub cut_count: usize,
-    /// The caller's own connection would be dropped: by what.
-    pub session: Option<String>,
-    /// Live flows of devices to be newly protected that would go on.
-    #[serde(default)]
-    pub adopted: usize,
-    /// Guest devices that would only observe first.
-    #[serde(default)]
-    pub observing: Vec<String>,
-    /// What could not be looked up.
-    #[serde(default)]
-    pub warnings: Vec<String>,
-    /// What is unwise or needless after it, and was not before.
-    #[serde(default)]
-    pub lints: Vec<Finding>,
-    /// Devices whose rules before and after it were compared.
-    #[serde(default)]
-    pub compared: usize,
-    /// Packets that it decides otherwise, by devices with the same rules.
-    #[serde(default)]
-    pub differences: Vec<Differences>,
-    /// What it would write to the kernel.
-    pub writes: Preview,
-    /// What applying it did.
-    pub report: Option<Report>,
-    /// That it is on trial.
-    #[serde(default)]
-    pub trial: Option<TrialView>,
-}
-
-/// A change that is in force, and is taken back unless it is confirmed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TrialView {
-    /// Generation that it becomes.
-    pub generation: u64,
-    /// Whole seconds that are left.
-    pub seconds: u64,
-    /// When it is over, UTC.
-    pub until: String,
-}
-
-/// Packets that a change decides otherwise, on devices with the same rules.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Differences {
-    /// Those devices.
-    pub devices: Vec<String>,
-    /// How many differences there are, as `witness` counts them.
-    pub count: u64,
-    /// Whether that was too much to look at whole: there may be more.
-    pub cut: bool,
-    /// The largest ones.
-    pub largest: Vec<DifferenceLine>,
-}
-
-/// Packets whose verdict changes, all in the same way.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DifferenceLine {
-    /// `ingress` or `egress`.
-    pub direction: String,
-    /// The verdict before: `accept` or `drop`.
-    pub from: String,
-    /// The verdict after.
-    pub to: String,
-    /// A name, `all`, or `all but` names.
-    pub protocol: String,
-    /// Remote addresses.
-    pub peer: String,
-    /// Those of them that are not meant.
-    pub except: Vec<String>,
-    /// Local addresses, if not all.
-    pub local: Option<String>,
-    /// First and last source port, if not all.
-    pub source_ports: Option<(u16, u16)>,
-    /// First and last destination port, if not all.
-    pub ports: Option<(u16, u16)>,
-    /// Rules that decided them; the last one is `…` when there are others.
-    pub before: Vec<String>,
-    /// Rules that decide them.
-    pub after: Vec<String>,
-    /// One such packet of the first device, as `explain --flows` reads it.
-    pub witness: Option<Line>,
-}
-
-/// A protected device.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct DeviceStatus {
-    /// Name.
-    pub device: String,
-    /// Interface index.
-    pub index: u32,
-    /// `host` or `guest`.
-    pub side: String,
-    /// Where the programs sit: device ingress, device egress.
-    pub hooks: Vec<String>,
-    /// Names of its groups.
-    pub groups: Vec<String>,
-    /// Its addresses.
-    pub addresses: Vec<IpAddr>,
-    /// Counts its changes.
-    pub epoch: u32,
-    /// Packets accepted.
-    pub accepted: u64,
-    /// Packets dropped.
-    pub dropped: u64,
-    /// Seconds for which it only observes yet; absent when it enforces.
-    #[serde(default)]
-    pub observing: Option<u64>,
-    /// Which programs of ours are on it, and who runs before and after them.
-    #[serde(default)]
-    pub attached: Vec<Attached>,
-    /// Last packet of a live flow, UTC; absent while there is none.
-    #[serde(default)]
-    pub last_packet: Option<String>,
-    /// Live flows it carried when it began to enforce; while it observes, those so far.
-    #[serde(default)]
-    pub observed: Option<Observed>,
-}
-
-/// A device that is not protected.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Missing {
-    /// Its name.
-    pub device: String,
-    /// Why.
-    pub why: String,
-}
-
-/// How things stand.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Status {
-    /// Of the daemon.
-    pub version: String,
-    /// Seconds since it was started; absent from a daemon that does not say.
-    #[serde(default)]
-    pub uptime: Option<u64>,
-    /// Counts changes of the state.
-    pub generation: u64,
-    /// Documents and their numbers of objects.
-    pub documents: Vec<(String, usize)>,
-    /// Protected devices.
-    pub devices: Vec<DeviceStatus>,
-    /// Named, but not here.
-    pub absent: Vec<String>,
-    /// Named, but not to be protected, or no longer.
-    pub refused: Vec<String>,
-    /// What keeps the policy from being in force everywhere.
-    pub trouble: Option<String>,
-    /// What is in force and not confirmed yet.
-    #[serde(default)]
-    pub trial: Option<TrialView>,
-    /// What no rule closes to the administrator; absent when none is configured.
-    #[serde(default)]
-    pub failsafe: Option<FailsafeView>,
-    /// Programs of others that run before ours.
-    pub before: Vec<String>,
-    /// Live flows: confirmed, unconfirmed.
-    pub flows: (usize, usize),
-    /// Room for them.
-    pub conntrack: Conntrack,
-}
-
-/// A share of the conntrack tables.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FlowShare {
-    /// The family, after the device's name if it is a device's share.
-    pub name: String,
-    /// Confirmed flows.
-    pub used: usize,
-    /// How many it may hold; 0: no bound.
-    pub of: u32,
-}
-
-/// A remote, and what it has open.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Talker {
-    /// The device.
-    pub device: String,
-    /// An IPv4 address, or an IPv6 network.
-    pub remote: String,
-    /// Its flows, unconfirmed ones included.
-    pub flows: usize,
-}
-
-/// Room for live flows.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Conntrack {
-    /// By family.
-    pub tables: Vec<FlowShare>,
-    /// By device and family.
-    pub interfaces: Vec<FlowShare>,
-    /// Confirmed flows that one remote may hold of one interface and family.
-    pub flows_per_remote: u32,
-    /// Remotes with the most flows, while a table or an interface is three quarters full.
-    pub talkers: Vec<Talker>,
-}
-
-/// A line of the merged view.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RuleLine {
-    /// `ingress` or `egress`.
-    pub direction: String,
-    /// Group and index, or the name of an invisible rule.
-    pub rule: String,
-    /// `accept` or `drop`.
-    pub verdict: String,
-    /// 1 to 100.
-    pub priority: Option<u8>,
-    /// Protocol, ports, remote and local side.
-    pub matches: String,
-    /// Packets it decided.
-    pub packets: u64,
-    /// Their bytes.
-    pub bytes: u64,
-}
-
-/// A counter of a reason.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReasonLine {
-    /// `ingress` or `egress`.
-    pub direction: String,
-    /// `accept` or `drop`.
-    pub verdict: String,
-    /// Its name.
-    pub reason: String,
-    /// Packets.
-    pub packets: u64,
-}
-
-/// One device.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct InterfaceView {
-    /// How it stands.
-    pub status: DeviceStatus,
-    /// Its merged rules in order.
-    pub rules: Vec<RuleLine>,
-    /// Its counters by reason.
-    pub reasons: Vec<ReasonLine>,
 }
 
 impl From<Problems> for Reply {

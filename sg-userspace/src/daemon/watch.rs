@@ -167,7 +167,7 @@ impl Watchers {
         let mut line = None;
         for watcher in self.all.iter_mut().filter(|w| w.wish.wants(event)) {
             watcher.turn += 1;
-            if u64::from(watcher.turn) * u64::from(every.max(1)) < u64::from(watcher.wish.every) {
+            if u64::from(watcher.turn) * u64::from(every.max(1)) < u64::from(watcher.wish.every()) {
                 watcher.own.passed_over += 1;
                 continue;
             }

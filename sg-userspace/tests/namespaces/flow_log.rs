@@ -14,17 +14,6 @@ use sg_userspace::testbed::Daemon;
 
 use super::world::*;
 
-fn policy(world: &World, ports: &[u16]) -> String {
-    let rule =
-        |p: &u16| format!("{{direction: ingress, ip_protocol: tcp, port_range: {p}/{p}, source_cidr_ip: 0.0.0.0/0}}");
-    let rules: Vec<String> = ports.iter().map(rule).collect();
-    format!(
-        "security_groups:\n- {{security_group_name: g, permissions: [{}]}}\n{}",
-        rules.join(", "),
-        world.interface("g")
-    )
-}
-
 fn file(daemon: &Daemon<'_>) -> PathBuf {
     daemon.dir().join("flows.jsonl")
 }
@@ -81,7 +70,7 @@ fn each_flow_has_its_line(way: Way) {
         world.instance.tcp_server(port).unwrap();
     }
     let mut daemon = logging(&world);
-    daemon.apply(&policy(&world, &[7000]), &[]).unwrap();
+    daemon.apply(&lets_in(&world, &[7000]), &[]).unwrap();
     let device = world.device();
 
     let mut session = world.client.connect(to("10.0.0.10:7000")).unwrap();
@@ -129,12 +118,12 @@ fn each_flow_has_its_line(way: Way) {
     talk(&mut session, 10);
     // What a plan would cut is told with what it has carried.
     let next = daemon.dir().join("next.yaml");
-    fs::write(&next, policy(&world, &[7001])).unwrap();
+    fs::write(&next, lets_in(&world, &[7001])).unwrap();
     let (planned, said) = daemon.sgctl(&["plan", "-f", next.to_str().unwrap()]).unwrap();
     assert!(planned && said.starts_with("1 live flow that the new rules deny:"), "{said}");
     assert!(said.contains("-> 10.0.0.10:7000, let in by g[0], ") && said.contains(" bytes in and "), "{said}");
     assert!(said.contains(", idle for 0s") || said.contains(", idle for 1s"), "{said}");
-    daemon.apply(&policy(&world, &[7001]), &["--yes"]).unwrap();
+    daemon.apply(&lets_in(&world, &[7001]), &["--yes"]).unwrap();
     let _ = session.write_all(b"x");
     let line = over(&daemon, 1);
     assert_eq!((&line["ended"], &line["verdict"]), (&"cut".into(), &"cut".into()), "{line}");
@@ -158,7 +147,7 @@ fn without_a_log_nothing_is_counted() {
     let world = World::new(Way::HostTc);
     world.instance.tcp_server(7000).unwrap();
     let mut daemon = logging(&world);
-    daemon.apply(&policy(&world, &[7000]), &[]).unwrap();
+    daemon.apply(&lets_in(&world, &[7000]), &[]).unwrap();
     let accounts = |daemon: &Daemon<'_>| crate::support::pins::accounts(daemon);
     let mut session = world.client.connect(to("10.0.0.10:7000")).unwrap();
     talk(&mut session, 10);

@@ -26,20 +26,8 @@ fn policy(world: &World) -> String {
     )
 }
 
-fn said(daemon: &Daemon<'_>, arguments: &[&str]) -> String {
-    let (done, text) = daemon.sgctl(arguments).unwrap();
-    assert!(done, "{arguments:?}: {text}");
-    text
-}
-
-fn refused(daemon: &Daemon<'_>, arguments: &[&str]) -> String {
-    let (done, text) = daemon.sgctl(arguments).unwrap();
-    assert!(!done, "{arguments:?}: {text}");
-    text
-}
-
 fn json(daemon: &Daemon<'_>, arguments: &[&str]) -> Value {
-    serde_json::from_str(&said(daemon, &[arguments, &["-o", "json"]].concat())).unwrap()
+    serde_json::from_str(&done(daemon, &[arguments, &["-o", "json"]].concat())).unwrap()
 }
 
 /// A connection and its other end, at the instance.
@@ -119,7 +107,7 @@ fn they_are_listed_with_their_rules_and_counted_by_remote() {
     }
     let few = json(&daemon, &["flows", "--limit", "1"]);
     assert_eq!((few["flows"].as_array().unwrap().len(), &few["total"], &few["not_shown"]), (1, &3.into(), &2.into()));
-    assert!(said(&daemon, &["flows", "--limit", "1"]).contains("3 live flows; 2 are not shown (--limit)"));
+    assert!(done(&daemon, &["flows", "--limit", "1"]).contains("3 live flows; 2 are not shown (--limit)"));
     assert!(refused(&daemon, &["flows", "--device", "eth9"]).contains("eth9 is not protected"));
     assert!(refused(&daemon, &["flows", "--group", "none"]).contains("no security group \"none\""));
 
@@ -151,7 +139,7 @@ fn a_cut_connection_is_dead_at_both_ends(way: Way) {
         // A change that it has not been judged by yet: its next packet would be.
         daemon.apply(&policy(&world).replace("7002/7002", "7002/7003"), &[]).unwrap();
         let before = ["ingress", "egress"].map(|d| cuts(&daemon, d));
-        let done = said(&daemon, &[&command[..], &["--yes"]].concat());
+        let done = done(&daemon, &[&command[..], &["--yes"]].concat());
         assert!(done.contains("1 live flow is cut"), "{done}");
 
         // Both ends have something to say, and go on trying.
@@ -309,7 +297,7 @@ fn a_cut_outbound_flow_is_not_opened_anew_by_its_next_packet() {
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let answered = || socket.send(b"x").is_ok() && socket.recv(&mut [0; 64]).is_ok();
         (0..packets).for_each(|_| assert!(answered()));
-        said(&daemon, &["flows", "--protocol", "udp", "--port", "9000", "--cut", "--yes"]);
+        done(&daemon, &["flows", "--protocol", "udp", "--port", "9000", "--cut", "--yes"]);
         let cuts = || reason(&daemon.interface("eth0").unwrap(), "egress", "cut");
         let before = cuts();
         for _ in 0..5 {

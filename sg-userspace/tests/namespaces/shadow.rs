@@ -1,31 +1,9 @@
 //! `sgctl shadow`: a candidate beside the policy in force, on real packets.
 
-use std::{
-    io::{Read, Write},
-    net::TcpStream,
-};
-
 use sg_userspace::{daemon::protocol::ShadowView, testbed::Daemon};
 
 use super::world::*;
 use crate::support::pins::alter;
-
-fn policy(world: &World, ports: &[u16]) -> String {
-    let rule =
-        |p: &u16| format!("{{direction: ingress, ip_protocol: tcp, port_range: {p}/{p}, source_cidr_ip: 0.0.0.0/0}}");
-    let rules: Vec<String> = ports.iter().map(rule).collect();
-    format!(
-        "security_groups:\n- {{security_group_name: g, permissions: [{}]}}\n{}",
-        rules.join(", "),
-        world.interface("g")
-    )
-}
-
-fn done(daemon: &Daemon<'_>, arguments: &[&str]) -> String {
-    let (done, text) = daemon.sgctl(arguments).unwrap();
-    assert!(done, "{arguments:?}: {text}");
-    text
-}
 
 fn start(daemon: &Daemon<'_>, text: &str) -> ShadowView {
     let file = daemon.dir().join("candidate.yaml");
@@ -46,10 +24,6 @@ fn kinds(view: &ShadowView) -> Vec<(&str, &str, &str, u64)> {
     all
 }
 
-fn answers(session: &mut TcpStream) -> bool {
-    session.write_all(b"x").is_ok() && session.read(&mut [0; 64]).is_ok_and(|n| n > 0)
-}
-
 fn judges_beside(way: Way) {
     if !can_run() {
         return;
@@ -60,12 +34,12 @@ fn judges_beside(way: Way) {
     }
     let reaches = |port: u16| world.client.tcp(to(&format!("10.0.0.10:{port}"))).unwrap();
     let mut daemon = world.daemon();
-    daemon.apply(&policy(&world, &[7000, 7001]), &[]).unwrap();
+    daemon.apply(&lets_in(&world, &[7000, 7001]), &[]).unwrap();
     let mut session = world.client.connect(to("10.0.0.10:7000")).unwrap();
     assert!(answers(&mut session));
 
     // 7001 and 7002 in place of 7000 and 7001.
-    let view = start(&daemon, &policy(&world, &[7001, 7002]));
+    let view = start(&daemon, &lets_in(&world, &[7001, 7002]));
     assert_eq!((view.devices, view.judged, view.differ), (vec![world.device().to_owned()], 0, 0));
     assert!(answers(&mut session), "{way:?}: a live flow is none that begins");
     assert!(reaches(7000) && reaches(7000) && reaches(7001) && !reaches(7002), "{way:?}: enforcement is as it was");
@@ -121,7 +95,7 @@ fn a_bad_candidate_is_refused_and_trials_come_first() {
     let world = World::new(Way::HostTc);
     world.instance.tcp_server(7000).unwrap();
     let daemon = world.daemon();
-    daemon.apply(&policy(&world, &[7000]), &[]).unwrap();
+    daemon.apply(&lets_in(&world, &[7000]), &[]).unwrap();
     let file = daemon.dir().join("candidate.yaml").to_str().unwrap().to_owned();
     let refused = |text: &str| {
         std::fs::write(&file, text).unwrap();
@@ -129,20 +103,20 @@ fn a_bad_candidate_is_refused_and_trials_come_first() {
         assert!(!done, "{said}");
         said
     };
-    assert!(refused(&policy(&world, &[7000]).replace("[g]", "[h]")).contains("there is no security group \"h\""));
-    daemon.apply(&policy(&world, &[7000, 7001]), &["--confirm", "60s"]).unwrap();
-    assert!(refused(&policy(&world, &[7000])).contains("is on trial"));
+    assert!(refused(&lets_in(&world, &[7000]).replace("[g]", "[h]")).contains("there is no security group \"h\""));
+    daemon.apply(&lets_in(&world, &[7000, 7001]), &["--confirm", "60s"]).unwrap();
+    assert!(refused(&lets_in(&world, &[7000])).contains("is on trial"));
     done(&daemon, &["confirm"]);
     // While one judges, a change on trial goes back to what was in force, without it.
-    start(&daemon, &policy(&world, &[7000]));
-    daemon.apply(&policy(&world, &[7001]), &["--yes", "--confirm", "60s"]).unwrap();
+    start(&daemon, &lets_in(&world, &[7000]));
+    daemon.apply(&lets_in(&world, &[7001]), &["--yes", "--confirm", "60s"]).unwrap();
     done(&daemon, &["rollback", "--yes"]);
     let view = report(&daemon);
     assert_eq!((view.problem, view.devices), (None, vec!["eth0".to_owned()]));
     assert!(world.client.tcp(to("10.0.0.10:7000")).unwrap());
     assert_eq!(report(&daemon).differ, 0);
     // Let go of during a trial, it is gone from the kernel when that is over.
-    daemon.apply(&policy(&world, &[7001]), &["--yes", "--confirm", "60s"]).unwrap();
+    daemon.apply(&lets_in(&world, &[7001]), &["--yes", "--confirm", "60s"]).unwrap();
     done(&daemon, &["shadow", "stop"]);
     done(&daemon, &["rollback", "--yes"]);
     let shadowed = std::sync::atomic::AtomicU32::new(1);

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    io::{Read, Write},
     net::TcpStream,
     time::{Duration, Instant},
 };
@@ -10,23 +9,6 @@ use std::{
 use sg_userspace::testbed::Daemon;
 
 use super::world::*;
-
-/// The ports that a policy lets in.
-fn policy(world: &World, ports: &[u16]) -> String {
-    let rule =
-        |p: &u16| format!("{{direction: ingress, ip_protocol: tcp, port_range: {p}/{p}, source_cidr_ip: 0.0.0.0/0}}");
-    let rules: Vec<String> = ports.iter().map(rule).collect();
-    format!(
-        "security_groups:\n- {{security_group_name: g, permissions: [{}]}}\n{}",
-        rules.join(", "),
-        world.interface("g")
-    )
-}
-
-/// Whether anything comes back of what is sent, or was.
-fn answers(session: &mut TcpStream) -> bool {
-    session.write_all(b"x").is_ok() && session.read(&mut [0; 64]).is_ok_and(|n| n > 0)
-}
 
 fn served(way: Way) -> World {
     let world = World::new(way);
@@ -51,30 +33,18 @@ fn generation(daemon: &Daemon<'_>) -> u64 {
     serde_json::from_str::<serde_json::Value>(&text).unwrap()["generation"].as_u64().unwrap()
 }
 
-fn done(daemon: &Daemon<'_>, arguments: &[&str]) -> String {
-    let (done, text) = daemon.sgctl(arguments).unwrap();
-    assert!(done, "{arguments:?}: {text}");
-    text
-}
-
-fn refused(daemon: &Daemon<'_>, arguments: &[&str]) -> String {
-    let (done, text) = daemon.sgctl(arguments).unwrap();
-    assert!(!done, "{arguments:?}: {text}");
-    text
-}
-
 fn goes_back_without_a_daemon(way: Way) {
     if !can_run() {
         return;
     }
     let world = served(way);
     let mut daemon = world.daemon();
-    daemon.apply(&policy(&world, &[7000]), &[]).unwrap();
+    daemon.apply(&lets_in(&world, &[7000]), &[]).unwrap();
     let base = generation(&daemon);
     let mut operator = session(&world, 7000);
 
     let begun = Instant::now();
-    let said = daemon.apply(&policy(&world, &[7001]), &["--yes", "--confirm", "9s"]).unwrap();
+    let said = daemon.apply(&lets_in(&world, &[7001]), &["--yes", "--confirm", "9s"]).unwrap();
     assert!(said.contains("ON TRIAL") && said.contains("sgctl confirm"), "{said}");
     // Let in on trial.
     let mut newcomer = session(&world, 7001);
@@ -126,10 +96,10 @@ fn a_confirmed_change_stays() {
     }
     let world = served(Way::HostTc);
     let mut daemon = world.daemon();
-    daemon.apply(&policy(&world, &[7000]), &[]).unwrap();
+    daemon.apply(&lets_in(&world, &[7000]), &[]).unwrap();
     let base = generation(&daemon);
     let begun = Instant::now();
-    daemon.apply(&policy(&world, &[7001]), &["--yes", "--confirm", "9s"]).unwrap();
+    daemon.apply(&lets_in(&world, &[7001]), &["--yes", "--confirm", "9s"]).unwrap();
     assert_eq!(generation(&daemon), base, "what is on trial is not the state");
     assert!(done(&daemon, &["status"]).contains("ON TRIAL"));
     assert!(done(&daemon, &["confirm"]).contains(&format!("generation {} is confirmed", base + 1)));
@@ -152,9 +122,9 @@ fn the_daemon_goes_back_in_time_and_others_wait_meanwhile() {
     }
     let world = served(Way::HostTc);
     let daemon = world.daemon();
-    daemon.apply(&policy(&world, &[7000]), &[]).unwrap();
-    daemon.apply(&policy(&world, &[7001]), &["--yes", "--confirm", "1h"]).unwrap();
-    let other = policy(&world, &[7000, 7001]);
+    daemon.apply(&lets_in(&world, &[7000]), &[]).unwrap();
+    daemon.apply(&lets_in(&world, &[7001]), &["--yes", "--confirm", "1h"]).unwrap();
+    let other = lets_in(&world, &[7000, 7001]);
     assert!(daemon.apply(&other, &["--yes"]).unwrap_err().to_string().contains("a change is on trial"));
     assert!(daemon.apply(&other, &["--yes", "--confirm", "9s"]).unwrap_err().to_string().contains("on trial"));
     let call = refused(&daemon, &["api", "CreateSecurityGroup", "SecurityGroupName=new"]);
@@ -170,7 +140,7 @@ fn the_daemon_goes_back_in_time_and_others_wait_meanwhile() {
     assert!(reaches(&world, 7000) && !reaches(&world, 7001));
     assert!(!done(&daemon, &["status"]).contains("ON TRIAL"));
     // And by itself.
-    daemon.apply(&policy(&world, &[7001]), &["--yes", "--confirm", "3s"]).unwrap();
+    daemon.apply(&lets_in(&world, &[7001]), &["--yes", "--confirm", "3s"]).unwrap();
     eventually("it is over", || !done(&daemon, &["status"]).contains("ON TRIAL"));
     assert!(reaches(&world, 7000) && !reaches(&world, 7001));
     // Whoever meant that one does not go further back unseen.
@@ -195,7 +165,7 @@ fn a_guest_that_was_none_on_trial_sends_again() {
     }
     let world = served(Way::Guest);
     let daemon = world.daemon();
-    let base = policy(&world, &[7000]);
+    let base = lets_in(&world, &[7000]);
     daemon.apply(&base, &[]).unwrap();
     let mut operator = session(&world, 7000);
     let host = base.replace("side: guest, private_ip_addresses: [10.0.0.10, '2001:db8:1::10']", "side: host");
@@ -215,7 +185,7 @@ fn a_first_protection_on_trial_goes_back_to_none() {
         let world = served(way);
         let mut daemon = world.daemon();
         let begun = Instant::now();
-        daemon.apply(&policy(&world, &[7001]), &["--yes", "--confirm", "9s"]).unwrap();
+        daemon.apply(&lets_in(&world, &[7001]), &["--yes", "--confirm", "9s"]).unwrap();
         assert!(!reaches(&world, 7000) && reaches(&world, 7001), "{way:?}");
         daemon.stop(libc::SIGKILL).unwrap();
         within(Duration::from_secs(20), "it is open again", || reaches(&world, 7000));
@@ -233,7 +203,7 @@ fn a_device_let_go_of_on_trial_is_protected_again() {
     }
     let world = served(Way::HostTc);
     let mut daemon = world.daemon();
-    daemon.apply(&policy(&world, &[7000]), &[]).unwrap();
+    daemon.apply(&lets_in(&world, &[7000]), &[]).unwrap();
     let without = "security_groups: [{security_group_name: g}]\n";
     daemon.apply(without, &["--yes", "--confirm", "9s"]).unwrap();
     assert!(reaches(&world, 7000) && reaches(&world, 7001), "it is let go of");
@@ -267,7 +237,7 @@ fn a_change_that_cuts_its_own_session_is_on_trial_unasked() {
     let sshd = daemon.dir().join("sshd");
     fs::copy("/bin/bash", &sshd).unwrap();
     let file = daemon.dir().join("closed.yaml");
-    fs::write(&file, policy(&world, &[7000])).unwrap();
+    fs::write(&file, lets_in(&world, &[7000])).unwrap();
     let apply = |more: &str| {
         let script = format!(
             "exec 3<>/dev/tcp/192.0.2.10/7002; {} apply -f {} {more}; exit $?",

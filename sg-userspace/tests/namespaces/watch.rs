@@ -30,17 +30,6 @@ use crate::support::pins::alter;
 /// How long an event may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn policy(world: &World, ports: &[u16]) -> String {
-    let rule =
-        |p: &u16| format!("{{direction: ingress, ip_protocol: tcp, port_range: {p}/{p}, source_cidr_ip: 0.0.0.0/0}}");
-    let rules: Vec<String> = ports.iter().map(rule).collect();
-    format!(
-        "security_groups:\n- {{security_group_name: g, permissions: [{}]}}\n{}",
-        rules.join(", "),
-        world.interface("g")
-    )
-}
-
 struct Watcher {
     child: Child,
     lines: Receiver<Value>,
@@ -91,7 +80,7 @@ fn shows_what_is_decided(way: Way) {
         world.instance.tcp_server(port).unwrap();
     }
     let daemon = world.daemon();
-    daemon.apply(&policy(&world, &[7000, 7002]), &[]).unwrap();
+    daemon.apply(&lets_in(&world, &[7000, 7002]), &[]).unwrap();
     let watcher = Watcher::begin(&daemon, &["--port", "7000-7002"]);
     let by_rule = Watcher::begin(&daemon, &["--rule", "g[0]"]);
 
@@ -124,7 +113,7 @@ fn shows_what_is_decided(way: Way) {
     assert_eq!(by_rule.next().local_port, Some(7000));
 
     // A change ends the flow, and takes the rule of the other away.
-    daemon.apply(&policy(&world, &[7002]), &["--yes"]).unwrap();
+    daemon.apply(&lets_in(&world, &[7002]), &["--yes"]).unwrap();
     use std::io::Write;
     let _ = session.write_all(b"x");
     let seen = loop {
@@ -165,7 +154,7 @@ fn what_is_beyond_the_rate_is_counted_to_the_packet() {
     }
     let world = World::new(Way::HostXdp);
     let daemon = world.daemon();
-    daemon.apply(&policy(&world, &[7000]), &[]).unwrap();
+    daemon.apply(&lets_in(&world, &[7000]), &[]).unwrap();
     let some = Watcher::begin(&daemon, &["--port", "9", "--rate", "10"]);
     // Each packet is dropped, and nobody says so: none is sent again.
     let socket = world.client.run(|| Ok(std::net::UdpSocket::bind("192.0.2.10:0")?)).unwrap();
@@ -197,7 +186,7 @@ fn what_is_not_there_cannot_be_watched() {
     }
     let world = World::new(Way::HostTc);
     let daemon = world.daemon();
-    daemon.apply(&policy(&world, &[7000]), &[]).unwrap();
+    daemon.apply(&lets_in(&world, &[7000]), &[]).unwrap();
     let refused = |arguments: &[&str]| {
         let (done, text) = daemon.sgctl(&[&["watch"], arguments].concat()).unwrap();
         assert!(!done, "{arguments:?}: {text}");
@@ -220,7 +209,7 @@ fn what_somebody_else_writes_into_our_tables_is_found_and_written_anew() {
         world.instance.tcp_server(port).unwrap();
     }
     let mut daemon = world.daemon();
-    daemon.apply(&policy(&world, &[7000]), &[]).unwrap();
+    daemon.apply(&lets_in(&world, &[7000]), &[]).unwrap();
     let reaches = |port: u16| world.client.tcp(to(&format!("10.0.0.10:{port}"))).unwrap();
     assert!(reaches(7000) && !reaches(7001));
     // What an observer with the same rights can do: bits of the verdicts, in the live value.

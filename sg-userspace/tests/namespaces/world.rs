@@ -1,7 +1,8 @@
 //! A client and a protected instance, and the daemon where it belongs.
 
 use std::{
-    net::SocketAddr,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     sync::OnceLock,
     time::{Duration, Instant},
@@ -148,4 +149,37 @@ pub fn reason(view: &InterfaceView, direction: &str, reason: &str) -> u64 {
 /// Packets that a line of the merged view decided.
 pub fn rule(view: &InterfaceView, direction: &str, name: &str) -> u64 {
     view.rules.iter().filter(|r| r.direction == direction && r.rule == name).map(|r| r.packets).sum()
+}
+
+/// A policy whose only group `g` lets TCP ports in, in this order.
+pub fn lets_in(world: &World, ports: &[u16]) -> String {
+    let rule =
+        |p: &u16| format!("{{direction: ingress, ip_protocol: tcp, port_range: {p}/{p}, source_cidr_ip: 0.0.0.0/0}}");
+    let rules: Vec<String> = ports.iter().map(rule).collect();
+    format!(
+        "security_groups:\n- {{security_group_name: g, permissions: [{}]}}\n{}",
+        rules.join(", "),
+        world.interface("g")
+    )
+}
+
+/// What `sgctl` says that does as it is told.
+#[track_caller]
+pub fn done(daemon: &Daemon<'_>, arguments: &[&str]) -> String {
+    let (done, text) = daemon.sgctl(arguments).unwrap();
+    assert!(done, "{arguments:?}: {text}");
+    text
+}
+
+/// What it says that refuses.
+#[track_caller]
+pub fn refused(daemon: &Daemon<'_>, arguments: &[&str]) -> String {
+    let (done, text) = daemon.sgctl(arguments).unwrap();
+    assert!(!done, "{arguments:?}: {text}");
+    text
+}
+
+/// Whether anything comes back of what is sent, or was.
+pub fn answers(session: &mut TcpStream) -> bool {
+    session.write_all(b"x").is_ok() && session.read(&mut [0; 64]).is_ok_and(|n| n > 0)
 }

@@ -22,10 +22,7 @@ use crate::{
     daemon::{
         documents, log,
         protocol::{File, Reply, ShadowCommand, ShadowKind, ShadowView},
-        watch::{
-            self,
-            names::{Names, Time},
-        },
+        watch::names::{Names, Time},
     },
     dataplane::{clock::possible_cpus, flows, object::Maps},
     document::{Source, parse},
@@ -62,9 +59,7 @@ fn refused(message: impl Into<String>) -> Reply {
 
 /// No flow has been compared yet.
 fn forget(maps: &Maps) -> io::Result<()> {
-    let mut keys = Vec::new();
-    maps.shadow.each(|key, _| keys.push(*key))?;
-    keys.iter().try_for_each(|key| maps.shadow.delete(key).map(drop))?;
+    maps.shadow.clear()?;
     maps.shadowed.update_per_cpu(&0, &vec![Compared::default(); possible_cpus()])
 }
 
@@ -199,8 +194,8 @@ impl Control {
 
     fn shadow_view(&mut self, all: bool) -> io::Result<ShadowView> {
         self.follow_names();
+        let time = self.time()?;
         let Some(shadow) = &self.shadow else { return Ok(ShadowView::default()) };
-        let time = watch::time(self.engine.jiffies()?, self.engine.ticks_per_second());
         let mut candidate = Names::default();
         if let Ok(policy) = &shadow.policy {
             candidate.follow(policy.model(), self.engine.counters());

@@ -8,6 +8,7 @@ use sg_common::{
     reason::{Reason, Verdict},
     watch::{ANY_PROTOCOL, Tell, stream},
 };
+use sg_ebpf::{classify::Query, tell::wanted, verdict::Decision};
 
 use super::names::Names;
 use crate::{daemon::protocol::Watch, model::device_matches};
@@ -26,21 +27,9 @@ const COMMON: [Reason; 1] = [Reason::Established];
 const BEGINS: [Reason; 6] =
     [Reason::Rule, Reason::Default, Reason::IntraGroup, Reason::Provider, Reason::Failsafe, Reason::Observed];
 
-/// A [`Watch`] in numbers of the moment.
+/// A [`Watch`] in numbers of the moment: what the kernel would be asked for it alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wish {
-    slots: [u64; MAX_SLOTS as usize / 64],
-    reasons: [u64; 2],
-    network: [u64; 2],
-    mask: [u64; 2],
-    ports: [u16; 2],
-    protocol: u32,
-    rule: u32,
-    /// One of so many.
-    pub every: u32,
-    /// Events a second and CPU.
-    pub rate: u32,
-}
+pub struct Wish(Tell);
 
 fn reason_bits(watch: &Watch) -> Result<[u64; 2], String> {
     let bit = |reason: Reason| 1u64 << (reason as u8);
@@ -130,46 +119,55 @@ impl Wish {
         if first > last {
             return Err(format!("{first}-{last} is no range of ports"));
         }
-        Ok(Self {
+        let mut tell = Tell {
             slots,
-            reasons,
             network,
             mask,
             ports: [first, last],
             protocol: watch.protocol.map_or(ANY_PROTOCOL, u32::from),
             rule,
             every: watch.every.max(1),
-            rate: watch.rate,
-        })
+            ..Tell::NOTHING
+        };
+        tell.reasons[stream::WATCH] = reasons;
+        tell.tokens[stream::WATCH] = watch.rate.div_ceil(WINDOWS);
+        Ok(Self(tell))
     }
 
-    /// Whether an event is one of those it wants.
+    /// One of so many.
+    pub fn every(&self) -> u32 {
+        self.0.every
+    }
+
+    /// Whether an event is one of those it wants: as the kernel itself asks.
     pub fn wants(&self, e: &Event) -> bool {
-        let has = |port: u16| (self.ports[0]..=self.ports[1]).contains(&port);
-        let within = |addr: &Addr| {
-            let [high, low] = addr.words();
-            high & self.mask[0] == self.network[0] && low & self.mask[1] == self.network[1]
+        let query = Query {
+            local: e.local,
+            remote: e.remote,
+            source_port: e.local_port,
+            destination_port: e.remote_port,
+            protocol: (e.vlan_proto & 0xff) as u8,
+            direction: e.direction,
+            v4: 0,
+            pad: 0,
         };
-        self.slots.get(e.slot as usize / 64).is_some_and(|bits| bits >> (e.slot % 64) & 1 != 0)
-            && self.reasons[usize::from(e.verdict & 1)] >> (e.reason & 63) & 1 != 0
-            && (self.protocol == ANY_PROTOCOL || self.protocol == e.vlan_proto & 0xff)
-            && (self.rule == 0 || self.rule == e.rule)
-            && (has(e.local_port) || has(e.remote_port))
-            && (within(&e.local) || within(&e.remote))
+        let decision = Decision { verdict: Verdict::from_u8(e.verdict), reason: e.reason, rule: e.rule };
+        wanted(&self.0, &query, e.slot, &decision) != 0
     }
 }
 
 /// Asks for what all of them want: each field as narrow as they agree.
 pub fn ask(wishes: &[Wish], hz: u32, tell: &mut Tell) {
+    const WATCH: usize = stream::WATCH;
     let fresh = Tell::NOTHING;
-    let Some((first, others)) = wishes.split_first() else {
-        tell.tokens[stream::WATCH] = 0;
+    let Some((Wish(first), others)) = wishes.split_first() else {
+        tell.tokens[WATCH] = 0;
         return;
     };
-    let mut all = first.clone();
-    for w in others {
+    let mut all = *first;
+    for Wish(w) in others {
         all.slots.iter_mut().zip(w.slots).for_each(|(a, b)| *a |= b);
-        all.reasons.iter_mut().zip(w.reasons).for_each(|(a, b)| *a |= b);
+        all.reasons[WATCH].iter_mut().zip(w.reasons[WATCH]).for_each(|(a, b)| *a |= b);
         if (all.network, all.mask) != (w.network, w.mask) {
             (all.network, all.mask) = (fresh.network, fresh.mask);
         }
@@ -181,17 +179,12 @@ pub fn ask(wishes: &[Wish], hz: u32, tell: &mut Tell) {
             all.rule = 0;
         }
         all.every = all.every.min(w.every);
-        all.rate = all.rate.max(w.rate);
+        all.tokens[WATCH] = all.tokens[WATCH].max(w.tokens[WATCH]);
     }
-    tell.window = (hz / WINDOWS).max(1);
-    tell.slots = all.slots;
-    tell.reasons[stream::WATCH] = all.reasons;
-    (tell.network, tell.mask) = (all.network, all.mask);
-    tell.ports = all.ports;
-    tell.protocol = all.protocol;
-    tell.rule = all.rule;
-    tell.every = all.every;
-    tell.tokens[stream::WATCH] = all.rate.div_ceil(WINDOWS);
+    // What other streams ask stays.
+    let (mut reasons, mut tokens) = (tell.reasons, tell.tokens);
+    (reasons[WATCH], tokens[WATCH]) = (all.reasons[WATCH], all.tokens[WATCH]);
+    *tell = Tell { reasons, tokens, window: (hz / WINDOWS).max(1), version: tell.version, ..all };
 }
 
 #[cfg(test)]

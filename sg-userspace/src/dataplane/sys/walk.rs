@@ -100,6 +100,18 @@ impl<V: Raw> RawMap<u32, V> {
     }
 }
 
+impl<K: Raw, V: Raw> RawMap<K, V> {
+    /// Deletes every element of a hash.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn clear(&self) -> io::Result<()> {
+        let mut keys = Vec::new();
+        self.each(|key, _| keys.push(*key))?;
+        keys.iter().try_for_each(|key| self.delete(key).map(drop))
+    }
+}
+
 /// The first element of an array that can be mapped, shared with the program.
 #[derive(Debug)]
 pub struct Mapping {
