@@ -1,10 +1,24 @@
 //! What the benchmark's programs and its driver agree on.
 
-/// Key of the minimal program's one hash table: words as they lie in the packet.
+/// Key of the minimal program's one lookup of an IPv4 packet: words as they lie in the packet.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct BenchKey {
-    /// Destination address; IPv4 in the first word.
+pub struct BenchKey4 {
+    /// Destination address.
+    pub local: u32,
+    /// Source address.
+    pub remote: u32,
+    /// Both ports.
+    pub ports: u32,
+    /// IP protocol number.
+    pub protocol: u32,
+}
+
+/// The same of an IPv6 packet.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct BenchKey6 {
+    /// Destination address.
     pub local: [u32; 4],
     /// Source address.
     pub remote: [u32; 4],

@@ -7,14 +7,17 @@ use aya_ebpf::{
     macros::{btf_map, classifier, xdp},
     programs::{TcContext, XdpContext},
 };
-use sg_common::bench::{BenchKey, Vary};
+use sg_common::bench::{BenchKey4, BenchKey6, Vary};
 
 /// `TCX_NEXT`.
 const NEXT: i32 = -1;
 
-/// The one hash lookup of the minimal program.
+/// The one hash lookup of the minimal program, of IPv4.
 #[btf_map]
-static BENCH_FLOWS: HashMap<BenchKey, u32, 65536> = HashMap::new();
+static BENCH_FLOWS4: HashMap<BenchKey4, u32, 65536> = HashMap::new();
+/// The same of IPv6.
+#[btf_map]
+static BENCH_FLOWS6: HashMap<BenchKey6, u32, 65536> = HashMap::new();
 /// How the source varies its packets.
 #[btf_map]
 static BENCH_VARY: Array<Vary, 1> = Array::new();
@@ -100,23 +103,18 @@ fn least(start: usize, end: usize) -> bool {
         0x86dd => false,
         _ => return true,
     };
-    let mut key = BenchKey { local: [0; 4], remote: [0; 4], ports: 0, protocol: 0 };
     // SAFETY: as above.
     unsafe {
         if v4 {
             let Some(header) = at::<[u32; 6]>(start, end, 14) else { return false };
-            key.protocol = ((*header)[2] >> 8) & 0xff;
-            key.remote[0] = (*header)[3];
-            key.local[0] = (*header)[4];
-            key.ports = (*header)[5];
+            let [_, _, word, remote, local, ports] = *header;
+            BENCH_FLOWS4.get(BenchKey4 { local, remote, ports, protocol: (word >> 8) & 0xff }).is_some()
         } else {
             let Some(header) = at::<[u32; 11]>(start, end, 14) else { return false };
-            key.protocol = ((*header)[1] >> 16) & 0xff;
-            key.remote = [(*header)[2], (*header)[3], (*header)[4], (*header)[5]];
-            key.local = [(*header)[6], (*header)[7], (*header)[8], (*header)[9]];
-            key.ports = (*header)[10];
+            let [_, word, r0, r1, r2, r3, l0, l1, l2, l3, ports] = *header;
+            let (local, remote) = ([l0, l1, l2, l3], [r0, r1, r2, r3]);
+            BENCH_FLOWS6.get(BenchKey6 { local, remote, ports, protocol: (word >> 16) & 0xff }).is_some()
         }
-        BENCH_FLOWS.get(&key).is_some()
     }
 }
 

@@ -154,7 +154,8 @@ macro_rules! raw {
     )+};
 }
 raw!(
-    sg_common::bench::BenchKey,
+    sg_common::bench::BenchKey4,
+    sg_common::bench::BenchKey6,
     sg_common::bench::Vary,
     u32,
     u64,

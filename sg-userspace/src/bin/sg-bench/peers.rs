@@ -11,7 +11,7 @@ use aya::{
     Ebpf, EbpfLoader,
     programs::{SchedClassifier, Xdp},
 };
-use sg_common::bench::{BenchKey, Vary};
+use sg_common::bench::{BenchKey4, BenchKey6, Vary};
 use sg_userspace::dataplane::sys::{self, RawMap};
 
 /// `struct xdp_md` of a test run: data, data_end, data_meta, ingress ifindex, queue, egress ifindex.
@@ -38,7 +38,8 @@ impl std::fmt::Display for Hook {
 /// The loaded object.
 pub struct Peers {
     ebpf: Ebpf,
-    flows: RawMap<BenchKey, u32>,
+    flows4: RawMap<BenchKey4, u32>,
+    flows6: RawMap<BenchKey6, u32>,
     vary: RawMap<u32, Vary>,
     next: [RawMap<u32, u32>; 2],
 }
@@ -68,9 +69,10 @@ impl Peers {
                 _ => {}
             }
         }
-        let (flows, vary) = (map(&ebpf, "BENCH_FLOWS")?, map(&ebpf, "BENCH_VARY")?);
+        let (flows4, flows6) = (map(&ebpf, "BENCH_FLOWS4")?, map(&ebpf, "BENCH_FLOWS6")?);
+        let vary = map(&ebpf, "BENCH_VARY")?;
         let next = [map(&ebpf, "BENCH_NEXT_XDP")?, map(&ebpf, "BENCH_NEXT_TC")?];
-        Ok(Self { ebpf, flows, vary, next })
+        Ok(Self { ebpf, flows4, flows6, vary, next })
     }
 
     /// A program by name.
@@ -98,17 +100,17 @@ impl Peers {
     /// What the kernel says.
     pub fn know(&self, frame: &[u8], v4: bool) -> Result<()> {
         let word = |at: usize| u32::from_ne_bytes([frame[at], frame[at + 1], frame[at + 2], frame[at + 3]]);
-        let mut key = BenchKey::default();
         if v4 {
-            key.protocol = u32::from(frame[23]);
-            (key.remote[0], key.local[0], key.ports) = (word(26), word(30), word(34));
-        } else {
-            key.protocol = u32::from(frame[20]);
-            key.remote = [word(22), word(26), word(30), word(34)];
-            key.local = [word(38), word(42), word(46), word(50)];
-            key.ports = word(54);
+            let key = BenchKey4 { remote: word(26), local: word(30), ports: word(34), protocol: u32::from(frame[23]) };
+            return Ok(self.flows4.update(&key, &1)?);
         }
-        Ok(self.flows.update(&key, &1)?)
+        let key = BenchKey6 {
+            remote: [word(22), word(26), word(30), word(34)],
+            local: [word(38), word(42), word(46), word(50)],
+            ports: word(54),
+            protocol: u32::from(frame[20]),
+        };
+        Ok(self.flows6.update(&key, &1)?)
     }
 
     /// Has the source at `hook` vary a frame's sender before it hands it to
