@@ -26,10 +26,15 @@ impl Bound {
 impl std::fmt::Display for Bound {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Most(most) => write!(f, "≤ {most}"),
-            Self::Least(least) => write!(f, "≥ {least}"),
+            Self::Most(most) => write!(f, "≤ {}", bound(*most)),
+            Self::Least(least) => write!(f, "≥ {}", bound(*least)),
         }
     }
+}
+
+/// A bound as it is said: 1.6, 250, or to two places where it was calculated.
+fn bound(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
 }
 
 /// One line of the table.

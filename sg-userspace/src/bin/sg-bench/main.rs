@@ -96,7 +96,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
     measure::pin(1).or_else(|_| measure::pin(0))?;
     let peers = peers::Peers::load(&arguments.peers)?;
     if arguments.profile {
-        profile::profile(&peers, &scale, arguments.only.as_deref())?;
+        profile::profile(&peers, &scale, arguments.only.as_deref())?.iter().for_each(profile::Profile::print);
         return Ok(true);
     }
     let mut figures = Vec::new();
@@ -126,7 +126,9 @@ fn run(arguments: &Arguments) -> Result<bool> {
         std::fs::write(file, format!("{json:#}\n")).with_context(|| format!("cannot write {}", file.display()))?;
     }
     if let Some(dir) = &arguments.docs {
-        report::write(dir, &figures, &curves, arguments.quick)?;
+        eprintln!("\x1b[1m--> profile\x1b[0m");
+        let profiles = profile::profile(&peers, &scale, Some("XDP"))?;
+        report::write(dir, &figures, &curves, &profiles, arguments.quick)?;
     }
     Ok(figures.iter().all(|f| f.met != Some(false)))
 }

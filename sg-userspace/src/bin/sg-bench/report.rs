@@ -7,13 +7,17 @@ use anyhow::{Context, Result};
 use crate::{
     figures::{Curve, Figure, markdown},
     plot::svg,
+    profile::Profile,
 };
+
+/// Functions that are named of each packet.
+const NAMED: usize = 9;
 
 /// Writes the document and its plots into a directory.
 ///
 /// # Errors
 /// What cannot be written.
-pub fn write(dir: &Path, figures: &[Figure], curves: &[Curve], quick: bool) -> Result<()> {
+pub fn write(dir: &Path, figures: &[Figure], curves: &[Curve], profiles: &[Profile], quick: bool) -> Result<()> {
     let write = |name: &str, text: &str| {
         let file = dir.join(name);
         fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))
@@ -37,7 +41,15 @@ pub fn write(dir: &Path, figures: &[Figure], curves: &[Curve], quick: bool) -> R
             );
         }
     }
-    text += "\n\n## Cost as things grow\n";
+    text += "\n\n## Where the time goes\n\n";
+    text += SAMPLED;
+    for profile in profiles {
+        text += &format!("\n| {}: {:.0} ns | share | ns |\n|---|---:|---:|\n", profile.title, profile.nanoseconds);
+        for (place, share) in profile.functions.iter().take(NAMED) {
+            text += &format!("| {place} | {:.1} % | {:.1} |\n", share * 100.0, share * profile.nanoseconds);
+        }
+    }
+    text += "\n## Cost as things grow\n";
     let mut plots: Vec<&'static str> = curves.iter().map(|c| c.plot).collect();
     plots.dedup();
     for plot in plots {
@@ -86,6 +98,12 @@ const HEAD: &str = "# Benchmarks
 Written by `cargo xtask bench --docs`; `cargo xtask bench` prints the same table. Each figure stands beside its
 peers of the same run: all contestants run once a round, in turn, on one CPU, and the medians are compared.
 *Beyond empty* means that what an empty program costs at the same hook has been taken off.
+";
+
+const SAMPLED: &str =
+    "Test runs under the kernel's clock interrupts, `cargo xtask bench --profile`, which also tells the lines. What an
+empty program costs is in it (`bpf_test_run` and its helpers), and of a denied packet the program that varies the
+sender. Hashing and comparing the key is the kernel's hash table, which the minimal program asks, too.
 ";
 
 const NOTES: &str = "

@@ -111,6 +111,7 @@ impl Places {
         let line = after.checked_sub(1).and_then(|i| self.lines.get(i)).map_or("?", |(_, line)| line).to_owned();
         let first = self.lines.partition_point(|(at, _)| *at < self.functions[number].0);
         let begins = self.lines.get(first).map_or("?", |(_, line)| line);
-        Some((format!("{number} ({begins})"), line))
+        let name = if number == 0 { "the program".to_owned() } else { format!("its function at {begins}") };
+        Some((name, line))
     }
 }
