@@ -31,7 +31,7 @@ pub enum Fragment {
 }
 
 /// All fields that later stages look at.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parsed {
     /// What it is.
     pub kind: Kind,
