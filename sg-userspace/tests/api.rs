@@ -22,6 +22,7 @@ mod api {
     pub mod members;
     pub mod metrics;
     pub mod order;
+    pub mod readme;
     pub mod sdk;
     pub mod settings;
     pub mod store;

@@ -14,5 +14,6 @@ mod program {
     pub mod replay;
     pub mod shadow;
     pub mod tcp;
+    pub mod told;
 }
 mod support;

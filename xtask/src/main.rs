@@ -138,3 +138,48 @@ fn task() -> Result<()> {
         Task::Ci => test::ci(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use clap::CommandFactory;
+
+    use super::{Arguments, run::root};
+
+    /// What of a task there is not; `[…]` may be left out.
+    fn unknown(call: &str) -> Option<String> {
+        let call = call.replace(['[', ']'], " ");
+        let mut words = call.split_whitespace();
+        let task = words.next()?;
+        let all = Arguments::command();
+        let Some(task) = all.find_subcommand(task) else { return Some(format!("no task {task}")) };
+        let known = |option: &str| task.get_arguments().any(|a| a.get_long() == option.strip_prefix("--"));
+        words.filter(|w| w.starts_with("--")).find(|w| !known(w)).map(|w| format!("no option {w}"))
+    }
+
+    #[test]
+    fn tasks_that_are_spoken_of_are_there() {
+        let docs = fs::read_dir(root().join("docs")).unwrap().map(|e| e.unwrap().path());
+        let mut files: Vec<_> = docs.filter(|p| p.extension().is_some_and(|e| e == "md")).collect();
+        files.extend(["README.md", "CHANGELOG.md", ".ci/run"].map(|name| root().join(name)));
+        let (mut seen, mut wrong) = (0, Vec::new());
+        for file in files {
+            // A line is broken anywhere.
+            let text = fs::read_to_string(&file).unwrap().replace("cargo\nxtask", "cargo xtask");
+            let text = text.replace("xtask\n", "xtask ");
+            for call in text.split("cargo xtask ").skip(1) {
+                let call = call.split(['`', '\n', '#', ',', ')']).next().unwrap();
+                // `cargo xtask` by itself is none of them.
+                if call.trim().starts_with(|c: char| c.is_ascii_lowercase()) {
+                    seen += 1;
+                    wrong.extend(unknown(call).map(|said| format!("{}: {call:?}: {said}", file.display())));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        assert!(seen > 10, "only {seen} were looked at");
+        assert_eq!(unknown("bench [--quik]").as_deref(), Some("no option --quik"));
+        assert_eq!(unknown("tests").as_deref(), Some("no task tests"));
+    }
+}

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use super::{
     Ended,
     args::{Apply, Arguments, Output, Plan},
-    client, count, differences, lint, output, session, sources,
+    client, count, count_of, differences, lint, output, session, sources,
 };
 use crate::{
     daemon::protocol::{Action, File, Planned, Reply, TrialView},
@@ -57,7 +57,8 @@ fn show(planned: &Planned) -> Result<()> {
         writeln!(out, "warning: {line}; such flows are judged as new ones")?;
     }
     if planned.adopted > 0 {
-        writeln!(out, "{} go on on devices that are newly protected", count(planned.adopted, "live flow"))?;
+        let go_on = count_of(planned.adopted, "live flow goes", "live flows go");
+        writeln!(out, "{go_on} on where the protection is new")?;
     }
     if !planned.observing.is_empty() {
         writeln!(out, "guests that observe before they enforce: {}", planned.observing.join(", "))?;

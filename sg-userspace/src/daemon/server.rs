@@ -115,8 +115,20 @@ fn run() -> Result<()> {
     runtime.block_on(serve(config))
 }
 
+/// Whether a daemon listens on a socket, and goes on to: one that has just been told to end
+/// (`pkill sgd; sgd --detach`) takes a moment, and then hangs up.
+async fn runs(socket: &Path) -> bool {
+    for _ in 0..10 {
+        let Ok(mut stream) = UnixStream::connect(socket).await else { return false };
+        if tokio::time::timeout(FAREWELL + FAREWELL, stream.read(&mut [0])).await.is_err() {
+            break;
+        }
+    }
+    true
+}
+
 async fn detach(config: &Config) -> Result<()> {
-    if UnixStream::connect(&config.socket).await.is_ok() {
+    if runs(&config.socket).await {
         bail!("a daemon is running on {}: stop it first", config.socket.display());
     }
     let root = Root::open(&config.pin_root)?;
@@ -150,7 +162,7 @@ async fn listen(config: &Config) -> Result<UnixListener> {
     let path = &config.socket;
     let dir = path.parent().unwrap_or(Path::new("/"));
     std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    if UnixStream::connect(path).await.is_ok() {
+    if runs(path).await {
         bail!("another daemon is running on {}", path.display());
     }
     match std::fs::remove_file(path) {

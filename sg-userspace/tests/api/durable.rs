@@ -11,7 +11,7 @@ use std::{
 
 use super::client::{call, daemon, key};
 use crate::{
-    support::scale,
+    support::many,
     world::{Way, World, can_run, to},
 };
 
@@ -35,7 +35,7 @@ fn killed_at_any_moment_no_acknowledged_call_is_lost() {
     let (acknowledged, asked) = (Mutex::new(BTreeSet::new()), Mutex::new(BTreeSet::new()));
     let answers = AtomicU64::new(0);
     let mut seed = 0x2545_f491_4f6c_dd1d_u64;
-    let kills = 25 * scale();
+    let kills = many(25, 500);
     for round in 0..kills {
         seed ^= seed << 13;
         seed ^= seed >> 7;

@@ -3,24 +3,36 @@
 
 use sg_common::generation::{Generation, NO_POLICY};
 use sg_userspace::{
-    daemon::protocol::InterfaceView,
+    ctl::client::ask,
+    daemon::protocol::{Action, InterfaceView, Reply},
     explain::{Answer, Line},
     model::{Direction, Side},
     packet::first_packet,
     testbed::{Daemon, Net},
 };
 
-use super::{wire::raw, world::*};
-use crate::support::{self, Random, pins::alter, scale};
+use super::{survival::put, wire::raw, world::*};
+use crate::support::{self, Random, many, pins::alter};
 
 const FLOWS: usize = 50;
 
-fn answers(daemon: &Daemon<'_>, more: &[&str]) -> Vec<Answer> {
-    let file = daemon.dir().join("flows.jsonl").to_str().unwrap().to_owned();
-    let arguments = [&["explain", "--flows", &file, "-o", "json"], more].concat();
-    let (done, said) = daemon.sgctl(&arguments).unwrap();
-    assert!(done, "{more:?}: {said}");
-    said.lines().map(|l| serde_json::from_str(l).unwrap()).collect()
+fn asked(daemon: &Daemon<'_>, action: &Action) -> Reply {
+    ask(&daemon.dir().join("sgd.sock"), action).unwrap()
+}
+
+/// What `sgctl explain` gets, `--kernel` or not.
+fn answers(daemon: &Daemon<'_>, flows: &str, kernel: bool) -> Vec<Answer> {
+    match asked(daemon, &Action::Explain { flows: flows.into(), trace: false, kernel }) {
+        Reply::Explained { answers, differ, .. } if differ.is_empty() => answers,
+        other => panic!("kernel {kernel}: {other:?}"),
+    }
+}
+
+fn view(daemon: &Daemon<'_>, device: &str) -> InterfaceView {
+    match asked(daemon, &Action::Interface { device: device.into() }) {
+        Reply::Interface(view) => *view,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// Packets counted on a device, those aside that always pass, by verdict.
@@ -32,15 +44,14 @@ fn counted(view: &InterfaceView) -> [u64; 2] {
 }
 
 fn flows(daemon: &Daemon<'_>) -> String {
-    let (_, text) = daemon.sgctl(&["status", "-o", "json"]).unwrap();
-    serde_json::from_str::<serde_json::Value>(&text).unwrap()["flows"].to_string()
+    match asked(daemon, &Action::Status) {
+        Reply::Status(status) => format!("{:?}", status.flows),
+        other => panic!("{other:?}"),
+    }
 }
 
-#[test]
-fn the_program_in_force_says_what_the_policy_says_and_leaves_no_trace() {
-    if !can_run() {
-        return;
-    }
+/// Judges the flows of some documents, and sends a packet of each for real; how many were sent.
+fn judged_and_sent(seeds: impl Iterator<Item = u64>) -> u64 {
     let (net, peer) = (Net::new("instance").unwrap(), Net::new("peer").unwrap());
     // Nothing comes of itself.
     for side in [&net, &peer] {
@@ -52,24 +63,24 @@ fn the_program_in_force_says_what_the_policy_says_and_leaves_no_trace() {
     let mut daemon = Daemon::new(&net, bin()).unwrap();
     daemon.configure("quotas.group_rules_per_group = 200").unwrap();
     daemon.start().unwrap();
+    let views = || [0, 1, 2, 3].map(|i| counted(&view(&daemon, &format!("eth{i}"))));
     let mut sent = 0;
-    for seed in 1..=20 * scale() {
+    for seed in seeds {
         let mut r = Random::new(seed);
         let text = support::document(&mut r);
         let model = support::model(&text);
         let instances = model.declared_instances();
-        daemon.apply(&text, &["--yes"]).unwrap();
+        assert!(matches!(put(&daemon, &text).unwrap(), Reply::Planned(_)), "seed {seed}\n{text}");
         let all: Vec<_> = (0..FLOWS).map(|_| support::flow(&mut r, &instances[..4])).collect();
         let line = |(i, q): &(usize, _)| serde_json::to_string(&Line::of(&format!("eth{i}"), q)).unwrap();
         let lines: Vec<String> = all.iter().map(line).collect();
-        std::fs::write(daemon.dir().join("flows.jsonl"), lines.join("\n")).unwrap();
+        let file = lines.join("\n");
 
-        let (before, views) =
-            (flows(&daemon), [0, 1, 2, 3].map(|i| counted(&daemon.interface(&format!("eth{i}")).unwrap())));
-        let (policy, kernel) = (answers(&daemon, &[]), answers(&daemon, &["--kernel"]));
+        let (before, seen) = (flows(&daemon), views());
+        let (policy, kernel) = (answers(&daemon, &file, false), answers(&daemon, &file, true));
         assert_eq!(policy, kernel, "seed {seed}\n{text}");
         assert_eq!(flows(&daemon), before, "seed {seed}: it made a flow");
-        assert_eq!([0, 1, 2, 3].map(|i| counted(&daemon.interface(&format!("eth{i}")).unwrap())), views, "seed {seed}");
+        assert_eq!(views(), seen, "seed {seed}: it counted");
 
         // One of them for real.
         let by_rules = |a: &Answer| matches!(a, Answer::Judged { reason, .. } if ["rule", "default", "intra_group", "smtp"].contains(&reason.as_str()));
@@ -84,16 +95,31 @@ fn the_program_in_force_says_what_the_policy_says_and_leaves_no_trace() {
         } else {
             raw(&net, &format!("eth{i}"), &frame);
         }
-        let mut after = views[*i];
+        let mut after = seen[*i];
         eventually("the packet is counted", || {
-            after = counted(&daemon.interface(&format!("eth{i}")).unwrap());
-            after != views[*i]
+            after = counted(&view(&daemon, &format!("eth{i}")));
+            after != seen[*i]
         });
         let accepted = usize::from(verdict == "accept");
-        assert_eq!(after[accepted], views[*i][accepted] + 1, "seed {seed}, {}: {verdict}", lines[at]);
+        assert_eq!(after[accepted], seen[*i][accepted] + 1, "seed {seed}, {}: {verdict}", lines[at]);
         sent += 1;
     }
-    assert!(sent >= 10, "only {sent} packets were sent");
+    sent
+}
+
+#[test]
+fn the_program_in_force_says_what_the_policy_says_and_leaves_no_trace() {
+    if !can_run() {
+        return;
+    }
+    let documents = many(200, 2000);
+    // Two hosts, as each waits for its kernel half of the time.
+    let sent: u64 = std::thread::scope(|scope| {
+        let host = |first: u64| scope.spawn(move || judged_and_sent((first..=documents).step_by(2)));
+        [host(1), host(2)].into_iter().map(|h| h.join().unwrap()).sum()
+    });
+    eprintln!("{documents} documents of {FLOWS} flows, {sent} packets sent");
+    assert!(sent * 20 >= documents * 19, "only {sent} packets of {documents} documents were sent");
 }
 
 #[test]

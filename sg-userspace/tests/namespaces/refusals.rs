@@ -77,6 +77,33 @@ fn a_port_of_a_bridge_is_refused_on_the_host_side() {
     assert!(said.contains("NOT PROTECTED: eth0: it is a port of the bridge br0: name br0 instead"), "{said}");
 }
 
+/// `pkill sgd; sgd --detach`, as the README has it: the daemon has heard, and still listens.
+#[test]
+fn a_daemon_that_ends_is_waited_for() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::HostTc);
+    let mut daemon = world.daemon();
+    daemon.apply(&lets_in(&world, &[80]), &[]).unwrap();
+    let pid = daemon.pid().unwrap() as i32;
+    // SAFETY: a process of ours that has not been waited for.
+    let signal = |signal| assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+    let sockets =
+        || daemon.enter(|| Ok(std::fs::read_to_string("/proc/thread-self/net/unix")?)).unwrap().lines().count();
+    signal(libc::SIGSTOP);
+    signal(libc::SIGTERM);
+    let before = sockets();
+    let (done, said) = std::thread::scope(|scope| {
+        let detach = scope.spawn(|| daemon.sgd(&["--detach"]).unwrap());
+        eventually("it has found the daemon", || sockets() > before);
+        signal(libc::SIGCONT);
+        detach.join().unwrap()
+    });
+    assert!(done && said.contains("no device is protected any more"), "{said}");
+    daemon.stop(libc::SIGTERM).unwrap();
+}
+
 #[test]
 fn the_daemon_says_what_it_lacks() {
     if !can_run() {

@@ -18,7 +18,7 @@ use sg_userspace::{
 };
 
 use super::world::*;
-use crate::support::{Random, scale};
+use crate::support::{Random, many};
 
 const AT: &str = "127.0.0.1:19100";
 
@@ -89,12 +89,12 @@ fn samples_under_changes(way: Way) {
     daemon.configure("samples = 100000").unwrap();
     daemon.configure(&format!("metrics.listen = {AT:?}")).unwrap();
     daemon.start().unwrap();
-    let (changes, samples) = (500 * scale(), 50_000 * scale());
+    let (changes, samples) = (many(500, 10_000), many(50_000, 1_000_000));
     let (stop, socket) = (AtomicBool::new(false), daemon.dir().join("sgd.sock"));
     let mut r = Random::new(11);
     std::thread::scope(|scope| {
         scope.spawn(|| send(&world, &stop));
-        let until = Instant::now() + Duration::from_secs(60 * scale() + 60);
+        let until = Instant::now() + Duration::from_secs(120 + changes / 5);
         let (mut changed, mut judged) = (0, 0);
         while changed < changes || judged < samples {
             let text = policy(&mut r, &world);

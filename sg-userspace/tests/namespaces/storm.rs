@@ -14,7 +14,7 @@ use super::{
     survival::{alone, put},
     world::*,
 };
-use crate::support::{Random, scale};
+use crate::support::{Random, many};
 
 /// Who changes members at the same time.
 const WRITERS: usize = 8;
@@ -79,7 +79,7 @@ fn a_storm_of_members_converges_and_judges_no_packet_by_a_mix() {
                 .unwrap()
         })
         .into();
-    let changes = 1000 * scale();
+    let changes = many(1000, 10_000);
     let epoch = daemon.interface("eth0").unwrap().status.epoch;
     let (stop, sent, got) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     let (patched, rebuilt) = (AtomicU64::new(0), AtomicU64::new(0));

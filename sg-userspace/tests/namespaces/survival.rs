@@ -21,7 +21,7 @@ use sg_userspace::{
 };
 
 use super::world::*;
-use crate::support::{Random, scale};
+use crate::support::{Random, many};
 
 /// Those that keep a machine busy, one after the other: they ask what becomes of
 /// packets, not how two of them share a CPU.
@@ -160,9 +160,8 @@ fn changes_by_the_thousand_judge_no_packet_by_a_mix() {
         return;
     }
     let _alone = alone();
-    // Ten thousand by `cargo xtask soak`.
     for way in [Way::HostTc, Way::HostXdp] {
-        no_packet_sees_a_mix(way, 500 * scale());
+        no_packet_sees_a_mix(way, many(500, 5_000));
     }
 }
 
@@ -246,9 +245,8 @@ fn killed_at_any_moment_of_a_change() {
         return;
     }
     let _alone = alone();
-    // Five hundred by `cargo xtask soak`.
     for way in [Way::HostXdp, Way::Guest] {
-        killed_at_any_moment(way, 25 * scale());
+        killed_at_any_moment(way, many(25, 250));
     }
 }
 
@@ -320,7 +318,7 @@ fn devices_by_the_hundred_come_and_go() {
     let text = "security_groups:\n- security_group_name: g\nnetwork_interfaces:\n\
                 - {device: 'm*', side: guest, security_group_ids: [g]}\n";
     daemon.apply(text, &[]).unwrap();
-    let count = 20 * scale();
+    let count = many(20, 200);
     let batch = |lines: String| {
         let file = daemon.dir().join("batch");
         std::fs::write(&file, lines).unwrap();

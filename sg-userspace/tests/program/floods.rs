@@ -6,13 +6,13 @@ use std::collections::VecDeque;
 
 use sg_userspace::dataplane::probe::{Entry, Probe};
 
-use crate::support::{self, Random, frames::*, kernel::probe, scale};
+use crate::support::{self, Random, frames::*, kernel::probe, many};
 
 /// Packets of the flood in the tenth of a second that a peer takes: a million a second.
 const AWAY: u64 = 100_000;
 /// Packets of the flood, in all.
 fn flood() -> u64 {
-    250_000 * scale()
+    many(250_000, 2_500_000)
 }
 /// Connections that were there before.
 const ESTABLISHED: u32 = 10_000;

@@ -22,7 +22,7 @@ use sg_userspace::{
     reference::{FlowQuery, Reference},
 };
 
-use crate::support::{self, Random, kernel::probe, scale};
+use crate::support::{self, Random, kernel::probe, many};
 
 const BEFORE: &str = "
 security_groups:
@@ -80,7 +80,7 @@ fn exactly_the_flows_that_differ_are_remembered() {
 
     let (now, then) = (Reference::new(&before, &instances), Reference::new(&after, &instances));
     let mut r = Random::new(7);
-    let count = 10_000 * scale();
+    let count = many(10_000, 100_000);
     let mut expected = BTreeMap::new();
     for n in 0..count {
         let q = flow(&mut r, n);

@@ -23,6 +23,14 @@ pub fn scale() -> u64 {
     std::env::var("SG_SOAK").ok().and_then(|v| v.parse().ok()).unwrap_or(1)
 }
 
+/// How many of something: so many in a usual run, and by `cargo xtask soak` so many.
+pub fn many(usual: u64, soak: u64) -> u64 {
+    match scale() {
+        1 => usual,
+        scale => usual.max(soak * scale / 10),
+    }
+}
+
 /// xorshift64*: small, seeded, good enough to draw test cases.
 pub struct Random(u64);
 
