@@ -21,13 +21,12 @@ use crate::{
 /// Every target; the library's list has the same order.
 pub const TARGETS: [&str; 5] = ["parse", "related", "document", "pipeline", "request"];
 
-const FLAGS: [&str; 8] = [
+const FLAGS: [&str; 7] = [
     "-Cpasses=sancov-module",
     "-Cllvm-args=-sanitizer-coverage-level=4",
     "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
     "-Cllvm-args=-sanitizer-coverage-pc-table",
     "-Cllvm-args=-sanitizer-coverage-trace-compares",
-    "-Clink-dead-code",
     "-Cforce-frame-pointers",
     "--cfg=fuzzing",
 ];
@@ -63,7 +62,7 @@ fn kept(name: &str) -> PathBuf {
     root().join("sg-userspace/fuzz/corpora").join(format!("{name}.hex"))
 }
 
-/// Builds the program with all targets.
+/// Builds a program for each target; returns where they lie.
 fn build() -> Result<PathBuf> {
     setup::packages("g++, which builds the fuzzer's runtime", &["g++"])?;
     let triple = output_of(Command::new("rustc").args(["--print", "host-tuple"])).context("rustc is gone")?;
@@ -76,7 +75,7 @@ fn build() -> Result<PathBuf> {
         .env("CARGO_TARGET_DIR", &dir)
         .env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\x1f"))
         .env_remove("SG_EBPF_OBJECT"))?;
-    Ok(dir.join(triple).join("release/sg-fuzz"))
+    Ok(dir.join(triple).join("release"))
 }
 
 /// Writes the kept inputs as files, beside what earlier runs found.
@@ -102,7 +101,6 @@ fn pack(program: &Path, name: &str, corpus: &Path) -> Result<()> {
     let status = Command::new(program)
         .args(["-merge=1", "-verbosity=0"])
         .args([&merged, &corpus.to_path_buf()])
-        .env("SG_FUZZ_TARGET", name)
         .stderr(Stdio::null())
         .status()?;
     ensure!(status.success(), "merging failed: {status}");
@@ -134,7 +132,6 @@ fn one(program: &Path, name: &str, wish: &Wish) -> Result<Outcome> {
     fs::create_dir_all(&crashes)?;
     let mut command = Command::new(program);
     command
-        .env("SG_FUZZ_TARGET", name)
         .arg(&corpus)
         .arg(format!("-max_total_time={}", wish.seconds))
         .arg(format!("-artifact_prefix={}/", crashes.display()))
@@ -187,11 +184,11 @@ pub fn fuzz(wish: &Wish) -> Result<Vec<(&'static str, Outcome)>> {
     let wanted = |name: &&&str| wish.target.as_ref().is_none_or(|t| t == **name);
     let names: Vec<&&'static str> = TARGETS.iter().filter(wanted).collect();
     ensure!(!names.is_empty(), "no such target: there are {}", TARGETS.join(", "));
-    let program = build()?;
+    let programs = build()?;
     let mut outcomes = Vec::new();
     for name in names {
         step(&format!("fuzzing {name}"));
-        outcomes.push((*name, one(&program, name, wish)?));
+        outcomes.push((*name, one(&programs.join(name), name, wish)?));
     }
     for (name, o) in &outcomes {
         println!("fuzz {name}: {} executions, {} edges, {} inputs, no crash", o.runs, o.edges, o.inputs);

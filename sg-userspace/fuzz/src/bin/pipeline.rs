@@ -1,0 +1,4 @@
+//! See `sg_userspace::fuzzing`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| sg_userspace::fuzzing::pipeline::run(data));
