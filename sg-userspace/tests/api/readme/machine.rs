@@ -20,12 +20,13 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// What a command's end is known by.
 const MARK: &str = "--- and that was its end, with";
 
-/// Before the first line: directories that are written to are other ones, and what may be
-/// installed here is not. `pkill` must find no process but those that are started in it.
+/// Before the first line: directories that are written to are other ones, what may be installed
+/// here is not, and nothing else can be written. `pkill` finds only what is started in it.
 const BEFORE: &str = r#"
 exec 2>&1
 set -eu
 [ "$(readlink /proc/self/ns/pid)" != "$OUTSIDE" ]
+mount --bind "$DIR" "$DIR"
 mkdir "$DIR/box"
 mount -t tmpfs tmpfs "$DIR/box"
 for at in /etc /usr/bin /usr/sbin; do
@@ -36,7 +37,8 @@ rm -rf /etc/sg /etc/systemd/system/sgd.service /usr/bin/sgctl /usr/sbin/sgctl /u
 for at in /run /var/lib /var/log; do mount -t tmpfs tmpfs "$at"; done
 mount -t sysfs sysfs /sys
 mount -t bpf bpf /sys/fs/bpf
-export HOME="$DIR" PATH="$DIR/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+mount -o remount,bind,ro /
+export HOME="$DIR" TMPDIR="$DIR" PATH="$DIR/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 unset SG_SOCKET SSH_CONNECTION
 cd "$DIR/clone"
 set +eu
@@ -102,11 +104,19 @@ impl Machine {
 
         let outside = fs::read_link("/proc/self/ns/pid").unwrap();
         let path = dir.path();
+        // Where it is not within the programs, it is beside them, and they are moved.
+        let beside = Some(bin().join("sg-ebpf.o")).filter(|at| at.is_file());
+        let object = std::env::var_os("SG_EBPF_OBJECT").or(beside.map(Into::into));
         let mut child = net
             .run(|| {
                 let mut command = Command::new("unshare");
                 command.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "bash"]);
-                command.env("OUTSIDE", outside).env("DIR", path).stdin(Stdio::piped()).stdout(Stdio::piped());
+                command
+                    .env("OUTSIDE", outside)
+                    .env("DIR", path)
+                    .envs(object.map(|o| ("SG_EBPF_OBJECT", o)))
+                    .stdin(Stdio::piped())
+                    .stdout(Stdio::piped());
                 Ok(command.spawn()?)
             })
             .unwrap();
