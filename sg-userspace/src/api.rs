@@ -26,4 +26,5 @@ pub mod published;
 pub mod refusals;
 pub mod rule;
 pub mod sign;
+pub mod sources;
 pub mod tls;

@@ -17,6 +17,7 @@
 //! - [`suggest`]: the failsafe that a first start suggests
 //! - [`server`]: the daemon itself; [`notify`]: word to the service manager
 
+pub mod backups;
 pub mod capabilities;
 pub mod config;
 pub mod control;

@@ -270,7 +270,7 @@ pub struct Source {
 
 fn refuse(name: &str, message: String, help: Option<String>) -> Problems {
     let at = At { file: name.into(), line: 0, column: 0 };
-    Problems(vec![Problem { at, path: String::new(), message, help, limit: None }])
+    Problems(vec![Problem { at, path: String::new(), message, help, over: None }])
 }
 
 /// Reads several files as one document.

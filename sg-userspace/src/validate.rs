@@ -88,18 +88,24 @@ fn validate_named(
     quotas: &Quotas,
     mut problems: Problems,
 ) -> Result<Model, Problems> {
+    let model = model(document, names, quotas, &mut problems);
+    problems.or(model)
+}
+
+/// What a document means, as far as it is good: wholly, where nothing but quotas is passed.
+fn model(document: &Document, names: &names::Names, quotas: &Quotas, problems: &mut Problems) -> Model {
     let model = Model {
-        prefix_lists: lists::prefix_lists(document, names, quotas, &mut problems),
-        port_lists: lists::port_lists(document, names, quotas, &mut problems),
-        groups: groups::groups(document, names, quotas, &mut problems),
-        interfaces: interfaces::interfaces(document, names, quotas, &mut problems),
+        prefix_lists: lists::prefix_lists(document, names, quotas, problems),
+        port_lists: lists::port_lists(document, names, quotas, problems),
+        groups: groups::groups(document, names, quotas, problems),
+        interfaces: interfaces::interfaces(document, names, quotas, problems),
         failsafe: None,
     };
-    interfaces::instances(document, names, &mut problems);
-    if problems.0.is_empty() {
-        interfaces::quotas(document, &model, quotas, &mut problems);
+    interfaces::instances(document, names, problems);
+    if problems.are_of_quotas() {
+        interfaces::quotas(document, &model, quotas, problems);
     }
-    problems.or(model)
+    model
 }
 
 #[cfg(test)]

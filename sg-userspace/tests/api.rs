@@ -14,6 +14,7 @@ mod api {
     pub mod durable;
     pub mod errors;
     pub mod examples;
+    pub mod filters;
     pub mod forms;
     pub mod full;
     pub mod history;
@@ -23,6 +24,7 @@ mod api {
     pub mod metrics;
     pub mod order;
     pub mod readme;
+    pub mod quotas;
     pub mod sdk;
     pub mod settings;
     pub mod store;

@@ -1,13 +1,15 @@
 //! What can be called: each action, whether it changes something, and what does it.
 //!
 //! # Layout
-//! - `groups`, `rules`, `members`, `lists`, `labels`: the actions
+//! - `groups`, `rules`, `members`, `interfaces`, `instances`, `lists`, `labels`: the actions
 //! - `admin`: what has no name for signed calls
 //! - `common`: what they share
 
 mod admin;
 mod common;
 mod groups;
+mod instances;
+mod interfaces;
 mod labels;
 mod lists;
 mod members;
@@ -59,15 +61,15 @@ pub const ACTIONS: &[Action] = &[
     write("ModifySecurityGroupEgressRule", rules::modify_egress),
     anywhere(write("JoinSecurityGroup", members::join)),
     anywhere(write("LeaveSecurityGroup", members::leave)),
-    write("CreateNetworkInterface", members::create_interface),
-    write("DeleteNetworkInterface", members::delete_interface),
-    write("AttachNetworkInterface", members::attach),
-    write("DetachNetworkInterface", members::detach),
-    read("DescribeNetworkInterfaces", members::interfaces),
-    read("DescribeNetworkInterfaceAttribute", members::interface_attribute),
-    write("ModifyNetworkInterfaceAttribute", members::modify_interface),
-    read("DescribeInstances", members::describe_instances),
-    anywhere(write("ModifyInstanceAttribute", members::modify_instance)),
+    write("CreateNetworkInterface", interfaces::create),
+    write("DeleteNetworkInterface", interfaces::delete),
+    write("AttachNetworkInterface", interfaces::attach),
+    write("DetachNetworkInterface", interfaces::detach),
+    read("DescribeNetworkInterfaces", interfaces::list),
+    read("DescribeNetworkInterfaceAttribute", interfaces::attribute),
+    write("ModifyNetworkInterfaceAttribute", interfaces::modify),
+    read("DescribeInstances", instances::list),
+    anywhere(write("ModifyInstanceAttribute", instances::modify)),
     write("CreatePrefixList", lists::create_prefix_list),
     write("ModifyPrefixList", lists::modify_prefix_list),
     write("DeletePrefixList", lists::delete_prefix_list),

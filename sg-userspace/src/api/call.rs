@@ -13,7 +13,7 @@ use super::{
     params::Params,
     sign,
 };
-use crate::document::problem::{Limit, Problems};
+use crate::document::problem::{Limit, Problem, Problems};
 
 /// A call of an action.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,7 +95,8 @@ pub fn perform(draft: &mut Draft<'_>, call: &Call) -> Result<Map<String, Value>,
 pub fn refusal(action: &str, problems: &Problems) -> ApiError {
     let joins = matches!(action, "JoinSecurityGroup" | "ModifyInstanceAttribute");
     let interface = matches!(action, "ModifyNetworkInterfaceAttribute" | "CreateNetworkInterface");
-    let limit = problems.0.iter().find_map(|p| p.limit);
+    let limit_of = |p: &Problem| p.over.as_ref().map(|o| o.limit);
+    let limit = problems.0.iter().find_map(limit_of);
     let kind = match limit {
         Some(Limit::RulesPerInterface) if joins || interface => error::JOIN_RULES,
         Some(Limit::RulesPerInterface) if action.starts_with("ModifySecurityGroup") => error::RULES_QUOTA_MODIFY,
@@ -107,10 +108,17 @@ pub fn refusal(action: &str, problems: &Problems) -> ApiError {
         Some(Limit::Interfaces) => error::JOIN_INTERFACES,
         Some(Limit::GroupsPerInterface) => error::GROUPS_OF_INTERFACE,
         Some(Limit::ListGroups) => error::LIST_ASSOCIATIONS,
+        Some(Limit::PrefixEntries) => error::LIST_ENTRIES,
+        Some(Limit::PrefixSize(_)) => error::LIST_MAX_ENTRIES,
+        Some(Limit::PortEntries) => error::PORT_LIST_ENTRIES,
+        Some(Limit::PortSize(_)) => error::PORT_LIST_MAX_ENTRIES,
         None => error::UNREADABLE,
     };
-    let about = if let Some(Limit::GroupRules(most)) = limit { most.to_string() } else { String::new() };
-    let first = problems.0.iter().find(|p| limit.is_none() || p.limit == limit);
+    let about = match limit {
+        Some(Limit::GroupRules(most) | Limit::PrefixSize(most) | Limit::PortSize(most)) => most.to_string(),
+        _ => String::new(),
+    };
+    let first = problems.0.iter().find(|p| limit.is_none() || limit_of(p) == limit);
     first.map_or_else(|| kind.into(), |first| kind.of(&about).and(&format!("({})", first.message)))
 }
 

@@ -18,6 +18,11 @@ changed but the endpoint. This file is written from the daemon's own tables (`SG
   as far as it does not depend on what is referred to; what it refers to and whose that is; state; quota. The first thing that is wrong is the answer, and
   nothing is changed. A call of a hundred permissions is made whole or not at all.
 - An answer to a change comes when the change is stored and in force in the kernel.
+- A policy that passes a quota which became stricter stays in force; a call may make it less there or leave it, and is
+  refused, with numbers, where it would make it more.
+- One address has at most `connections_per_address` connections (256); one more is answered 503 `ServiceUnavailable`, and
+  cut where it speaks TLS.
+- Addresses are named by whoever makes a network interface: none are given out.
 - `ClientToken` (64 characters) is remembered for 24 hours: the same call with it is answered the same, and changes
   nothing.
 - JSON, or XML when a V1 call does not say `Format=JSON`.

@@ -3,6 +3,7 @@
 
 use std::{
     borrow::Cow,
+    collections::BTreeMap,
     time::{Duration, UNIX_EPOCH},
 };
 
@@ -131,6 +132,16 @@ impl<'a> Draft<'a> {
     /// When an object came, as the API writes it; empty when that is not known.
     pub fn created(&self, id: &str) -> String {
         self.fact(id).map(|f| time(f.created)).unwrap_or_default()
+    }
+
+    /// The resource group of an object whose document has no place for one; empty when it is in none.
+    pub fn resource_group(&self, id: &str) -> &str {
+        self.fact(id).and_then(|f| f.resource_group.as_deref()).unwrap_or_default()
+    }
+
+    /// Tags of an object whose document has no place for them.
+    pub fn tags(&self, id: &str) -> BTreeMap<String, String> {
+        self.fact(id).map(|f| f.tags.clone()).unwrap_or_default()
     }
 
     /// What is known of an object, to be changed.

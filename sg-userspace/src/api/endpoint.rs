@@ -17,6 +17,7 @@ use super::{
     http::{self, Response},
     keys::Keys,
     refusals::Refusals,
+    sources::Sources,
     tls::Tls,
 };
 use crate::daemon::{
@@ -46,6 +47,8 @@ pub struct Endpoint {
     pub fresh: Arc<Mutex<Fresh>>,
     /// Calls a second of one key.
     pub rate: u32,
+    /// Whose the connections are.
+    pub sources: Sources,
     /// What was refused before it was a call.
     pub refusals: Arc<Mutex<Refusals>>,
     /// Held by requests from their first byte to the last of their answer.
@@ -124,7 +127,7 @@ impl Endpoint {
 
     /// Takes connections for ever.
     pub async fn serve(self, listener: tokio::net::TcpListener, tls: Option<Arc<Tls>>) {
-        let (room, budget) = (http::room(), http::budget());
+        let (room, told, budget) = (http::room(), http::told(), http::budget());
         loop {
             let Ok(permit) = room.clone().acquire_owned().await else { return };
             let (stream, from) = match listener.accept().await {
@@ -135,6 +138,22 @@ impl Endpoint {
                     tokio::time::sleep(std::time::Duration::from_millis(100)).await;
                     continue;
                 }
+            };
+            let Some(held) = self.sources.take(from.ip()) else {
+                self.metrics.refused(error::UNAVAILABLE.code);
+                // Without TLS: who speaks it is told nothing in plain, and cut.
+                if let (None, Ok(telling)) = (&tls, told.clone().try_acquire_owned()) {
+                    let why = format!(
+                        "{} connections from this address are open already (connections_per_address in [api] of \
+                         sgd.toml): close one first.",
+                        self.sources.most()
+                    );
+                    tokio::spawn(async move {
+                        let _ = http::turn_away(stream, &why).await;
+                        drop(telling);
+                    });
+                }
+                continue;
             };
             let (endpoint, acceptor) = (self.clone(), tls.as_ref().map(|tls| tls.acceptor()));
             let budget = budget.clone();
@@ -151,7 +170,7 @@ impl Endpoint {
                         _ => Ok(()),
                     },
                 };
-                drop(permit);
+                drop((held, permit));
             });
         }
     }

@@ -1,11 +1,17 @@
 //! What the control plane knows of objects beside what a document can say: when
 //! they came, whose they are, which id a rule has.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use super::rule;
+use crate::{document::Group, validate::Valid};
 
 /// Of one object.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +69,44 @@ pub struct Facts {
     pub objects: OrdMap<String, Fact>,
     /// By group id and [`super::rule::key`].
     pub rules: OrdMap<String, OrdMap<String, RuleFact>>,
+}
+
+impl Facts {
+    /// Forgets rules that are gone; what is kept of older generations has its own. Without
+    /// `old` every group is looked at, else those that are not as they were.
+    pub fn forget_rules(&mut self, old: Option<&Valid>, new: &Valid) {
+        let group = |policy: &Valid, id: &str| {
+            let (document, i) = policy.names().groups.places[policy.names().groups.with_id(id)?];
+            policy.documents()[document].security_groups.shared().get(i).cloned()
+        };
+        // What a rule names may be called otherwise, too.
+        let alike = |old: &&Valid| {
+            let (a, b) = (old.names(), new.names());
+            Arc::ptr_eq(&a.groups, &b.groups)
+                && Arc::ptr_eq(&a.prefix_lists, &b.prefix_lists)
+                && Arc::ptr_eq(&a.port_lists, &b.port_lists)
+        };
+        let old = old.filter(alike);
+        let mut gone: Vec<(String, Vec<String>)> = Vec::new();
+        for (id, known) in &self.rules {
+            let now = group(new, id);
+            let as_it_was = |now: &Arc<Group>| old.and_then(|o| group(o, id)).is_some_and(|o| Arc::ptr_eq(&o, now));
+            if now.as_ref().is_some_and(as_it_was) {
+                continue;
+            }
+            let standing: BTreeSet<String> =
+                now.iter().flat_map(|g| g.permissions.iter()).map(|r| rule::key(new.names(), r)).collect();
+            gone.push((id.clone(), known.keys().filter(|key| !standing.contains(*key)).cloned().collect()));
+        }
+        for (id, keys) in gone {
+            if let Some(known) = self.rules.get_mut(&id).filter(|_| !keys.is_empty()) {
+                keys.iter().for_each(|key| drop(known.remove(key)));
+            }
+            if self.rules.get(&id).is_some_and(OrdMap::is_empty) {
+                self.rules.remove(&id);
+            }
+        }
+    }
 }
 
 /// What a repeated call is answered by. Kept beside [`Facts`], as it changes with

@@ -313,6 +313,35 @@ where
     }
 }
 
+/// Refused connections that are told why, at once; others are cut.
+const TOLD: usize = 32;
+/// How long one of them may take to hear it.
+const TOLD_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Tells a client why its connection is not served, hears the end of what it says, and ends
+/// it: one that is cut while it speaks may not hear a word.
+///
+/// # Errors
+/// It hears nothing.
+pub async fn turn_away<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, why: &str) -> io::Result<()> {
+    let e = error::UNAVAILABLE.because(why);
+    let body = super::envelope::refusal(&super::envelope::request_id(), "", &e).to_string();
+    let response = Response { status: e.status, format: Format::Json, body };
+    let farewell = async {
+        send(&mut stream, &response, true).await?;
+        stream.shutdown().await?;
+        let mut rest = [0; 4096];
+        while stream.read(&mut rest).await? > 0 {}
+        Ok(())
+    };
+    timeout(TOLD_PATIENCE, farewell).await.map_err(|_| io::ErrorKind::TimedOut)?
+}
+
+/// Room for those that are told.
+pub fn told() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(TOLD))
+}
+
 /// Room for connections.
 pub fn room() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(MAX_CONNECTIONS))

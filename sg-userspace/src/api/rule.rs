@@ -13,7 +13,10 @@ use super::{
 use crate::{
     document::{Permission, Text},
     model::Direction,
-    validate::parse,
+    validate::{
+        names::{Kind as Kinds, Names},
+        parse,
+    },
 };
 
 /// The fields of one side of a rule, as parameters are named.
@@ -188,6 +191,20 @@ pub fn syntax(p: &Params, form: Form, direction: Direction) -> Result<Permission
     Ok(rule)
 }
 
+/// Refuses a rule whose two sides are the same prefix, however each is written. Only of one
+/// that is made: documents may hold such a rule, and it can be named to change it or to
+/// take it away.
+///
+/// # Errors
+/// [`error::SAME_CIDR`].
+pub fn two_sides(rule: &Permission) -> Result<(), ApiError> {
+    let net = |t: &Option<Text>, v4| t.as_deref().and_then(|t| parse::cidr(t, v4).ok());
+    let same = |a: &Option<Text>, b: &Option<Text>, v4| a.is_some() && net(a, v4) == net(b, v4);
+    let both = same(&rule.source_cidr_ip, &rule.dest_cidr_ip, true)
+        || same(&rule.ipv6_source_cidr_ip, &rule.ipv6_dest_cidr_ip, false);
+    if both { Err(error::SAME_CIDR.into()) } else { Ok(()) }
+}
+
 fn ports(p: &Params, form: Form, with_ports: bool, rule: &mut Permission) -> Result<(), ApiError> {
     let list = p.get("PortRangeListId").filter(|_| matches!(form, Form::Listed(_)) || p.get("PortRange").is_none());
     if let Some(list) = list {
@@ -237,12 +254,6 @@ fn prefixes(
     }
     if (source.is_some() && dest6.is_some()) || (source6.is_some() && dest.is_some()) {
         return Err(error::FAMILIES.into());
-    }
-    // The same, however it is written.
-    let net = |t: &Option<String>, v4| t.as_deref().and_then(|t| parse::cidr(t, v4).ok());
-    let same = |a: &Option<String>, b: &Option<String>, v4| a.is_some() && net(a, v4) == net(b, v4);
-    if same(&source, &dest, true) || same(&source6, &dest6, false) {
-        return Err(error::SAME_CIDR.into());
     }
     let (v4, v6) = (source.is_some() || dest.is_some(), source6.is_some() || dest6.is_some());
     if protocol == Some(1) && v6 {
@@ -366,7 +377,7 @@ pub fn protocol_name(number: Option<u8>) -> String {
 
 /// What makes two rules of a group the same: direction, policy, priority and all
 /// that is matched, however it is written.
-pub fn key(draft: &Draft<'_>, rule: &Permission) -> String {
+pub fn key(names: &Names, rule: &Permission) -> String {
     let get = |t: &Option<Text>| t.as_deref().unwrap_or_default().to_ascii_lowercase();
     let protocol = rule.ip_protocol.as_deref().and_then(|t| parse::protocol(t).ok());
     let range = |t: &Option<Text>| t.as_deref().and_then(|t| parse::ports(t).ok()).flatten();
@@ -374,9 +385,10 @@ pub fn key(draft: &Draft<'_>, rule: &Permission) -> String {
     let id = |t: &Option<Text>, find: &dyn Fn(&str) -> Option<String>| {
         t.as_deref().map(|t| find(t).unwrap_or_else(|| t.to_owned()))
     };
-    let group = |t: &str| draft.any_group(t).map(|i| draft.names.groups.ids[i].clone());
-    let prefixes = |t: &str| draft.prefix_list(t).map(|i| draft.names.prefix_lists.ids[i].clone());
-    let ports = |t: &str| draft.port_list(t).map(|i| draft.names.port_lists.ids[i].clone());
+    let of = |kind: &Kinds, t: &str| kind.with_id(t).or_else(|| kind.named(t)).map(|i| kind.ids[i].clone());
+    let group = |t: &str| of(&names.groups, t);
+    let prefixes = |t: &str| of(&names.prefix_lists, t);
+    let ports = |t: &str| of(&names.port_lists, t);
     let mut parts = vec![get(&rule.direction), rule.policy.as_deref().unwrap_or("accept").to_ascii_lowercase()];
     // A document may write it with zeros in front.
     parts.push(rule.priority.as_deref().and_then(|t| t.parse::<u8>().ok()).unwrap_or(1).to_string());

@@ -1,7 +1,7 @@
 //! The daemon's socket: one line there, one line back.
 
 use std::{
-    io::{BufRead, BufReader, ErrorKind, Write},
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
     os::unix::net::UnixStream,
     path::Path,
     time::Duration,
@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::daemon::protocol::{Action, NOT_KNOWN, Reply};
+use crate::daemon::protocol::{Action, NOT_KNOWN, Reply, Source};
 
 /// What to do about a daemon that speaks otherwise.
 fn other_version(socket: &Path, what: &str) -> anyhow::Error {
@@ -60,11 +60,30 @@ pub fn ask(socket: &Path, action: &Action) -> Result<Reply> {
     ask_within(socket, action, None)
 }
 
+/// Asks for a backup, which is written to `into`.
+///
+/// # Errors
+/// As [`ask`]; what it is written to is full; it ends too soon.
+pub fn download(socket: &Path, into: &mut dyn Write) -> Result<u64> {
+    let (mut stream, reply) = converse(socket, &Action::Backup, None)?;
+    let Reply::Backup(backup) = reply else { return unexpected(reply) };
+    let read = std::io::copy(&mut stream.by_ref().take(backup.bytes), into).context("cannot write the backup")?;
+    if read < backup.bytes {
+        bail!("the daemon on {} hung up in its backup; its log says why", socket.display());
+    }
+    Ok(read)
+}
+
 /// The same of one who does not wait for ever.
 ///
 /// # Errors
 /// As [`ask`], and that there is no answer.
 pub fn ask_within(socket: &Path, action: &Action, patience: Option<Duration>) -> Result<Reply> {
+    converse(socket, action, patience).map(|(_, reply)| reply)
+}
+
+/// The daemon's reply, and what follows it.
+fn converse(socket: &Path, action: &Action, patience: Option<Duration>) -> Result<(BufReader<UnixStream>, Reply)> {
     let shown = socket.display();
     let mut stream = connect(socket)?;
     stream.set_read_timeout(patience)?;
@@ -73,9 +92,14 @@ pub fn ask_within(socket: &Path, action: &Action, patience: Option<Duration>) ->
     bytes.push(b'\n');
     let hung_up = || format!("the daemon on {shown} hung up before it answered; its log says why");
     // One that refuses what it was sent may answer before it has read all of it.
-    let sent = stream.write_all(&bytes);
+    let behind = match action {
+        Action::Restore { source: Source::Backup(upload), .. } => upload.text.clone(),
+        _ => None,
+    };
+    let sent = stream.write_all(&bytes).and_then(|()| behind.map_or(Ok(()), |text| stream.write_all(&text)));
     let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line).map_err(|e| match e.kind() {
+    let mut stream = BufReader::new(stream);
+    stream.read_line(&mut line).map_err(|e| match e.kind() {
         ErrorKind::WouldBlock => anyhow!("the daemon on {shown} does not answer"),
         _ => anyhow::Error::new(e).context(hung_up()),
     })?;
@@ -83,7 +107,8 @@ pub fn ask_within(socket: &Path, action: &Action, patience: Option<Duration>) ->
         sent.with_context(hung_up)?;
         bail!(hung_up());
     }
-    read(socket, &line)
+    let reply = read(socket, &line)?;
+    Ok((stream, reply))
 }
 
 /// What a reply says that is not the one hoped for.

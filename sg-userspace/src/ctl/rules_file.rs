@@ -49,6 +49,18 @@ const COLUMNS: &[&str] = &[
     "CreateTime",
 ];
 
+/// The region that rules come from, and who says so.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Region {
+    /// Its id.
+    pub id: String,
+    /// The file's name, as nothing in the file does.
+    pub by_name: bool,
+}
+
+/// Where a file may say its region: beside its list, or in each rule.
+const REGION: &str = "RegionId";
+
 /// A rule of a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Item {
@@ -58,6 +70,18 @@ pub struct Item {
     pub rule: Value,
     /// Why it cannot be read.
     pub problem: Option<String>,
+    /// Where it comes from, if that is said.
+    pub region: Option<Region>,
+}
+
+impl Item {
+    /// Takes what the rule itself says of its region out of it.
+    fn new(line: usize, mut rule: Value, broken: Option<String>, file: Option<&Region>) -> Self {
+        let own = rule.as_object_mut().and_then(|fields| fields.remove(REGION));
+        let own = own.as_ref().and_then(Value::as_str).filter(|id| !id.is_empty());
+        let region = own.map(|id| Region { id: id.to_owned(), by_name: false }).or_else(|| file.cloned());
+        Self { line, problem: broken.or_else(|| shape(&rule)), rule, region }
+    }
 }
 
 /// A rule's priority: a number, or a text that is one; 1 when it has none.
@@ -105,7 +129,7 @@ fn texts(bytes: &[u8], path: &Path) -> Result<String> {
 
 /// What is wrong with a rule's shape.
 fn shape(rule: &Value) -> Option<String> {
-    let fields = rule.as_object()?;
+    let Some(fields) = rule.as_object() else { return Some("not a rule".into()) };
     if let Some(unknown) = fields.keys().find(|k| !COLUMNS.contains(&k.as_str())) {
         return Some(format!("unknown field {unknown:?}"));
     }
@@ -122,18 +146,21 @@ fn shape(rule: &Value) -> Option<String> {
 pub fn read(path: &Path) -> Result<Vec<Item>> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let text = texts(&bytes, path)?;
-    if text.trim_start().starts_with('[') {
-        let rules: Vec<Value> = serde_json::from_str(&text)
-            .with_context(|| format!("{} is no list of rules; nothing was imported", path.display()))?;
-        let item = |(i, rule): (usize, Value)| {
-            let problem = if rule.is_object() { shape(&rule) } else { Some("not a rule".into()) };
-            Item { line: i + 1, rule, problem }
-        };
-        return Ok(rules.into_iter().enumerate().map(item).collect());
+    let by_name = region(path).map(|id| Region { id, by_name: true });
+    if text.trim_start().starts_with(['[', '{']) {
+        let none = || format!("{} is no list of rules; nothing was imported", path.display());
+        let file: Value = serde_json::from_str(&text).with_context(none)?;
+        let said = file[REGION].as_str().filter(|id| !id.is_empty());
+        let region = said.map(|id| Region { id: id.to_owned(), by_name: false }).or(by_name);
+        // Bare, as the console exports it; or as a listing of the API has it.
+        let lists = [&file, &file["Permissions"], &file["Permissions"]["Permission"]];
+        let rules = lists.into_iter().find_map(Value::as_array).with_context(none)?;
+        let item = |(i, rule): (usize, &Value)| Item::new(i + 1, rule.clone(), None, region.as_ref());
+        return Ok(rules.iter().enumerate().map(item).collect());
     }
     let mut csv = csv::ReaderBuilder::new().flexible(true).from_reader(text.as_bytes());
     let head: Vec<String> = csv.headers()?.iter().map(|h| h.trim().to_owned()).collect();
-    if let Some(unknown) = head.iter().find(|h| !COLUMNS.contains(&h.as_str())) {
+    if let Some(unknown) = head.iter().find(|h| !COLUMNS.contains(&h.as_str()) && *h != REGION) {
         bail!("{}:1: unknown column {unknown:?}; the columns are {}", path.display(), COLUMNS.join(", "));
     }
     let mut items = Vec::new();
@@ -145,12 +172,11 @@ pub fn read(path: &Path) -> Result<Vec<Item>> {
                     .then(|| format!("{} fields, the first line has {}", record.len(), head.len()));
                 let fields: Map<String, Value> =
                     head.iter().zip(record.iter()).map(|(h, v)| (h.clone(), Value::from(v))).collect();
-                let rule = Value::Object(fields);
-                items.push(Item { line, problem: problem.or_else(|| shape(&rule)), rule });
+                items.push(Item::new(line, Value::Object(fields), problem, by_name.as_ref()));
             }
             Err(e) => {
                 let line = e.position().map_or(0, |p| p.line() as usize);
-                items.push(Item { line, rule: Value::Object(Map::new()), problem: Some(e.to_string()) });
+                items.push(Item::new(line, Value::Object(Map::new()), Some(e.to_string()), by_name.as_ref()));
             }
         }
     }
@@ -166,7 +192,7 @@ pub fn name(region: &str, group: &str, format: Format, day: &str) -> String {
 }
 
 /// The region that a file's name says its rules are of.
-pub fn region(path: &Path) -> Option<String> {
+fn region(path: &Path) -> Option<String> {
     let name = path.file_stem()?.to_str()?.strip_prefix("ecs_")?;
     match name.strip_prefix("sgRule_") {
         Some(rest) => rest.split('_').nth(1).map(str::to_owned),
@@ -202,9 +228,31 @@ mod tests {
             for field in ["Direction", "Policy", "PortRange", "SourceCidrIp", "Description"] {
                 assert_eq!(items[0].rule[field], rule[field], "{format:?} {field}");
             }
-            assert_eq!(region(&path).as_deref(), Some("local"));
+            assert_eq!(items[0].region, Some(Region { id: "local".into(), by_name: true }));
             std::fs::remove_file(path).unwrap();
         }
+    }
+
+    #[test]
+    fn what_a_file_says_of_its_region_counts_more_than_its_name() {
+        let rule = json!({"Direction": "ingress", "IpProtocol": "TCP"});
+        let own = json!({"Direction": "egress", "IpProtocol": "TCP", "RegionId": "cn-beijing"});
+        let whole = json!({"RegionId": "cn-hangzhou", "Permissions": {"Permission": [rule, own]}});
+        let regions = |file: &std::path::Path| -> Vec<String> {
+            let items = read(file).unwrap();
+            assert!(items.iter().all(|i| i.problem.is_none() && i.rule[REGION].is_null()), "{items:?}");
+            let say = |r: Region| format!("{} {}", r.id, if r.by_name { "name" } else { "file" });
+            items.into_iter().map(|i| i.region.map_or_else(String::new, say)).collect()
+        };
+        let named = file("ecs_local_sg-1.json", whole.to_string().as_bytes());
+        assert_eq!(regions(&named), ["cn-hangzhou file", "cn-beijing file"]);
+        let bare = file("ecs_local_sg-2.json", json!([rule, own]).to_string().as_bytes());
+        assert_eq!(regions(&bare), ["local name", "cn-beijing file"]);
+        let bare = file("rules.json", json!([rule]).to_string().as_bytes());
+        assert_eq!(regions(&bare), [""]);
+        let csv = b"Direction,RegionId\ningress,cn-beijing\ningress,\n";
+        assert_eq!(regions(&file("ecs_sgRule_sg-1_local_2026-01-02.csv", csv)), ["cn-beijing file", "local name"]);
+        assert!(read(&file("other.json", b"{\"a\": 1}")).unwrap_err().to_string().contains("is no list of rules"));
     }
 
     #[test]

@@ -26,7 +26,7 @@ use crate::{
     daemon::{
         documents::Step,
         history::Head,
-        protocol::{Action, Made, Reply, SnapshotCommand, Source},
+        protocol::{Action, Made, Reply, SnapshotCommand, Source, Upload},
     },
 };
 
@@ -234,11 +234,10 @@ pub fn diff(arguments: &Arguments, diff: &Diff) -> Result<Ended> {
 
 /// Writes a backup to a file that only its owner reads.
 pub fn backup(arguments: &Arguments, file: &str) -> Result<Ended> {
-    let text = match client::ask(&arguments.socket, &Action::Backup)? {
-        Reply::Exported { text } => text,
-        other => return client::unexpected(other),
-    };
     if file == "-" {
+        let mut text = Vec::new();
+        client::download(&arguments.socket, &mut text)?;
+        let text = String::from_utf8(text).context("the backup is no text")?;
         return output::text(arguments.output, &text, || Ok(json!({"backup": text})));
     }
     let cannot = || format!("cannot write {file}");
@@ -246,17 +245,17 @@ pub fn backup(arguments: &Arguments, file: &str) -> Result<Ended> {
     let options = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).clone();
     let mut out = options.open(&new).with_context(cannot)?;
     out.set_permissions(fs::Permissions::from_mode(0o600)).with_context(cannot)?;
-    out.write_all(text.as_bytes()).and_then(|()| out.sync_all()).with_context(cannot)?;
+    let written = client::download(&arguments.socket, &mut out);
+    let bytes = written.and_then(|bytes| out.sync_all().map(|()| bytes).with_context(cannot)).inspect_err(|_| {
+        // Half a backup is none; the one that stands there stays.
+        let _ = fs::remove_file(&new);
+    })?;
     fs::rename(&new, file).with_context(cannot)?;
-    let line = format!("{file}: {} bytes; keys are not in it (`sgctl key` makes new ones)", text.len());
-    output::made(arguments.output, &json!({"file": file, "bytes": text.len()}), &line)
+    let line = format!("{file}: {bytes} bytes; keys are not in it (`sgctl key` makes new ones)");
+    output::made(arguments.output, &json!({"file": file, "bytes": bytes}), &line)
 }
 
 /// Puts a backup back.
 pub fn restore(arguments: &Arguments, restore: &Restore) -> Result<Ended> {
-    let bytes = read_all(&restore.file)?;
-    let Ok(text) = String::from_utf8(bytes) else {
-        bail!("{} is no backup; `sgctl backup FILE` makes one", restore.file)
-    };
-    put_back(arguments, Source::Backup(text), &restore.how)
+    put_back(arguments, Source::Backup(Upload::of(read_all(&restore.file)?)), &restore.how)
 }

@@ -1,6 +1,7 @@
 //! What an administrator sets.
 
 mod failsafe;
+mod vpcs;
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -16,7 +17,11 @@ use thiserror::Error;
 use super::watch::wish::MAX_RATE;
 pub use failsafe::{FailsafeConfig, PortEntry};
 
-use crate::{api::draft::Here, dataplane::quotas::Settings, validate::Quotas};
+use crate::{
+    api::{draft::Here, http::MAX_CONNECTIONS},
+    dataplane::quotas::Settings,
+    validate::Quotas,
+};
 
 /// The control socket.
 pub const DEFAULT_SOCKET: &str = "/run/sg/sgd.sock";
@@ -93,9 +98,12 @@ pub struct ApiConfig {
     /// Whether calls for other regions are refused.
     pub strict_region: bool,
     /// VPCs beside `vpc-default`.
+    #[serde(deserialize_with = "vpcs::read")]
     pub vpcs: Vec<String>,
     /// Calls a second of one key.
     pub rate: u32,
+    /// Connections that one address may have at once.
+    pub connections_per_address: usize,
     /// Security groups of one account.
     pub max_groups: usize,
     /// Prefix lists of one account.
@@ -115,6 +123,7 @@ impl Default for ApiConfig {
             strict_region: here.strict_region,
             vpcs: here.vpcs,
             rate: 1000,
+            connections_per_address: MAX_CONNECTIONS / 2,
             max_groups: here.max_groups,
             max_prefix_lists: here.max_lists,
             max_port_lists: here.max_port_lists,
@@ -401,6 +410,10 @@ impl Config {
         if config.api.rate == 0 {
             return Err("api.rate must be at least 1".into());
         }
+        let per_address = config.api.connections_per_address;
+        if !(1..=MAX_CONNECTIONS).contains(&per_address) {
+            return Err(format!("api.connections_per_address = {per_address} is not from 1 to {MAX_CONNECTIONS}"));
+        }
         Ok(config)
     }
 
@@ -462,6 +475,10 @@ mod tests {
         assert!(Config::parse("socket = 'x'").unwrap_err().contains("not an absolute path"));
         assert!(Config::parse("max_flows = 1023").unwrap_err().contains("is not from 1024 to 4194304"));
         assert!(Config::parse("log = 'loud'").unwrap_err().contains("loud"));
+        for wrong in ["0", "513"] {
+            let e = Config::parse(&format!("[api]\nconnections_per_address = {wrong}")).unwrap_err();
+            assert!(e.contains("is not from 1 to 512"), "{e}");
+        }
         let metrics = |listen: &str| Config::parse(&format!("[metrics]\nlisten = '{listen}'"));
         assert!(metrics("127.0.0.1:19100").is_ok() && metrics("[::1]:19100").is_ok());
         for elsewhere in ["0.0.0.0:19100", "192.0.2.1:19100", "[::]:19100"] {

@@ -50,11 +50,11 @@ use crate::{
         machine::{Machine, Resolved},
     },
     diagnose::{Check, Question},
-    document::Document,
+    document::{Document, Problems},
     explain::find,
     lint::{self, Finding, Subject},
     model::Model,
-    validate::{Quotas, Valid},
+    validate::Valid,
 };
 
 /// Why the machine is looked at.
@@ -137,20 +137,21 @@ impl Control {
         let audit = config.audit_file();
         let audit = Audit::open(&audit).with_context(|| format!("cannot write {}", audit.display()))?;
         let whole: Vec<Document> = state.documents.iter().map(documents::restore).collect();
-        let empty = whole.is_empty();
         // The file was read with it.
         let failsafe = config.failsafe.settings().map_err(anyhow::Error::msg)?.map(Arc::new);
         config.failsafe.warnings().iter().for_each(|line| log::warning!("{line}"));
-        let policy = match Valid::of(whole.clone(), &config.quotas(), failsafe.as_ref()) {
-            // Quotas are for changes: what was good when it came stays in force.
-            Err(problems) if !empty => {
-                let policy = Valid::of(whole, &Quotas::UNBOUNDED, failsafe.as_ref()).map_err(|_| problems.clone())?;
-                log::warning!("the stored policy stays in force, but a change like it would be refused: {problems}");
-                policy
-            }
-            judged => judged?,
-        };
+        // Quotas are for changes: what was good when it came stays in force.
+        let policy = Valid::stored(whole, &config.quotas(), failsafe.as_ref())?;
+        if !policy.over().is_empty() {
+            let problems = Problems(policy.over().to_vec());
+            log::warning!(
+                "the stored policy stays in force, but passes quotas of today; a change may make it smaller there, and \
+                 no larger: {problems}"
+            );
+        }
         let policy = Arc::new(policy);
+        // Older daemons never forgot any.
+        state.facts.forget_rules(None, &policy);
         state.documents = policy.documents().to_vec();
         let setup = Setup {
             pin_root: &config.pin_root,

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use crate::{
     api::draft::OWNER,
     document::{At, Document, Instance, List, Problems, read::Mapping},
-    failsafe::Failsafe,
     validate::{Quotas, Valid, names::Names},
 };
 
@@ -128,14 +127,8 @@ fn detail(old: Option<&serde_json::Value>, new: Option<&serde_json::Value>) -> S
 ///
 /// # Errors
 /// Every problem of the whole policy after it, and objects of other owners.
-pub fn plan(
-    documents: &[Document],
-    new: Document,
-    adopt: bool,
-    quotas: &Quotas,
-    failsafe: Option<&Arc<Failsafe>>,
-) -> Result<Change, Problems> {
-    let mut documents: Vec<Document> = documents.iter().map(restore).collect();
+pub fn plan(before: &Valid, new: Document, adopt: bool, quotas: &Quotas) -> Result<Change, Problems> {
+    let mut documents: Vec<Document> = before.documents().iter().map(restore).collect();
     let mut problems = Problems::default();
     // Applied under that name, a file would delete all that the API made and it does not hold.
     if let Some(name) = new.document.as_ref().filter(|name| name.value == OWNER) {
@@ -162,14 +155,14 @@ pub fn plan(
     }
     problems.or(())?;
     let place = documents.iter().position(|d| d.name() == new.name());
-    let before = place.map(|i| std::slice::from_ref(&documents[i])).unwrap_or_default();
-    steps.extend(difference(before, std::slice::from_ref(&new)));
+    let same = place.map(|i| std::slice::from_ref(&documents[i])).unwrap_or_default();
+    steps.extend(difference(same, std::slice::from_ref(&new)));
     match place {
         Some(i) => documents[i] = new,
         None => documents.push(new),
     }
     steps.sort_by(|a, b| (&a.step, &a.kind, &a.name).cmp(&(&b.step, &b.kind, &b.name)));
-    Ok(Change { policy: Arc::new(Valid::of(documents, quotas, failsafe)?), steps })
+    Ok(Change { policy: Arc::new(before.succeeded_by(documents, quotas)?), steps })
 }
 
 /// What is different between two sets of documents, object by object.
@@ -204,8 +197,12 @@ mod tests {
         parse(&[Source { name: "f".into(), bytes: text.into() }]).unwrap()
     }
 
+    fn valid(documents: &[Document]) -> Valid {
+        Valid::of(documents.to_vec(), &Quotas::default(), None).unwrap()
+    }
+
     fn steps(documents: &[Document], text: &str, adopt: bool) -> Result<(Vec<Document>, Vec<String>), String> {
-        let change = plan(documents, read(text), adopt, &Quotas::default(), None).map_err(|e| e.to_string())?;
+        let change = plan(&valid(documents), read(text), adopt, &Quotas::default()).map_err(|e| e.to_string())?;
         Ok((
             change.policy.documents().to_vec(),
             change.steps.iter().map(|s| format!("{} {} {}", s.step, s.kind, s.name)).collect(),
@@ -254,12 +251,12 @@ mod tests {
         api.document = Some(API_NAME.into());
         let text = "security_groups: [{security_group_name: monitoring}, {security_group_name: b, permissions: [\
                     {direction: ingress, ip_protocol: all, source_group_id: monitoring}]}]";
-        let change = plan(std::slice::from_ref(&api), read(text), false, &Quotas::default(), None).unwrap();
+        let change = plan(&valid(std::slice::from_ref(&api)), read(text), false, &Quotas::default()).unwrap();
         let model = change.policy.model();
         assert_eq!(model.groups[2].rules[0].object, crate::model::Object::Group(1));
         // Where there is no other, the name means the one of the API.
         let text = text.replace("{security_group_name: monitoring}, ", "");
-        let change = plan(&[api], read(&text), false, &Quotas::default(), None).unwrap();
+        let change = plan(&valid(&[api]), read(&text), false, &Quotas::default()).unwrap();
         assert_eq!(change.policy.model().groups[1].rules[0].object, crate::model::Object::Group(0));
     }
 

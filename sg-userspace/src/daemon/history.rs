@@ -164,21 +164,29 @@ pub fn facts_that_change(old: &Facts, new: &Facts) -> Vec<Step> {
 pub const FORMAT: &str = "sg-backup-1";
 
 /// A backup of a state: one line that says what it is, one of JSON.
-pub fn backup(kept: &Kept) -> String {
-    format!("{FORMAT}\n{}\n", serde_json::to_string(kept).unwrap_or_default())
+///
+/// # Errors
+/// What cannot be written as JSON: a defect.
+pub fn backup(kept: &Kept) -> serde_json::Result<Vec<u8>> {
+    let mut text = format!("{FORMAT}\n").into_bytes();
+    serde_json::to_writer(&mut text, kept)?;
+    text.push(b'\n');
+    Ok(text)
 }
 
 /// Reads a backup.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn read_backup(text: &str) -> Result<Kept, String> {
-    match text.split_once('\n') {
-        Some((FORMAT, json)) => serde_json::from_str(json).map_err(|e| format!("the backup is damaged: {e}")),
-        Some((first, _)) if first.starts_with("sg-backup-") => {
+pub fn read_backup(text: &[u8]) -> Result<Kept, String> {
+    let none = || "this is no backup; `sgctl backup FILE` makes one".to_owned();
+    let end = text.iter().position(|b| *b == b'\n').ok_or_else(none)?;
+    match std::str::from_utf8(&text[..end]) {
+        Ok(FORMAT) => serde_json::from_slice(&text[end..]).map_err(|e| format!("the backup is damaged: {e}")),
+        Ok(first) if first.starts_with("sg-backup-") => {
             Err(format!("the backup is of another format ({}), this daemon reads {FORMAT}", first.trim()))
         }
-        _ => Err("this is no backup; `sgctl backup FILE` makes one".into()),
+        _ => Err(none()),
     }
 }
 
@@ -252,9 +260,11 @@ mod tests {
     fn a_backup_reads_as_what_it_was() {
         let state = policy(&rule(1));
         let kept = Kept::new(7, 1, "b", true, state.documents(), &Facts::default());
-        assert_eq!(read_backup(&backup(&kept)).unwrap(), kept);
-        assert!(read_backup("sg-backup-9\n{}\n").unwrap_err().contains("another format"));
-        assert!(read_backup("{}\n").unwrap_err().contains("no backup"));
-        assert!(read_backup(&backup(&kept)[..40]).unwrap_err().contains("damaged"));
+        let text = backup(&kept).unwrap();
+        assert_eq!(read_backup(&text).unwrap(), kept);
+        assert!(read_backup(b"sg-backup-9\n{}\n").unwrap_err().contains("another format"));
+        assert!(read_backup(b"{}\n").unwrap_err().contains("no backup"));
+        assert!(read_backup(b"\xff\n{}\n").unwrap_err().contains("no backup"));
+        assert!(read_backup(&text[..40]).unwrap_err().contains("damaged"));
     }
 }

@@ -1,5 +1,6 @@
 //! What is said over the socket: one line of JSON each way; to those who watch, one for each event.
 
+mod backup;
 mod failsafe;
 mod flows;
 mod plan;
@@ -15,6 +16,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    backup::{Download, Upload},
     failsafe::FailsafeView,
     flows::{CutView, FlowFilter, FlowLine, FlowVerdict, FlowsAsked, FlowsView, TopLine, TopView, Want},
     plan::{DifferenceLine, Differences, Planned, TrialView},
@@ -195,8 +197,8 @@ pub enum Source {
     Kept(Option<u64>),
     /// What is on trial, by its generation: it is taken back.
     Trial(u64),
-    /// The text of a backup.
-    Backup(String),
+    /// A backup, which follows.
+    Backup(Upload),
 }
 
 /// About generations that are kept.
@@ -293,11 +295,13 @@ pub enum Reply {
     Status(Box<Status>),
     /// To [`Action::Interface`].
     Interface(Box<InterfaceView>),
-    /// To [`Action::Export`], [`SnapshotCommand::Show`] and [`Action::Backup`].
+    /// To [`Action::Export`] and [`SnapshotCommand::Show`].
     Exported {
-        /// YAML, or the backup.
+        /// YAML.
         text: String,
     },
+    /// To [`Action::Backup`]: it follows.
+    Backup(Download),
     /// To [`Action::Wait`].
     Waited {
         /// Devices that are not protected; none is what was waited for.

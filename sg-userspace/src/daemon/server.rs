@@ -13,14 +13,14 @@ use std::{
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest, unix::AsyncFd},
+    io::{AsyncBufReadExt, AsyncReadExt, BufReader, Interest, unix::AsyncFd},
     net::{TcpListener, UnixListener, UnixStream},
     signal::unix::{SignalKind, signal},
     sync::{RwLock, mpsc, oneshot},
 };
 
 use super::{
-    capabilities,
+    backups, capabilities,
     config::{self, Config},
     control::{Control, Look},
     log,
@@ -32,13 +32,13 @@ use super::{
     },
     network::Network,
     notify::notify,
-    protocol::{self, Action, Reply, line},
+    protocol::{self, Action, Reply},
     store::embedded::Embedded,
     wait::Waiters,
     watch::{Asked, serve::serve as serve_watcher},
 };
 use crate::{
-    api::{auth::Fresh, endpoint::Endpoint, keys::Keys, refusals::Refusals, tls::Tls},
+    api::{auth::Fresh, endpoint::Endpoint, keys::Keys, refusals::Refusals, sources::Sources, tls::Tls},
     dataplane::{attach, events, pins::Root},
     document::MAX_DOCUMENT,
 };
@@ -204,15 +204,25 @@ async fn converse(stream: UnixStream, jobs: mpsc::Sender<(String, Job)>, watches
     tokio::time::timeout(CALLER_PATIENCE, reader.read_line(&mut said)).await.context("it said nothing")??;
     let reply = match serde_json::from_str::<Action>(&said) {
         Ok(Action::Watch(what)) => return serve_watcher(reader, write, what, peer, watches).await,
-        Ok(action) => {
-            let (sender, receiver) = oneshot::channel();
-            jobs.send((peer, (action, sender))).await?;
-            receiver.await?
+        Ok(mut action) => {
+            // What follows the line has a bound of its own.
+            reader.get_mut().set_limit(backups::MOST);
+            match backups::receive(&mut reader, &mut action).await? {
+                Err(refused) => refused,
+                Ok(()) => {
+                    let (sender, receiver) = oneshot::channel();
+                    jobs.send((peer, (action, sender))).await?;
+                    receiver.await?
+                }
+            }
+        }
+        Err(_) if said.len() as u64 >= MAX_REQUEST => {
+            let message = format!("a request of more than {MAX_REQUEST} bytes is not taken; nothing was changed");
+            Reply::Refused { message }
         }
         Err(e) => Reply::Refused { message: format!("{} ({}): {e}", protocol::NOT_KNOWN, env!("CARGO_PKG_VERSION")) },
     };
-    write.write_all(&line(&reply)?).await?;
-    Ok(())
+    backups::send(&mut write, reply).await
 }
 
 /// Prints the kernel program's debug lines, ten times a second.
@@ -265,7 +275,7 @@ async fn serve(config: Config) -> Result<()> {
         (Some(certificate), Some(key)) if api.is_some() => Some(Arc::new(Tls::open(certificate, key)?)),
         _ => None,
     };
-    let rate = config.api.rate;
+    let (rate, sources) = (config.api.rate, Sources::new(config.api.connections_per_address));
     let scraped = match config.metrics.address().map_err(anyhow::Error::msg)? {
         None => None,
         Some(address) => {
@@ -300,7 +310,7 @@ async fn serve(config: Config) -> Result<()> {
         log::info!("the control API listens on {}", listener.local_addr()?);
         let fresh = Arc::new(Mutex::new(Fresh::restored(&control.state().replay)));
         let (refusals, open, jobs) = (refusals.clone(), open.clone(), sender.clone());
-        let endpoint = Endpoint { keys, fresh, rate, refusals, open, metrics: metrics.clone(), jobs };
+        let endpoint = Endpoint { keys, fresh, rate, sources, refusals, open, metrics: metrics.clone(), jobs };
         Ok(tokio::spawn(endpoint.serve(listener, tls.clone())))
     });
     let api = api.transpose()?;

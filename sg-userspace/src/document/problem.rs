@@ -5,7 +5,7 @@ use std::fmt;
 use super::tree::At;
 
 /// A quota that is passed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Limit {
     /// Rules that apply to an interface.
     RulesPerInterface,
@@ -19,6 +19,25 @@ pub enum Limit {
     Interfaces,
     /// Groups whose rules name a prefix list.
     ListGroups,
+    /// Entries of a prefix list.
+    PrefixEntries,
+    /// Entries that a prefix list may have, and how many that can be.
+    PrefixSize(usize),
+    /// Entries of a port range list.
+    PortEntries,
+    /// Entries that a port range list may have, and how many that can be.
+    PortSize(usize),
+}
+
+/// How far a quota is passed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Over {
+    /// Which.
+    pub limit: Limit,
+    /// Id of the object that passes it.
+    pub id: String,
+    /// What it has.
+    pub count: usize,
 }
 
 /// One problem.
@@ -33,7 +52,7 @@ pub struct Problem {
     /// How to mend it.
     pub help: Option<String>,
     /// The quota that is passed, if that is the problem.
-    pub limit: Option<Limit>,
+    pub over: Option<Over>,
 }
 
 impl fmt::Display for Problem {
@@ -57,14 +76,19 @@ pub struct Problems(pub Vec<Problem>);
 impl Problems {
     /// Notes one.
     pub fn add(&mut self, at: &At, path: &str, message: impl Into<String>, help: Option<String>) {
-        self.0.push(Problem { at: at.clone(), path: path.into(), message: message.into(), help, limit: None });
+        self.0.push(Problem { at: at.clone(), path: path.into(), message: message.into(), help, over: None });
     }
 
-    /// Says that the last one noted is of a quota.
-    pub fn passes(&mut self, limit: Limit) {
+    /// Says that the last one noted is of a quota: what passes it, and by how many it has.
+    pub fn passes(&mut self, limit: Limit, id: &str, count: usize) {
         if let Some(last) = self.0.last_mut() {
-            last.limit = Some(limit);
+            last.over = Some(Over { limit, id: id.to_owned(), count });
         }
+    }
+
+    /// Whether all of them are of quotas.
+    pub fn are_of_quotas(&self) -> bool {
+        self.0.iter().all(|p| p.over.is_some())
     }
 
     /// The value, if nothing was noted.

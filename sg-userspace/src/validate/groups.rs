@@ -80,6 +80,7 @@ impl Reader<'_> {
         let mut rules = Vec::new();
         let mut seen = HashMap::new();
         let mut group_objects = 0;
+        let mut first_over = None;
         for (j, permission) in written.permissions.iter().enumerate() {
             let path = format!("{path}.permissions[{j}]");
             let Some(mut rule) = self.rule(permission, &path, problems) else { continue };
@@ -94,15 +95,18 @@ impl Reader<'_> {
                     let help = Some("name addresses or a prefix list, or make the group normal".into());
                     problems.add(&permission.at.0, &path, "a rule of an enterprise group can not name a group", help);
                 } else if group_objects == quotas.group_rules_per_group.saturating_add(1) {
-                    let limit = quotas.group_rules_per_group;
-                    let message = format!("more than {limit} rules of this group name a group");
-                    problems.add(&permission.at.0, &path, message, None);
-                    problems.passes(Limit::GroupRules(limit));
+                    first_over = Some((permission, path));
                 }
             }
             let identity = self.identity(&rule);
             rule.id = derived_id("sgr", &[&self.names.groups.ids[self.group], &identity]);
             rules.push(rule);
+        }
+        if let Some((permission, path)) = first_over {
+            let limit = quotas.group_rules_per_group;
+            let message = format!("{group_objects} rules of this group name a group, the limit is {limit}");
+            problems.add(&permission.at.0, &path, message, None);
+            problems.passes(Limit::GroupRules(limit), &self.names.groups.ids[self.group], group_objects);
         }
         rules
     }

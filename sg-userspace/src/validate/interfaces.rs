@@ -71,7 +71,7 @@ pub fn interface(
         problems.add(&t.at, &format!("{path}.hook"), message, Some("leave hook out, or write tc".into()));
     }
     let own = own_addresses(written, &path, &mut taken.addresses, problems);
-    let groups = groups(document, written, names, quotas, &path, problems);
+    let groups = groups(document, written, names, quotas, (&names.interfaces.ids[i], &path), problems);
     let tracking = timeouts(written.connection_tracking_configuration.as_deref(), &path, problems);
     let smtp = choice(&written.smtp_egress, &path, "smtp_egress", &[("blocked", false), ("open", true)], problems);
     let check = choice(&written.source_check, &path, "source_check", &[("on", true), ("off", false)], problems);
@@ -145,7 +145,7 @@ fn groups(
     written: &NetworkInterface,
     names: &Names,
     quotas: &Quotas,
-    path: &str,
+    (id, path): (&str, &str),
     problems: &mut Problems,
 ) -> Vec<usize> {
     let path = format!("{path}.security_group_ids");
@@ -182,7 +182,7 @@ fn groups(
     } else if count > limit {
         let at = &written.security_group_ids[limit].at;
         problems.add(at, &path, format!("{count} groups, the limit is {limit}"), Some("merge groups".into()));
-        problems.passes(Limit::GroupsPerInterface);
+        problems.passes(Limit::GroupsPerInterface, id, count);
     }
     groups
 }
@@ -244,7 +244,7 @@ fn list_groups(document: &Document, model: &Model, quotas: &Quotas, problems: &m
             "rules of {count} groups name this list, the limit is {limit} (groups_per_prefix_list in [quotas] of sgd.toml)"
         );
         problems.add(&document.prefix_lists[i].at.0, &format!("prefix_lists[{i}]"), message, None);
-        problems.passes(Limit::ListGroups);
+        problems.passes(Limit::ListGroups, &model.prefix_lists[i].id, count);
     }
 }
 
@@ -275,7 +275,7 @@ pub fn quotas(document: &Document, model: &Model, quotas: &Quotas, problems: &mu
                 message,
                 Some("use fewer groups or rules".into()),
             );
-            problems.passes(Limit::RulesPerInterface);
+            problems.passes(Limit::RulesPerInterface, &interface.id, total);
         }
     }
     list_groups(document, model, quotas, problems);
@@ -297,7 +297,7 @@ pub fn quotas(document: &Document, model: &Model, quotas: &Quotas, problems: &mu
         if count > limit {
             let message = format!("{count} member {what}, the limit is {limit}");
             problems.add(&document.security_groups[g].at.0, &format!("security_groups[{g}]"), message, None);
-            problems.passes(kind);
+            problems.passes(kind, &group.id, count);
         }
     }
 }

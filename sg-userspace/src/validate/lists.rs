@@ -8,20 +8,47 @@ use super::{
     parse::{list_cidr, number, ports, read, word},
 };
 use crate::{
-    document::{At, Document, Problems, Text},
+    document::{At, Document, Problems, Text, problem::Limit},
     model::{PortList, PrefixList},
 };
 
+/// A list that is sized: its id, where it stands, and the quota of its kind, as the entries
+/// that it has and those that it may have pass it.
+struct Sized<'a> {
+    id: &'a str,
+    at: &'a At,
+    path: &'a str,
+    limit: usize,
+    passed: [Limit; 2],
+}
+
 /// Size of a list: what it declares, at least what it holds.
-fn size(text: Option<&Text>, held: usize, limit: usize, at: &At, path: &str, problems: &mut Problems) -> usize {
+fn size(of: &Sized<'_>, text: Option<&Text>, held: usize, problems: &mut Problems) -> usize {
+    let Sized { id, at, path, limit, passed: [entries, size] } = *of;
     let declared = match text {
-        Some(text) => read(text, &format!("{path}.max_entries"), problems, |t| number(t, 1, limit as u32))
-            .unwrap_or(limit as u32) as usize,
+        Some(text) => {
+            let most = u32::try_from(limit).unwrap_or(u32::MAX);
+            let path = format!("{path}.max_entries");
+            match (number(text, 1, most), number(text, 1, u32::MAX)) {
+                (Ok(size), _) => size as usize,
+                (Err(message), Ok(declared)) => {
+                    problems.add(&text.at, &path, message, None);
+                    problems.passes(size, id, declared as usize);
+                    declared as usize
+                }
+                (Err(message), Err(_)) => {
+                    problems.add(&text.at, &path, message, None);
+                    limit.max(held)
+                }
+            }
+        }
         None => held.max(1),
     };
     if held > limit {
         problems.add(at, path, format!("{held} entries, the limit is {limit}"), Some("split the list".into()));
-    } else if held > declared {
+        problems.passes(entries, id, held);
+    }
+    if held > declared {
         problems.add(
             at,
             path,
@@ -76,7 +103,9 @@ pub fn prefix_list(
         entries.push(net);
     }
     let limit = quotas.prefix_list_entries;
-    let max_entries = size(list.max_entries.as_ref(), list.entries.len(), limit, &list.at.0, &path, problems);
+    let passed = [Limit::PrefixEntries, Limit::PrefixSize(limit)];
+    let of = Sized { id: &names.prefix_lists.ids[i], at: &list.at.0, path: &path, limit, passed };
+    let max_entries = size(&of, list.max_entries.as_ref(), list.entries.len(), problems);
     let (id, name) = (names.prefix_lists.ids[i].clone(), names.prefix_lists.names[i].clone());
     PrefixList { id, name, v4: family.unwrap_or(true), max_entries, entries }
 }
@@ -104,7 +133,9 @@ pub fn port_list(document: &Document, i: usize, names: &Names, quotas: &Quotas, 
         entries.extend(range);
     }
     let limit = quotas.port_list_entries;
-    let max_entries = size(list.max_entries.as_ref(), list.entries.len(), limit, &list.at.0, &path, problems);
+    let passed = [Limit::PortEntries, Limit::PortSize(limit)];
+    let of = Sized { id: &names.port_lists.ids[i], at: &list.at.0, path: &path, limit, passed };
+    let max_entries = size(&of, list.max_entries.as_ref(), list.entries.len(), problems);
     let (id, name) = (names.port_lists.ids[i].clone(), names.port_lists.names[i].clone());
     PortList { id, name, max_entries, entries }
 }

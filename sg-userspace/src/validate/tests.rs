@@ -171,7 +171,11 @@ fn quotas_count_lists_whole() {
         .collect();
     let text =
         format!("security_groups:\n- {{security_group_name: b}}\n- security_group_name: a\n  permissions:\n{many}");
-    assert!(said(&text).contains("p:25:5: security_groups[1].permissions[20]: more than 20 rules"));
+    assert!(
+        said(&text).contains(
+            "p:25:5: security_groups[1].permissions[20]: 21 rules of this group name a group, the limit is 20"
+        )
+    );
 }
 
 #[test]
@@ -190,6 +194,9 @@ fn a_list_is_named_by_a_bounded_number_of_groups() {
     let limited = |groups| validate(&document, &Quotas { groups_per_prefix_list: groups, ..Quotas::default() });
     assert!(limited(2).is_ok());
     let problems = limited(1).unwrap_err();
-    assert_eq!(problems.0[0].limit, Some(crate::document::problem::Limit::ListGroups));
+    assert_eq!(
+        problems.0[0].over.as_ref().map(|o| (o.limit, o.count)),
+        Some((crate::document::problem::Limit::ListGroups, 2))
+    );
     assert!(problems.to_string().contains("rules of 2 groups name this list, the limit is 1"), "{problems}");
 }

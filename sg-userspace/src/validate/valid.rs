@@ -2,17 +2,19 @@
 //! work on them as it is: what was read stays read, and only what is different is
 //! read anew, as long as it means what it meant to everything else.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     Quotas, groups,
     interfaces::{self, Taken},
     lists,
     names::Names,
-    validate_named,
 };
 use crate::{
-    document::{Document, Problems},
+    document::{
+        Document, Problems,
+        problem::{Limit, Over, Problem},
+    },
     failsafe::Failsafe,
     model::{GroupType, Model},
 };
@@ -26,6 +28,8 @@ pub struct Valid {
     quotas: Quotas,
     names: Names,
     model: Arc<Model>,
+    /// Quotas that are passed all the same: they became stricter.
+    over: Vec<Problem>,
 }
 
 /// Where two lists begin to differ, and how many of each are from there to where they
@@ -44,16 +48,52 @@ impl Valid {
     /// # Errors
     /// Every problem of the whole.
     pub fn of(documents: Vec<Document>, quotas: &Quotas, failsafe: Option<&Arc<Failsafe>>) -> Result<Self, Problems> {
+        Self::judge(documents, quotas, failsafe, |_| false)
+    }
+
+    /// Documents that were good when they came, also where quotas have become stricter since;
+    /// [`Valid::over`] has what passes one. Everything else must be as good as ever.
+    ///
+    /// # Errors
+    /// Every problem that is of no quota.
+    pub fn stored(
+        documents: Vec<Document>,
+        quotas: &Quotas,
+        failsafe: Option<&Arc<Failsafe>>,
+    ) -> Result<Self, Problems> {
+        Self::judge(documents, quotas, failsafe, |_| true)
+    }
+
+    /// What comes after these documents. Where they pass a quota it may, too, but not
+    /// further: so it can be mended step by step, and everything else goes on meanwhile.
+    ///
+    /// # Errors
+    /// Every other problem.
+    pub fn succeeded_by(&self, documents: Vec<Document>, quotas: &Quotas) -> Result<Self, Problems> {
+        let passed = self.over.iter().filter_map(|p| p.over.as_ref());
+        let passed: BTreeMap<(Limit, &str), usize> = passed.map(|o| ((o.limit, o.id.as_str()), o.count)).collect();
+        let no_further = |o: &Over| passed.get(&(o.limit, o.id.as_str())).is_some_and(|&before| o.count <= before);
+        Self::judge(documents, quotas, self.model.failsafe.as_ref(), no_further)
+    }
+
+    fn judge(
+        documents: Vec<Document>,
+        quotas: &Quotas,
+        failsafe: Option<&Arc<Failsafe>>,
+        let_pass: impl Fn(&Over) -> bool,
+    ) -> Result<Self, Problems> {
         let whole = Document::merge(&documents);
         let mut problems = Problems::default();
         let names = Names::of_all(&documents, &mut problems);
-        let mut model = validate_named(&whole, &names, quotas, problems)?;
+        let mut model = super::model(&whole, &names, quotas, &mut problems);
+        let (over, wrong) = problems.0.into_iter().partition(|p: &Problem| p.over.as_ref().is_some_and(&let_pass));
         model.failsafe = failsafe.cloned();
-        Ok(Self { documents, whole, quotas: *quotas, names, model: Arc::new(model) })
+        let (model, quotas) = (Arc::new(model), *quotas);
+        Problems(wrong).or(Self { documents, whole, quotas, names, model, over })
     }
 
-    /// Validates documents that differ from these; gives what [`Valid::of`] gives, sooner
-    /// where they differ little.
+    /// Validates documents that differ from these; gives what [`Valid::succeeded_by`] gives,
+    /// sooner where they differ little.
     ///
     /// # Errors
     /// Every problem of the whole.
@@ -61,9 +101,11 @@ impl Valid {
         let whole = Document::merge(&documents);
         let names = self.names.follow(&self.documents, &documents);
         match self.reread(&whole, &names, quotas) {
-            Some(model) => Ok(Self { documents, whole, quotas: *quotas, names, model: Arc::new(model) }),
+            Some(model) => {
+                Ok(Self { documents, whole, quotas: *quotas, names, model: Arc::new(model), over: Vec::new() })
+            }
             // Also when something is wrong: then all that is wrong is said.
-            None => Self::of(documents, quotas, self.model.failsafe.as_ref()),
+            None => self.succeeded_by(documents, quotas),
         }
     }
 
@@ -82,13 +124,19 @@ impl Valid {
         &self.model
     }
 
+    /// Quotas that they pass, as they became stricter.
+    pub fn over(&self) -> &[Problem] {
+        &self.over
+    }
+
     /// The model of a whole that has these names; `None` if it is not good, or so
     /// different that it has to be read from the beginning.
     fn reread(&self, whole: &Document, names: &Names, quotas: &Quotas) -> Option<Model> {
         let alike = Arc::ptr_eq(&self.names.groups, &names.groups)
             && Arc::ptr_eq(&self.names.prefix_lists, &names.prefix_lists)
             && Arc::ptr_eq(&self.names.port_lists, &names.port_lists);
-        if !alike || *quotas != self.quotas {
+        // What passes a quota is counted anew, all of it.
+        if !alike || *quotas != self.quotas || !self.over.is_empty() {
             return None;
         }
         let mut model = (*self.model).clone();

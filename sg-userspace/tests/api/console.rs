@@ -72,6 +72,19 @@ fn rules_travel_by_files_and_clones() {
         done(&daemon, &["group", "create", &format!("far-{format}")]);
         let far = refused(&daemon, &["group", "import", &format!("far-{format}"), &other]);
         assert!(far.contains("4 put in, 1 not") && far.contains("names an object of region cn-beijing"), "{far}");
+        assert!(far.contains("region cn-beijing, as the file's name says"), "{far}");
+    }
+    // What the file itself says of its region counts more than its name.
+    let mut listed: Value = serde_json::from_str(&done(&daemon, &["group", "show", "web", "-o", "json"])).unwrap();
+    let file = daemon.dir().join("ecs_local_sg-1.json");
+    for (region, name, put) in [("cn-beijing", "listed-far", 4), ("local", "listed-near", 5)] {
+        listed["RegionId"] = region.into();
+        std::fs::write(&file, listed.to_string()).unwrap();
+        done(&daemon, &["group", "create", name]);
+        let (_, said) = daemon.sgctl(&["group", "import", name, file.to_str().unwrap()]).unwrap();
+        assert!(said.contains(&format!("{put} put in, {} not", 5 - put)), "{said}");
+        assert!(said.contains(&format!("region {region}, as the file says")), "{said}");
+        assert_eq!(rules(&daemon, name).len(), put);
     }
 
     // A file of 2020: fewer fields, and a rule of the system's with priority 110.
@@ -176,6 +189,18 @@ fn a_group_is_named_labelled_and_looked_up() {
     let shown = json(&["group", "show", "front"]);
     assert_eq!((&shown["SecurityGroupId"], &shown["Description"]), (&id, &"what the world sees".into()), "{shown}");
     assert_eq!(shown["InnerAccessPolicy"], "Drop", "{shown}");
+    // All of it or nothing, in one change that is intended once.
+    let audit = || std::fs::read_to_string(daemon.dir().join("state/audit.jsonl")).unwrap();
+    let intents = || audit().lines().filter(|l| l.contains("\"kind\":\"intent\"")).count();
+    let before = (json(&["status"])["generation"].as_u64().unwrap(), intents());
+    let said = refused(&daemon, &["group", "modify", "front", "--description", "x", "--inner-access", "accept"]);
+    assert!(said.contains("InvalidSecurityGroupDiscription.Malformed"), "{said}");
+    assert_eq!(json(&["group", "show", "front"])["InnerAccessPolicy"], "Drop");
+    let both = json(&["group", "modify", "front", "--description", "seen by all", "--inner-access", "accept"]);
+    assert_eq!((both["Generation"].as_u64(), intents()), (Some(before.0 + 1), before.1 + 2), "{both}");
+    let shown = json(&["group", "show", "front"]);
+    assert_eq!((&shown["InnerAccessPolicy"], &shown["Description"]), (&"Accept".into(), &"seen by all".into()));
+    done(&daemon, &["group", "modify", "front", "--inner-access", "drop"]);
     let said = done(&daemon, &["group", "tag", "front", "env=prod", "tier=1", "seen"]);
     assert!(said.contains("its tags: env=prod, seen, tier=1"), "{said}");
     let tags = json(&["group", "untag", "front", "tier", "seen"])["Tags"].clone();
@@ -240,7 +265,7 @@ fn a_group_goes_with_all_that_holds_it_and_only_then() {
     assert_eq!((status, &body["Code"]), (403, &"InvalidOperation.ResourceManagedByCloudProduct".into()), "{body}");
     assert_eq!(daemon.interface("tap0").unwrap().status.groups, ["held"]);
     done(&daemon, &["api", "ModifyInstanceAttribute", "InstanceId=i-guest", "SecurityGroupIds.1=web"]);
-    for action in ["sg:MarkSecurityGroup", "sg:DeleteSecurityGroup"] {
+    for action in ["sg:MarkSecurityGroup", "sg:ModifySecurityGroup", "sg:DeleteSecurityGroup"] {
         let (status, body) = call(&daemon, &key, &[("Action", action), ("SecurityGroupId", id.as_str())]);
         assert_eq!((status, &body["Code"]), (404, &"InvalidAction.NotFound".into()), "{body}");
     }

@@ -180,3 +180,72 @@ fn a_backup_is_made_while_others_write_and_comes_back_on_another_host() {
     assert_eq!(groups(&second), before);
     assert!(reaches());
 }
+
+#[test]
+fn a_store_larger_than_a_request_is_backed_up_and_comes_back() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::Guest);
+    let daemon = daemon(&world);
+    daemon.apply(&policy(&[7000]), &[]).unwrap();
+    let file = daemon.dir().join("backup");
+    let name = file.to_str().unwrap();
+    done(&daemon, &["backup", name]);
+    // As many documents as it takes, each of which could have been applied.
+    let text = fs::read_to_string(&file).unwrap();
+    let (first, body) = text.split_once('\n').unwrap();
+    let mut kept: Value = serde_json::from_str(body).unwrap();
+    let note = "what this rule is for, at some length; ".repeat(13);
+    for d in 0..6 {
+        let group = |g: usize| {
+            let rule = |i: usize| {
+                serde_json::json!({"direction": "ingress", "ip_protocol": "tcp", "description": note,
+                    "port_range": format!("{0}/{0}", 1 + i), "source_cidr_ip": "192.0.2.0/24"})
+            };
+            let rules: Vec<Value> = (0..1000).map(rule).collect();
+            serde_json::json!({"security_group_name": format!("large-{d}-{g}"), "permissions": rules})
+        };
+        let groups: Vec<Value> = (0..10).map(group).collect();
+        let document = serde_json::json!({"document": format!("large-{d}"), "security_groups": groups});
+        kept["documents"].as_array_mut().unwrap().push(document);
+    }
+    let large = format!("{first}\n{kept}\n");
+    assert!(large.len() > 33 << 20, "{} bytes", large.len());
+    fs::write(&file, &large).unwrap();
+    done(&daemon, &["restore", name, "--yes"]);
+    assert_eq!(generation(&daemon), 2);
+    let shown = json(&daemon, &["group", "show", "large-5-9"]);
+    assert_eq!(shown["Permissions"]["Permission"].as_array().unwrap().len(), 1000);
+
+    // Back, and there again: nothing is different. One that is cut short is no backup.
+    let again = daemon.dir().join("again");
+    let name = again.to_str().unwrap();
+    let said = json(&daemon, &["backup", name]);
+    let length = fs::metadata(&again).unwrap().len();
+    assert!(said["bytes"] == length && length > 33 << 20, "{said}");
+    done(&daemon, &["restore", name, "--yes"]);
+    assert_eq!(generation(&daemon), 2);
+    let half = fs::read(&again).unwrap();
+    fs::write(&again, &half[..half.len() - 100]).unwrap();
+    assert!(refused(&daemon, &["restore", name, "--yes"]).contains("the backup is damaged"));
+    // A caller that goes away in the middle of one, or sends too much, is none of the others' business.
+    let socket = daemon.dir().join("sgd.sock");
+    let restore = |bytes: u64| {
+        format!(
+            "{{\"action\":\"restore\",\"source\":{{\"backup\":{{\"bytes\":{bytes}}}}},\"group\":null,\"additive\":false,\
+             \"apply\":true,\"if_generation\":null,\"on_change\":\"cut\",\"session\":null}}\n"
+        )
+    };
+    let say = |text: &[u8]| {
+        let mut stream = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+        let _ = std::io::Write::write_all(&mut stream, text);
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut said = String::new();
+        let _ = std::io::Read::read_to_string(&mut stream, &mut said);
+        said
+    };
+    assert_eq!(say(&[restore(1 << 20).as_bytes(), &half[..1000]].concat()), "");
+    assert!(say(restore(1 << 40).as_bytes()).contains("is too large"));
+    assert_eq!(generation(&daemon), 2);
+}

@@ -89,6 +89,21 @@ impl Drop for Sdk {
     }
 }
 
+/// A Python SDK that calls a daemon with these lines in its configuration.
+pub fn with(kind: &str, lines: &[&str], tell: impl FnOnce(&World, &Daemon<'_>, &mut dyn Api)) {
+    if !can_run() {
+        return;
+    }
+    let Some(dir) = sdks() else { return };
+    let world = World::new(crate::world::Way::Guest);
+    let mut daemon = Daemon::new(&world.router, crate::world::bin()).unwrap();
+    daemon.configure("api.listen = \"127.0.0.1:8080\"").unwrap();
+    lines.iter().for_each(|line| daemon.configure(line).unwrap());
+    daemon.start().unwrap();
+    let mut sdk = Sdk::start(&daemon, &dir, kind, false, None);
+    tell(&world, &daemon, &mut sdk);
+}
+
 fn by(kind: &str, node: bool) {
     if !can_run() {
         return;

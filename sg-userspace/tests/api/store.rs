@@ -26,7 +26,10 @@ use sg_userspace::{
     testbed::{Daemon, TempDir},
 };
 
-use super::client::{call, daemon, key};
+use super::{
+    client::{call, daemon, key},
+    console::done,
+};
 use crate::world::{Way, World, bin, can_run};
 
 /// Schema, store, what it holds.
@@ -167,4 +170,85 @@ fn a_store_of_this_daemon_is_written_down() {
         let holds = serde_json::to_string_pretty(&Embedded::open(&state).unwrap().load().unwrap()).unwrap();
         fs::write(fixtures(schema).join(what), holds + "\n").unwrap();
     }
+}
+
+/// Ids of rules that are remembered, by their groups.
+fn remembered(daemon: &Daemon<'_>) -> Vec<Vec<String>> {
+    let text = done(daemon, &["backup", "-"]);
+    let kept: Value = serde_json::from_str(text.split_once('\n').unwrap().1).unwrap();
+    let ids = |rules: &Value| {
+        rules.as_object().unwrap().values().map(|r| r["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    kept["facts"]["rules"].as_object().unwrap().values().map(ids).collect()
+}
+
+#[test]
+fn rules_that_are_gone_are_forgotten() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::Guest);
+    let mut daemon = daemon(&world);
+    let document = super::story::document().replace(
+        "security_groups:\n",
+        "security_groups:\n- {security_group_name: web, security_group_id: sg-web}\n- {security_group_name: app, \
+         security_group_id: sg-app}\n",
+    );
+    daemon.apply(&document, &[]).unwrap();
+    let key = key(&daemon, &[]);
+    let add = |group: &str, first: usize, count: usize, object: (&str, &str)| {
+        let names: Vec<[String; 3]> = (1..=count)
+            .map(|n| ["IpProtocol", "PortRange", object.0].map(|field| format!("Permissions.{n}.{field}")))
+            .collect();
+        let ports: Vec<String> = (first..first + count).map(|p| format!("{p}/{p}")).collect();
+        let mut all = vec![("Action", "AuthorizeSecurityGroup"), ("SecurityGroupId", group)];
+        for ([protocol, port, from], ports) in names.iter().zip(&ports) {
+            all.extend([(protocol.as_str(), "tcp"), (port, ports), (from, object.1)]);
+        }
+        let (status, body) = call(&daemon, &key, &all);
+        assert_eq!(status, 200, "{body}");
+    };
+    // One that stays, whatever goes; it keeps its id.
+    let stays = "CreateSecurityGroup";
+    let (_, made) = call(&daemon, &key, &[("Action", stays)]);
+    let own = made["SecurityGroupId"].as_str().unwrap().to_owned();
+    add(&own, 1, 1, ("SourceCidrIp", "192.0.2.0/24"));
+    let first = remembered(&daemon);
+    assert_eq!(first.iter().map(Vec::len).collect::<Vec<_>>(), [1]);
+    for round in 0..5 {
+        // By a document, which knows nothing of them; by the call; and with the group that they name.
+        add("sg-web", 100 * round + 1, 50, ("SourceCidrIp", "198.51.100.7"));
+        assert_eq!(remembered(&daemon).iter().map(Vec::len).sum::<usize>(), 51);
+        daemon.apply(&document, &["--yes"]).unwrap();
+        assert_eq!(remembered(&daemon), first, "round {round}");
+        let (_, named) = call(&daemon, &key, &[("Action", stays), ("SecurityGroupName", "named")]);
+        add("sg-web", 100 * round + 1, 20, ("SourceGroupId", named["SecurityGroupId"].as_str().unwrap()));
+        assert_eq!(remembered(&daemon).iter().map(Vec::len).sum::<usize>(), 21);
+        done(&daemon, &["group", "delete", "named", "--force", "--yes"]);
+        assert_eq!(remembered(&daemon), first, "round {round}");
+    }
+    // A generation that is kept has its own: they come back with the ids that they had.
+    add("sg-web", 1, 1, ("SourceCidrIp", "192.0.2.0/24"));
+    let both = remembered(&daemon);
+    done(&daemon, &["snapshot", "create", "both"]);
+    daemon.apply(&document, &["--yes"]).unwrap();
+    assert_eq!(remembered(&daemon), first);
+    done(&daemon, &["rollback", "--yes"]);
+    assert_eq!(remembered(&daemon), both);
+    // What an older daemon has left in a store goes, too.
+    daemon.stop(libc::SIGTERM).unwrap();
+    let dir = daemon.dir().join("state");
+    let mut store = Embedded::open(&dir).unwrap();
+    let mut state = store.load().unwrap();
+    let rules = state.facts.rules.get_mut(&own).unwrap();
+    let fact = rules.values().next().unwrap().clone();
+    rules.insert("ingress accept 1 TCP ports=9/9 source=1.2.3.4/32".into(), fact);
+    store.save(&state).unwrap();
+    drop(store);
+    daemon.start().unwrap();
+    assert_eq!(remembered(&daemon), both);
+    assert_eq!(call(&daemon, &key, &[("Action", stays)]).0, 200);
+    daemon.stop(libc::SIGTERM).unwrap();
+    let stored = Embedded::open(&dir).unwrap().load().unwrap();
+    assert_eq!(stored.facts.rules.values().map(|rules| rules.len()).sum::<usize>(), 2);
 }

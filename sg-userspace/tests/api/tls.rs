@@ -24,7 +24,7 @@ use crate::world::{Way, World, bin, can_run, eventually};
 /// A certificate of a CA for 127.0.0.1, where the daemon looks for it.
 fn issue(dir: &Path, ca: &CertifiedIssuer<'_, KeyPair>) {
     let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned(), "192.0.2.1".to_owned()]).unwrap();
     params.distinguished_name.push(DnType::CommonName, "sgd");
     let certificate = params.signed_by(&key, ca).unwrap();
     std::fs::write(dir.join("api.crt"), certificate.pem()).unwrap();
@@ -56,9 +56,10 @@ pub fn protect(daemon: &Daemon<'_>) -> PathBuf {
     file
 }
 
-type Stream = StreamOwned<ClientConnection, TcpStream>;
+pub type Stream = StreamOwned<ClientConnection, TcpStream>;
 
-fn connect(daemon: &Daemon<'_>, ca: &Path) -> Stream {
+/// A client that has not said anything yet.
+pub fn client(ca: &Path, name: &str) -> ClientConnection {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
     let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
@@ -66,12 +67,21 @@ fn connect(daemon: &Daemon<'_>, ca: &Path) -> Stream {
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let name = ServerName::try_from("127.0.0.1").unwrap();
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    ClientConnection::new(Arc::new(config), name).unwrap()
+}
+
+/// A connection that is through with its handshake, or was cut before.
+pub fn try_connect(daemon: &Daemon<'_>, ca: &Path) -> std::io::Result<Stream> {
     let stream = daemon.enter(|| Ok(TcpStream::connect("127.0.0.1:8080")?)).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    let mut tls = StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), stream);
-    tls.conn.complete_io(&mut tls.sock).unwrap();
-    tls
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    let mut tls = StreamOwned::new(client(ca, "127.0.0.1"), stream);
+    tls.conn.complete_io(&mut tls.sock)?;
+    Ok(tls)
+}
+
+pub fn connect(daemon: &Daemon<'_>, ca: &Path) -> Stream {
+    try_connect(daemon, ca).unwrap()
 }
 
 fn shown(stream: &Stream) -> Vec<u8> {

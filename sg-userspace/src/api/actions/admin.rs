@@ -3,7 +3,12 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Action, common::Answer, groups::referencing, write};
+use super::{
+    Action,
+    common::Answer,
+    groups::{self, referencing},
+    write,
+};
 use crate::{
     api::{
         draft::Draft,
@@ -14,7 +19,11 @@ use crate::{
 };
 
 /// All of them.
-pub const ACTIONS: &[Action] = &[write("sg:MarkSecurityGroup", mark), write("sg:DeleteSecurityGroup", delete)];
+pub const ACTIONS: &[Action] = &[
+    write("sg:MarkSecurityGroup", mark),
+    write("sg:ModifySecurityGroup", modify),
+    write("sg:DeleteSecurityGroup", delete),
+];
 
 fn group(draft: &Draft<'_>, p: &Params, name: &str) -> Result<Option<usize>, ApiError> {
     p.get(name).map(|id| draft.group(id).ok_or_else(|| ApiError::from(error::GROUP_NOT_FOUND))).transpose()
@@ -38,6 +47,15 @@ fn mark(draft: &mut Draft<'_>, p: &Params) -> Answer {
     fact.protected = protected.unwrap_or(fact.protected);
     fact.managed = managed.unwrap_or(fact.managed);
     Ok(Map::new())
+}
+
+/// Name, description and whether members reach each other, which others change by two
+/// calls: all of it, or nothing.
+fn modify(draft: &mut Draft<'_>, p: &Params) -> Answer {
+    if p.get("InnerAccessPolicy").is_some() {
+        groups::policy(draft, p)?;
+    }
+    groups::modify(draft, p)
 }
 
 /// Deletes a group whatever holds it: rules that name it go, members leave it, or

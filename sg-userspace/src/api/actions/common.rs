@@ -94,8 +94,29 @@ pub fn show_tags(tags: &List<Tag>) -> Vec<Value> {
 
 /// Whether all wanted tags are there; an empty value is any.
 pub fn has_tags(tags: &List<Tag>, wanted: &BTreeMap<String, String>) -> bool {
-    let tags = texts(tags);
+    has_labels(&texts(tags), wanted)
+}
+
+/// The same of tags that are kept beside the documents.
+pub fn has_labels(tags: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -> bool {
     wanted.iter().all(|(key, value)| tags.get(key).is_some_and(|v| value.is_empty() || v == value))
+}
+
+/// Whether a filter of the call lets something of this value pass.
+pub fn is(p: &Params, filter: &str, value: &str) -> bool {
+    p.get(filter).is_none_or(|wanted| wanted == value)
+}
+
+/// Whether the call only asks if it would be answered; said once all else is good.
+pub fn dry_run(p: &Params) -> Result<(), ApiError> {
+    let asked = p.get("DryRun").is_some_and(|v| v.eq_ignore_ascii_case("true"));
+    if asked { Err(error::DRY_RUN.into()) } else { Ok(()) }
+}
+
+/// Ids that a call filters by: a hundred at most, as the documentation says.
+pub fn ids<'p>(p: &'p Params, field: &str) -> Result<Vec<&'p str>, ApiError> {
+    let ids = p.list(field).map_err(|name| error::UNREADABLE.of(&name))?;
+    if ids.len() > 100 { Err(error::UNREADABLE.of(field)) } else { Ok(ids) }
 }
 
 /// Notes that an object has come, and whose it is.

@@ -167,14 +167,12 @@ pub fn list(draft: &mut Draft<'_>, p: &Params) -> Answer {
             && common::has_tags(&group.tags, &tags)
     };
     let found = draft.all_groups().filter(wanted).map(|i| (draft.names.groups.ids[i].clone(), i)).collect();
-    if p.get("DryRun").is_some_and(|v| v.eq_ignore_ascii_case("true")) {
-        return Err(error::DRY_RUN.into());
-    }
     let mut answer = Map::new();
     // Pages by number are shorter.
     let most = if p.get("MaxResults").is_some() { 100 } else { 50 };
     let sizes = Sizes { default: 10, least: 1, most, clamped: false, numbered: true };
     let found = page(found, true, sizes, p, &mut answer)?;
+    common::dry_run(p)?;
     let items: Vec<Value> = found.into_iter().map(|i| item(draft, i, p)).collect();
     answer.insert("RegionId".into(), draft.here.region.as_str().into());
     answer.insert("SecurityGroups".into(), json!({"SecurityGroup": items}));

@@ -6,7 +6,7 @@ use serde_json::{Map, json};
 
 use super::{
     common::{self, Answer},
-    members,
+    instances,
 };
 use crate::{
     api::{
@@ -55,7 +55,7 @@ fn resource(draft: &Draft<'_>, kind: &str, id: &str) -> Result<Resource, ApiErro
             Ok(Resource::Other(draft.names.interfaces.ids[i].clone()))
         }
         _ => {
-            let known = members::instance_ids(draft).iter().any(|known| known == id);
+            let known = instances::instance_ids(draft).iter().any(|known| known == id);
             known.then(|| Resource::Other(id.to_owned())).ok_or_else(missing)
         }
     }
@@ -66,7 +66,7 @@ fn labels(draft: &Draft<'_>, resource: &Resource) -> BTreeMap<String, String> {
         Resource::Group(i) => common::texts(&draft.group_at(*i).tags),
         Resource::PrefixList(i) => common::texts(&draft.prefix_list_at(*i).tags),
         Resource::PortList(i) => common::texts(&draft.port_list_at(*i).tags),
-        Resource::Other(id) => draft.facts.objects.get(id).map(|f| f.tags.clone()).unwrap_or_default(),
+        Resource::Other(id) => draft.tags(id),
     }
 }
 
@@ -127,14 +127,13 @@ pub fn list(draft: &mut Draft<'_>, p: &Params) -> Answer {
         "prefixlist" => draft.names.prefix_lists.ids.clone(),
         "portrangelist" => draft.names.port_lists.ids.clone(),
         "eni" => draft.names.interfaces.ids.clone(),
-        _ => members::instance_ids(draft),
+        _ => instances::instance_ids(draft),
     };
     let mut items = Vec::new();
     for id in all.iter().filter(|id| ids.is_empty() || ids.contains(&id.as_str())) {
         let Ok(resource) = resource(draft, kind, id) else { continue };
         let tags = labels(draft, &resource);
-        let has = |(k, v): (&String, &String)| tags.get(k).is_some_and(|t| v.is_empty() || t == v);
-        if wanted.iter().all(has) {
+        if common::has_labels(&tags, &wanted) {
             items.extend(tags.iter().map(|(k, v)| {
                 let item = json!({"ResourceId": id, "ResourceType": kind, "TagKey": k, "TagValue": v});
                 (format!("{id} {k}"), item)
@@ -169,19 +168,27 @@ pub fn join_resource_group(draft: &mut Draft<'_>, p: &Params) -> Answer {
 }
 
 pub fn regions(draft: &mut Draft<'_>, _p: &Params) -> Answer {
-    let region = json!({"RegionId": draft.here.region, "LocalName": draft.here.region, "RegionEndpoint": ""});
+    let region = json!({"RegionId": draft.here.region, "LocalName": draft.here.region, "RegionEndpoint": "",
+        "Status": "available"});
     Ok(Map::from_iter([("Regions".to_owned(), json!({"Region": [region]}))]))
+}
+
+/// Whether a VPC, or its VSwitch, is what `IsDefault` asks for.
+fn is_default(p: &Params, vpc: &str) -> bool {
+    p.get("IsDefault").is_none_or(|v| v.eq_ignore_ascii_case("true") == (vpc == DEFAULT_VPC))
 }
 
 /// Pages of VPCs and VSwitches.
 const NETWORKS: Sizes = Sizes { default: 10, least: 1, most: 50, clamped: true, numbered: true };
 
 pub fn vpcs(draft: &mut Draft<'_>, p: &Params) -> Answer {
-    let items = draft.vpcs().filter(|id| p.get("VpcId").is_none_or(|w| w.split(',').any(|w| w == *id))).map(|id| {
+    let wanted = |id: &&str| p.get("VpcId").is_none_or(|w| w.split(',').any(|w| w == *id)) && is_default(p, id);
+    let items = draft.vpcs().filter(wanted).map(|id| {
         let item = json!({
             "VpcId": id,
             "VpcName": id,
             "RegionId": draft.here.region,
+            "Description": "",
             "Status": "Available",
             "CidrBlock": "",
             "IsDefault": id == DEFAULT_VPC,
@@ -196,15 +203,17 @@ pub fn vpcs(draft: &mut Draft<'_>, p: &Params) -> Answer {
 }
 
 pub fn vswitches(draft: &mut Draft<'_>, p: &Params) -> Answer {
-    let is = |name: &str, value: &str| p.get(name).is_none_or(|w| w == value);
-    let found =
-        draft.vpcs().map(|vpc| (vswitch_of(vpc), vpc)).filter(|(id, vpc)| is("VpcId", vpc) && is("VSwitchId", id));
+    let is = |name: &str, value: &str| common::is(p, name, value);
+    let found = draft.vpcs().map(|vpc| (vswitch_of(vpc), vpc)).filter(|(id, vpc)| {
+        is("VpcId", vpc) && is("VSwitchId", id) && is("ZoneId", &draft.here.region) && is_default(p, vpc)
+    });
     let items = found.map(|(id, vpc)| {
         let item = json!({
             "VSwitchId": id,
             "VSwitchName": id,
             "VpcId": vpc,
             "ZoneId": draft.here.region,
+            "Description": "",
             "Status": "Available",
             "CidrBlock": "",
             "IsDefault": vpc == DEFAULT_VPC,

@@ -149,7 +149,8 @@ pub fn modify_prefix_list(draft: &mut Draft<'_>, p: &Params) -> Answer {
     // Without a bound of its own a list from a document may grow to what any may have.
     let most = list.max_entries.as_deref().and_then(|t| t.parse().ok());
     let most = most.unwrap_or(draft.here.quotas.prefix_list_entries);
-    if entries.len() > most {
+    // One that has more than it may may still have fewer.
+    if entries.len() > most.max(list.entries.len()) {
         return Err(error::LIST_ENTRIES.into());
     }
     let id = draft.names.prefix_lists.ids[i].clone();
@@ -213,7 +214,7 @@ fn show_prefix_list(draft: &Draft<'_>, i: usize) -> Map<String, Value> {
 }
 
 pub fn prefix_lists(draft: &mut Draft<'_>, p: &Params) -> Answer {
-    let ids = p.list("PrefixListId").map_err(|name| error::UNREADABLE.of(&name))?;
+    let ids = common::ids(p, "PrefixListId")?;
     let tags = common::tags(p)?;
     if p.get("AddressFamily").is_some_and(|f| !matches!(f.to_ascii_lowercase().as_str(), "ipv4" | "ipv6")) {
         return Err(error::LIST_ADDRESS_FAMILY.into());
@@ -224,6 +225,7 @@ pub fn prefix_lists(draft: &mut Draft<'_>, p: &Params) -> Answer {
             && (ids.is_empty() || ids.contains(&id))
             && p.get("PrefixListName").is_none_or(|n| list.prefix_list_name.as_deref() == Some(n))
             && p.get("AddressFamily").is_none_or(|f| f.eq_ignore_ascii_case(family(list)))
+            && common::is(p, "ResourceGroupId", draft.resource_group(id))
             && common::has_tags(&list.tags, &tags)
     };
     let found = draft.all_prefix_lists().filter(wanted).map(|i| (draft.names.prefix_lists.ids[i].clone(), i)).collect();
@@ -231,9 +233,8 @@ pub fn prefix_lists(draft: &mut Draft<'_>, p: &Params) -> Answer {
     let found = page(found, true, SIZES, p, &mut answer)?;
     let items = found.into_iter().map(|i| {
         let (mut item, id) = (show_prefix_list(draft, i), &draft.names.prefix_lists.ids[i]);
-        let resource_group = draft.facts.objects.get(id).and_then(|f| f.resource_group.clone()).unwrap_or_default();
         item.insert("AssociationCount".into(), users(draft, i).len().into());
-        item.insert("ResourceGroupId".into(), resource_group.into());
+        item.insert("ResourceGroupId".into(), draft.resource_group(id).into());
         item.insert("Tags".into(), json!({"Tag": common::show_tags(&draft.prefix_list_at(i).tags)}));
         Value::Object(item)
     });
@@ -345,7 +346,7 @@ pub fn modify_port_list(draft: &mut Draft<'_>, p: &Params) -> Answer {
     }
     let most = list.max_entries.as_deref().and_then(|t| t.parse().ok());
     let most = most.unwrap_or(draft.here.quotas.port_list_entries);
-    if entries.len() > most {
+    if entries.len() > most.max(list.entries.len()) {
         return Err(error::PORT_LIST_ENTRIES.into());
     }
     let id = draft.names.port_lists.ids[i].clone();
@@ -374,13 +375,14 @@ pub fn delete_port_list(draft: &mut Draft<'_>, p: &Params) -> Answer {
 }
 
 pub fn port_lists(draft: &mut Draft<'_>, p: &Params) -> Answer {
-    let ids = p.list("PortRangeListId").map_err(|name| error::UNREADABLE.of(&name))?;
+    let ids = common::ids(p, "PortRangeListId")?;
     let tags = common::tags(p)?;
     let wanted = |i: &usize| {
         let (list, id) = (draft.port_list_at(*i), draft.names.port_lists.ids[*i].as_str());
         draft.sees(id)
             && (ids.is_empty() || ids.contains(&id))
             && p.get("PortRangeListName").is_none_or(|n| list.port_range_list_name.as_deref() == Some(n))
+            && common::is(p, "ResourceGroupId", draft.resource_group(id))
             && common::has_tags(&list.tags, &tags)
     };
     let found = draft.all_port_lists().filter(wanted).map(|i| (draft.names.port_lists.ids[i].clone(), i)).collect();
@@ -396,7 +398,7 @@ pub fn port_lists(draft: &mut Draft<'_>, p: &Params) -> Answer {
             "MaxEntries": most,
             "CreationTime": draft.created(id),
             "AssociationCount": port_users(draft, i).len(),
-            "ResourceGroupId": draft.facts.objects.get(id).and_then(|f| f.resource_group.clone()).unwrap_or_default(),
+            "ResourceGroupId": draft.resource_group(id),
             "Tags": common::texts(&list.tags).into_iter().map(|(k, v)| json!({"Key": k, "Value": v})).collect::<Vec<_>>(),
         })
     };

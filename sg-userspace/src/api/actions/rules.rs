@@ -56,7 +56,7 @@ pub fn of<'a>(draft: &'a Draft<'_>, group: usize) -> Vec<Standing<'a>> {
     let known = draft.facts.rules.get(id);
     let came = draft.created(id);
     let one = |(index, rule): (usize, &'a Permission)| {
-        let key = key(draft, rule);
+        let key = key(draft.names, rule);
         let fact = known.and_then(|k| k.get(&key));
         Standing {
             index,
@@ -98,18 +98,30 @@ fn at(form: Form) -> impl Fn(ApiError) -> ApiError {
     }
 }
 
+/// What a call names rules for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Make,
+    Describe,
+    Revoke,
+}
+
 /// Reads all that a call names; a rule that stands there twice is refused.
 fn read_all(
     draft: &Draft<'_>,
     p: &Params,
     direction: Direction,
-    revoke: bool,
+    purpose: Purpose,
     group: impl FnOnce() -> Result<usize, ApiError>,
 ) -> Result<(usize, Vec<(String, Permission)>), ApiError> {
+    let revoke = purpose == Purpose::Revoke;
     let forms = wanted(p, revoke)?;
     // The syntax of all comes before anybody looks at what exists.
     for (form, record) in &forms {
-        rule::syntax(record, *form, direction).map_err(at(*form))?;
+        let rule = rule::syntax(record, *form, direction).map_err(at(*form))?;
+        if purpose == Purpose::Make {
+            rule::two_sides(&rule).map_err(at(*form))?;
+        }
     }
     let group = group()?;
     let mut rules: Vec<(String, Permission)> = Vec::new();
@@ -120,7 +132,7 @@ fn read_all(
             Err(e) if revoke && e.status == 404 => continue,
             read => read.map_err(at(*form))?,
         };
-        let key = key(draft, &rule);
+        let key = key(draft.names, &rule);
         if !keys.insert(key.clone()) {
             return Err(at(*form)(error::PERMISSIONS_TWICE.into()));
         }
@@ -132,7 +144,7 @@ fn read_all(
 fn authorize_in(draft: &mut Draft<'_>, p: &Params, direction: Direction) -> Answer {
     let (group, rules) = {
         let draft = &*draft;
-        read_all(draft, p, direction, false, || draft.changeable_group(p.get("SecurityGroupId")))?
+        read_all(draft, p, direction, Purpose::Make, || draft.changeable_group(p.get("SecurityGroupId")))?
     };
     let standing: BTreeSet<String> = of(draft, group).into_iter().map(|r| r.key).collect();
     let id = draft.names.groups.ids[group].clone();
@@ -203,7 +215,7 @@ fn revoke_in(draft: &mut Draft<'_>, p: &Params, direction: Direction) -> Answer 
     if ids.is_empty() {
         let (group, rules) = {
             let draft = &*draft;
-            read_all(draft, p, direction, true, || draft.changeable_group(p.get("SecurityGroupId")))?
+            read_all(draft, p, direction, Purpose::Revoke, || draft.changeable_group(p.get("SecurityGroupId")))?
         };
         let keys: BTreeSet<String> = rules.into_iter().map(|(key, _)| key).collect();
         let standing = of(draft, group);
@@ -254,7 +266,7 @@ pub fn modify_egress(draft: &mut Draft<'_>, p: &Params) -> Answer {
 fn describe(draft: &mut Draft<'_>, p: &Params, direction: Direction) -> Answer {
     let (group, mut rules) = {
         let draft = &*draft;
-        read_all(draft, p, direction, false, || draft.changeable_group(p.get("SecurityGroupId")))?
+        read_all(draft, p, direction, Purpose::Describe, || draft.changeable_group(p.get("SecurityGroupId")))?
     };
     let (key, rule) = rules.pop().ok_or(error::RULE_NOT_FOUND)?;
     let index = of(draft, group).into_iter().find(|r| r.key == key).map(|r| r.index).ok_or(error::RULE_NOT_FOUND)?;
@@ -368,7 +380,11 @@ fn modify_in(draft: &mut Draft<'_>, p: &Params, direction: Direction) -> Answer 
         }
     }
     let rule = rule::read(draft, &merged, FORM, direction, group).map_err(mismatch)?;
-    let new = key(draft, &rule);
+    // One that had the same on both sides may keep it.
+    if rule::two_sides(&draft.group_at(group).permissions[index]).is_ok() {
+        rule::two_sides(&rule)?;
+    }
+    let new = key(draft.names, &rule);
     if new != old && of(draft, group).iter().any(|r| r.key == new) {
         return Err(error::RULE_TWICE.into());
     }

@@ -25,19 +25,21 @@ fn changed(arguments: &Arguments, action: &str, id: &Value, mut ask: Value, line
     made(arguments.output, &ask, line)
 }
 
-/// Changes its name or its description, and whether its members reach each other.
+/// Changes its name or its description, and whether its members reach each other; in one
+/// call, so all of it or nothing.
 pub fn modify(arguments: &Arguments, group: &str, ask: &Value, inner: Option<&str>) -> Result<Ended> {
     let id = find(arguments, group)?["SecurityGroupId"].clone();
     let fields = ask.as_object().is_some_and(|fields| fields.values().any(|v| !v.is_null()));
+    let mut ask = ask.clone();
     if let Some(inner) = inner {
-        let policy = json!({"SecurityGroupId": id, "InnerAccessPolicy": inner});
-        let done = call(arguments, "ModifySecurityGroupPolicy", &policy, false)?;
-        if !fields {
-            let value = json!({"SecurityGroupId": id, "InnerAccessPolicy": inner, "Generation": done["Generation"]});
-            return made(arguments.output, &value, "done; in force");
-        }
+        ask["InnerAccessPolicy"] = inner.into();
     }
-    changed(arguments, "ModifySecurityGroupAttribute", &id, ask.clone(), "done")
+    let (action, line) = match (inner, fields) {
+        (None, _) => ("ModifySecurityGroupAttribute", "done"),
+        (Some(_), true) => ("sg:ModifySecurityGroup", "done"),
+        (Some(_), false) => ("ModifySecurityGroupPolicy", "done; in force"),
+    };
+    changed(arguments, action, &id, ask, line)
 }
 
 /// Protects it, or leaves it to the administrator; or ends that.

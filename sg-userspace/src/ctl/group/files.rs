@@ -1,6 +1,6 @@
 //! Rules that travel: clones, and files that are written and read.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use crate::ctl::{
     args::Arguments,
     call::{Refusal, call, text},
     output::{self, made},
-    rules_file::{self, Format},
+    rules_file::{self, Format, Region},
 };
 
 /// Priorities above what a rule can have become the lowest that one has. How many were.
@@ -69,7 +69,7 @@ fn clone_file(arguments: &Arguments, file: &Path, name: &str, vpc: Option<&str>,
     let note = lowered_note(lowered(readable.map(|i| &mut i.rule)));
     let group = call(arguments, "CreateSecurityGroup", &json!({"SecurityGroupName": name, "VpcId": vpc}), false)?;
     let id = text(&group, "SecurityGroupId").to_owned();
-    let placed = match place(arguments, &id, file, items, usize::MAX, false) {
+    let placed = match place(arguments, &id, items, usize::MAX, false) {
         Ok(placed) => placed,
         Err(e) => {
             call(arguments, "DeleteSecurityGroup", &json!({"SecurityGroupId": id}), false)?;
@@ -122,17 +122,16 @@ struct Placed {
 fn place(
     arguments: &Arguments,
     group: &str,
-    file: &Path,
     items: Vec<rules_file::Item>,
     most: usize,
     preview: bool,
 ) -> Result<Vec<Placed>> {
     let (standing, whole) = whole(arguments, group)?;
     let (id, region) = (text(&whole, "SecurityGroupId"), text(&whole, "RegionId"));
-    let elsewhere = rules_file::region(file).filter(|r| r != region);
     let mut standing: Vec<(String, Value)> = standing.iter().map(said).collect();
     let mut placed = Vec::new();
-    for (n, rules_file::Item { line, rule, problem }) in items.into_iter().enumerate() {
+    for (n, rules_file::Item { line, rule, problem, region: from }) in items.into_iter().enumerate() {
+        let elsewhere = from.as_ref().map(|r| r.id.as_str()).filter(|r| *r != region);
         let objects = ["SourceGroupId", "DestGroupId", "SourcePrefixListId", "DestPrefixListId", "PortRangeListId"];
         let refused = if problem.is_some() {
             problem
@@ -140,7 +139,7 @@ fn place(
             Some(format!("more than {most} rules are not imported at once"))
         } else if rules_file::priority(&rule).is_none_or(|p| !(1..=100).contains(&p)) {
             Some("skipped: its priority is not from 1 to 100".into())
-        } else if let (Some(from), true) = (&elsewhere, objects.iter().any(|o| !text(&rule, o).is_empty())) {
+        } else if let (Some(from), true) = (elsewhere, objects.iter().any(|o| !text(&rule, o).is_empty())) {
             Some(format!("it names an object of region {from}"))
         } else if standing.contains(&said(&rule)) {
             Some("it is there already".into())
@@ -184,13 +183,23 @@ fn placed_table(placed: &[&Placed], done: &str) -> comfy_table::Table {
 
 /// What becomes of each rule of a file: put in, or why not.
 pub fn import(arguments: &Arguments, group: &str, file: &Path, preview: bool) -> Result<Ended> {
-    let placed = place(arguments, group, file, rules_file::read(file)?, rules_file::MOST, preview)?;
+    let items = rules_file::read(file)?;
+    let regions: BTreeSet<Region> = items.iter().filter_map(|i| i.region.clone()).collect();
+    let placed = place(arguments, group, items, rules_file::MOST, preview)?;
     let bad = placed.iter().filter(|p| p.refused.is_some()).count();
     let done = if preview { "would be put in" } else { "put in" };
     let table = placed_table(&placed.iter().collect::<Vec<_>>(), done);
-    let line = format!("{table}\n{} {done}, {bad} not; rules that stood there are as they were", placed.len() - bad);
+    let from = |r: &Region| format!("\nregion {}, as the file{} says", r.id, if r.by_name { "'s name" } else { "" });
+    let froms: String = regions.iter().map(from).collect();
+    let good = placed.len() - bad;
+    let line = format!("{table}\n{good} {done}, {bad} not; rules that stood there are as they were{froms}");
     let one = |p: &Placed| json!({"Line": p.line, "Rule": p.rule, "Put": p.refused.is_none(), "Reason": p.refused});
-    let value = json!({"Preview": preview, "Rules": placed.iter().map(one).collect::<Vec<_>>()});
+    let from = |r: &Region| json!({"RegionId": r.id, "By": if r.by_name { "name" } else { "file" }});
+    let value = json!({
+        "Preview": preview,
+        "Regions": regions.iter().map(from).collect::<Vec<_>>(),
+        "Rules": placed.iter().map(one).collect::<Vec<_>>(),
+    });
     made(arguments.output, &value, &line)?;
     Ok(if bad == 0 { Ended::Done } else { Ended::Refused })
 }

@@ -88,8 +88,7 @@ impl Control {
         let sources: Vec<Source> =
             wanted.files.iter().map(|f| Source { name: f.name.clone(), bytes: f.text.clone().into_bytes() }).collect();
         let new = parse(&sources)?;
-        let (quotas, failsafe) = (self.config.quotas(), policy.model().failsafe.clone());
-        let change = documents::plan(policy.documents(), new, wanted.adopt, &quotas, failsafe.as_ref())?;
+        let change = documents::plan(policy, new, wanted.adopt, &self.config.quotas())?;
         let mut planned = self.weigh(&change, generation, wanted.session, live)?;
         if !wanted.apply {
             planned.lints = self.lints_added(&change);
@@ -318,6 +317,7 @@ pub(super) fn expect(expected: Option<u64>, generation: u64) -> Result<(), Reply
 
 /// Notes objects that came, and forgets those that are gone.
 pub(super) fn note(facts: &mut Facts, old: &Valid, new: &Valid) {
+    facts.forget_rules(Some(old), new);
     let (old, new) = ((old.names(), instances(old)), (new.names(), instances(new)));
     let kinds = |n: &Names| [n.groups.clone(), n.prefix_lists.clone(), n.port_lists.clone(), n.interfaces.clone()];
     let (before, after) = (kinds(old.0), kinds(new.0));

@@ -9,11 +9,10 @@ use crate::{
         documents::{self, Change},
         history::{self, Head, Kept, MOST_NAMED, SETTLED},
         log,
-        protocol::{Action, Made, Planned, Reply, SnapshotCommand, Source},
+        protocol::{Action, Download, Made, Planned, Reply, SnapshotCommand, Source},
         store::StoreError,
     },
     document::Document,
-    validate::Valid,
 };
 
 const NONE: &str = "no generation is kept yet: one is before an apply, and before a change of what was in force for \
@@ -115,7 +114,7 @@ impl Control {
     }
 
     pub(super) fn backup(&self) -> Reply {
-        Reply::Exported { text: history::backup(&self.as_kept("backup", true)) }
+        Reply::Backup(Download { bytes: 0, kept: Some(Arc::new(self.as_kept("backup", true))) })
     }
 
     /// Puts back what was, or says what that would change.
@@ -146,7 +145,10 @@ impl Control {
                      force; to go further back name the generation (`sgctl snapshot list`)"
                 )));
             }
-            Source::Backup(text) => history::read_backup(text).map_err(refused)?,
+            Source::Backup(upload) => {
+                let read = upload.kept.as_deref().ok_or_else(|| refused("no backup came with it"))?;
+                read.clone().map_err(refused)?
+            }
             Source::Kept(Some(generation)) => self.kept(*generation)?,
             Source::Kept(None) => {
                 let heads = self.store.kept().map_err(refused)?;
@@ -163,7 +165,7 @@ impl Control {
         };
         // With places again, so that problems can point at them.
         let restored = documents.iter().map(documents::restore).collect();
-        let policy = Valid::of(restored, &self.config.quotas(), self.model().failsafe.as_ref())?;
+        let policy = self.stored().succeeded_by(restored, &self.config.quotas())?;
         let mut steps = documents::difference(self.stored().documents(), policy.documents());
         steps.extend(history::facts_that_change(&self.state.facts, &facts));
         let change = Change { policy: Arc::new(policy), steps };

@@ -16,8 +16,7 @@ impl Control {
         let sources: Vec<Source> =
             files.map(|f| Source { name: f.name.clone(), bytes: f.text.clone().into_bytes() }).collect();
         let failsafe = self.policy.model().failsafe.as_ref();
-        let (documents, quotas) = (self.policy.documents(), self.config.quotas());
-        let change = documents::plan(documents, parse(&sources)?, candidate.adopt, &quotas, failsafe)?;
+        let change = documents::plan(&self.policy, parse(&sources)?, candidate.adopt, &self.config.quotas())?;
         Ok(Reply::Policies(Box::new(Policies {
             generation: self.state.generation,
             now: self.policy.documents().to_vec(),

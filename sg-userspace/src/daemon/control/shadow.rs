@@ -132,9 +132,7 @@ impl Control {
     fn candidate(&self, kept: &Kept) -> Result<Arc<Valid>, Reply> {
         let file = |f: &File| Source { name: f.name.clone(), bytes: f.text.clone().into_bytes() };
         let document = parse(&kept.files.iter().map(file).collect::<Vec<_>>())?;
-        let failsafe = self.policy.model().failsafe.as_ref();
-        let (documents, quotas) = (self.policy.documents(), self.config.quotas());
-        let change = documents::plan(documents, document, kept.adopt, &quotas, failsafe)?;
+        let change = documents::plan(&self.policy, document, kept.adopt, &self.config.quotas())?;
         Ok(change.policy)
     }
 
