@@ -364,9 +364,29 @@ pub fn protocol_name(number: Option<u8>) -> String {
     }
 }
 
+/// What the texts mean by which a rule names objects; `None` where there is no such object.
+pub struct Refers<'a> {
+    /// The id of a group.
+    pub group: &'a dyn Fn(&str) -> Option<String>,
+    /// The id of a prefix list.
+    pub prefix_list: &'a dyn Fn(&str) -> Option<String>,
+    /// The id of a port range list.
+    pub port_list: &'a dyn Fn(&str) -> Option<String>,
+}
+
 /// What makes two rules of a group the same: direction, policy, priority and all
 /// that is matched, however it is written.
 pub fn key(draft: &Draft<'_>, rule: &Permission) -> String {
+    let refers = Refers {
+        group: &|t| draft.any_group(t).map(|i| draft.names.groups.ids[i].clone()),
+        prefix_list: &|t| draft.prefix_list(t).map(|i| draft.names.prefix_lists.ids[i].clone()),
+        port_list: &|t| draft.port_list(t).map(|i| draft.names.port_lists.ids[i].clone()),
+    };
+    key_by(&refers, rule)
+}
+
+/// The same, whatever says what names mean.
+pub fn key_by(refers: &Refers<'_>, rule: &Permission) -> String {
     let get = |t: &Option<Text>| t.as_deref().unwrap_or_default().to_ascii_lowercase();
     let protocol = rule.ip_protocol.as_deref().and_then(|t| parse::protocol(t).ok());
     let range = |t: &Option<Text>| t.as_deref().and_then(|t| parse::ports(t).ok()).flatten();
@@ -374,16 +394,13 @@ pub fn key(draft: &Draft<'_>, rule: &Permission) -> String {
     let id = |t: &Option<Text>, find: &dyn Fn(&str) -> Option<String>| {
         t.as_deref().map(|t| find(t).unwrap_or_else(|| t.to_owned()))
     };
-    let group = |t: &str| draft.any_group(t).map(|i| draft.names.groups.ids[i].clone());
-    let prefixes = |t: &str| draft.prefix_list(t).map(|i| draft.names.prefix_lists.ids[i].clone());
-    let ports = |t: &str| draft.port_list(t).map(|i| draft.names.port_lists.ids[i].clone());
     let mut parts = vec![get(&rule.direction), rule.policy.as_deref().unwrap_or("accept").to_ascii_lowercase()];
     // A document may write it with zeros in front.
     parts.push(rule.priority.as_deref().and_then(|t| t.parse::<u8>().ok()).unwrap_or(1).to_string());
     parts.push(protocol.map_or_else(|| get(&rule.ip_protocol), protocol_name));
     let mut add = |name: &str, value: Option<String>| parts.extend(value.map(|v| format!("{name}={v}")));
     add("ports", range(&rule.port_range).map(|(a, b)| format!("{a}/{b}")));
-    add("port_list", id(&rule.port_range_list_id, &ports));
+    add("port_list", id(&rule.port_range_list_id, refers.port_list));
     add("source_ports", range(&rule.source_port_range).map(|(a, b)| format!("{a}/{b}")));
     for (name, four, six, groups, lists) in [
         ("source", &rule.source_cidr_ip, &rule.ipv6_source_cidr_ip, &rule.source_group_id, &rule.source_prefix_list_id),
@@ -391,8 +408,8 @@ pub fn key(draft: &Draft<'_>, rule: &Permission) -> String {
     ] {
         add(name, net(four, true));
         add(name, net(six, false));
-        add(name, id(groups, &group));
-        add(name, id(lists, &prefixes));
+        add(name, id(groups, refers.group));
+        add(name, id(lists, refers.prefix_list));
     }
     parts.join(" ")
 }

@@ -14,6 +14,7 @@ mod order;
 mod policy;
 mod proof;
 mod repin;
+mod room;
 mod shadow;
 mod trial;
 
@@ -58,6 +59,7 @@ use crate::{
     model::{Hook, Model},
 };
 pub use order::Order;
+pub use room::Used;
 
 /// Why the policy could not be put in force.
 #[derive(Debug, Error)]
