@@ -91,9 +91,9 @@ pub struct Control {
     /// Whether the filter of flows could not be renewed; said once.
     filter_fails: bool,
     pressure: Pressure,
-    /// When packets were last seen, and when that was last looked at.
+    /// When packets were last seen, and at which part of the interfaces was looked last.
     seen: LastSeen,
-    looked: Option<Instant>,
+    turn: u32,
     /// When the generation last changed; unknown at first.
     changed: Option<Instant>,
     /// When answers too old to count were last forgotten.
@@ -187,7 +187,7 @@ impl Control {
             filter_fails: false,
             pressure: Pressure::default(),
             seen: LastSeen::default(),
-            looked: None,
+            turn: 0,
             changed: None,
             expired: Instant::now(),
             swept: Instant::now(),
@@ -257,14 +257,14 @@ impl Control {
                 None => refused("not a document".into()),
             },
             Action::Status => {
-                self.look_for_packets();
+                self.look_for_packets(|_| true);
                 match self.time().and_then(|time| views::status(self, &time)) {
                     Ok(status) => Reply::Status(Box::new(status)),
                     Err(e) => self.unread(&e),
                 }
             }
             Action::Interface { device } => {
-                self.look_for_packets();
+                self.look_for_packets(|_| true);
                 match self.read_rules().and_then(|()| views::interface(self, device)) {
                     Ok(Some(view)) => Reply::Interface(Box::new(view)),
                     Ok(None) => refused(format!("{device} is not protected; `sgctl status` lists what is")),

@@ -2,7 +2,7 @@
 //! is that of the look which found more than the one before. Pure.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, SystemTime},
 };
 
@@ -38,10 +38,13 @@ pub struct LastPacket {
 pub struct LastSeen(BTreeMap<u32, [Track; 2]>);
 
 impl LastSeen {
-    /// Takes note of what has been counted by now: inbound and outbound packets by zone. What
-    /// is not there any more is forgotten.
+    /// Forgets all but these zones.
+    pub fn keep(&mut self, zones: &BTreeSet<u32>) {
+        self.0.retain(|zone, _| zones.contains(zone));
+    }
+
+    /// Takes note of what has been counted by now: inbound and outbound packets by zone.
     pub fn look(&mut self, now: SystemTime, counts: &BTreeMap<u32, [u64; 2]>) {
-        self.0.retain(|zone, _| counts.contains_key(zone));
         for (zone, counts) in counts {
             let new = |packets| Track { packets, since: now, last: None, looked: now };
             let tracks = self.0.entry(*zone).or_insert_with(|| counts.map(new));
@@ -81,6 +84,7 @@ mod tests {
         let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
         let mut seen = LastSeen::default();
         let mut look = |seconds, counts: &[(u32, [u64; 2])]| {
+            seen.keep(&counts.iter().map(|(zone, _)| *zone).collect());
             seen.look(at(seconds), &counts.iter().copied().collect());
             let told = |zone| {
                 let of = seen.of(zone, NAMES);

@@ -37,7 +37,7 @@ use sg_common::{
 };
 use thiserror::Error;
 
-pub use self::{observe::Beginning, proof::Attached};
+pub use self::{observe::Beginning, proof::Attached, room::Used};
 pub use super::report::{OnChange, Preview, Report};
 use super::{
     attach::{self, AttachError, Place},
@@ -59,7 +59,6 @@ use crate::{
     model::{Hook, Model},
 };
 pub use order::Order;
-pub use room::Used;
 
 /// Why the policy could not be put in force.
 #[derive(Debug, Error)]

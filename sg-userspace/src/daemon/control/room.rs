@@ -1,10 +1,6 @@
 //! How full everything is, and when packets were last seen.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    time::{Duration, Instant, SystemTime},
-};
+use std::{collections::BTreeMap, io, time::SystemTime};
 
 use sg_common::{flow::Direction, quota::Quotas};
 
@@ -13,20 +9,19 @@ use crate::{
     daemon::{
         headroom::{self, Room},
         history::MOST_NAMED,
-        log,
         seen::LastPacket,
         views,
     },
     dataplane::{
-        engine::Used,
+        engine::{Bound, Used},
         flows::Live,
         quotas::{Counts, remote_of},
     },
 };
 
 const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
-/// How often the counters of all interfaces are looked at.
-const LOOK: Duration = Duration::from_secs(5);
+/// Turns in which the counters of all interfaces are looked at: the writer waits meanwhile.
+const TURNS: u32 = 5;
 
 impl Control {
     /// Everything that has a bound, the fullest first.
@@ -87,30 +82,25 @@ impl Control {
         kinds.into_iter().flatten().collect()
     }
 
-    /// Looks for packets since the last time, if that was a while ago.
+    /// Looks for packets since the last time, at a part of the interfaces.
     pub(super) fn watch_packets(&mut self) {
-        if self.looked.is_none_or(|at| at.elapsed() >= LOOK) {
-            self.look_for_packets();
-        }
+        self.turn = (self.turn + 1) % TURNS;
+        let turn = self.turn;
+        self.look_for_packets(|zone| zone % TURNS == turn);
     }
 
-    /// Looks for packets since the last time.
-    pub(super) fn look_for_packets(&mut self) {
+    /// Looks for packets since the last time, at those interfaces whose zones are meant.
+    pub(super) fn look_for_packets(&mut self, meant: impl Fn(u32) -> bool) {
+        let bound = self.engine.bound();
+        self.seen.keep(&bound.values().map(|b| b.generation.zone).collect());
         let maps = self.engine.maps();
-        let read = |b: &crate::dataplane::engine::Bound| {
-            Ok((b.generation.zone, views::directions(maps, b.slot)?.map(|c| c.packets)))
-        };
-        let counts: io::Result<BTreeMap<u32, [u64; 2]>> = self.engine.bound().values().map(read).collect();
+        let read = |b: &Bound| Ok((b.generation.zone, views::directions(maps, b.slot)?.map(|c| c.packets)));
+        let counts: io::Result<BTreeMap<u32, [u64; 2]>> =
+            bound.values().filter(|b| meant(b.generation.zone)).map(read).collect();
         match counts {
             Ok(counts) => self.seen.look(SystemTime::now(), &counts),
-            Err(e) => {
-                self.metrics.read_failed();
-                if self.looked.is_none() {
-                    log::warning!("cannot read the counters of interfaces: {e}");
-                }
-            }
+            Err(_) => self.metrics.read_failed(),
         }
-        self.looked = Some(Instant::now());
     }
 
     /// The last packet of each direction of an interface, by its zone.
