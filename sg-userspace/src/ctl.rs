@@ -8,7 +8,7 @@
 //! - `lists`: prefix lists and port lists
 //! - `members`: instances and network interfaces
 //! - [`snapshot`]: what was in force, and backups
-//! - `apply`: documents, `differences`: packets they decide otherwise; `show`: what is in force; `wait`: until it is
+//! - `apply`: documents, `differences`: packets they decide otherwise, `drift`: what others did to them; `show`: what is in force; `wait`: until it is
 //! - `flows`: live flows; `stats`: what was counted
 //! - `doctor`: what this host lacks
 //! - `explain`: which rule decides a flow; `replay`: a capture through a candidate; `lint`: what is unwise or needless
@@ -28,6 +28,7 @@ mod default_group;
 mod diagnose;
 mod differences;
 mod doctor;
+mod drift;
 mod explain;
 mod flows;
 mod group;
@@ -103,7 +104,7 @@ fn run(arguments: &Arguments) -> Result<Ended> {
         Command::Diagnose(a) => diagnose::run(arguments, a),
         Command::Replay(a) => replay::run(arguments, a),
         Command::Lint(a) => lint::run(arguments, a),
-        Command::Status => show::status(arguments),
+        Command::Status { all } => show::status(arguments, *all),
         Command::Flows(a) => flows::run(arguments, a),
         Command::Stats(a) => stats::run(arguments, a),
         Command::Doctor(a) => doctor::run(arguments, a),

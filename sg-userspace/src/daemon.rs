@@ -5,8 +5,9 @@
 //! - [`log`]: lines for journald; [`lines`]: files of JSON lines
 //! - [`store`]: the last good state
 //! - [`history`]: generations that are kept
-//! - [`documents`]: whose object is whose, and what a change does
+//! - [`documents`]: whose object is whose, and what a change does; [`drift`]: what else changed them
 //! - [`control`]: the one writer; [`views`]: what is in force, for listings
+//! - [`headroom`]: how full everything is; [`seen`]: when packets were last seen
 //! - [`pressure`]: room in the conntrack tables; [`mod@flows`]: live flows, found and counted
 //! - [`stats`]: what rules have counted, over restarts of daemon and machine
 //! - [`metrics`]: for Prometheus
@@ -22,8 +23,10 @@ pub mod capabilities;
 pub mod config;
 pub mod control;
 pub mod documents;
+pub mod drift;
 pub mod flow_log;
 pub mod flows;
+pub mod headroom;
 pub mod history;
 pub mod lines;
 pub mod log;
@@ -33,6 +36,7 @@ pub mod notify;
 pub mod pressure;
 pub mod protocol;
 pub mod sampler;
+pub mod seen;
 pub mod server;
 pub mod stats;
 pub mod store;

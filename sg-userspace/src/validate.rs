@@ -5,6 +5,7 @@
 //! - [`parse`]: texts to values
 //! - [`names`]: references to objects
 //! - `groups`, `lists`, `interfaces`: one kind of object each
+//! - [`usage`]: what of the quotas is used
 //! - [`Valid`]: documents that are good, and what a change leaves of the work on them
 
 mod groups;
@@ -12,6 +13,7 @@ mod interfaces;
 mod lists;
 pub mod names;
 pub mod parse;
+pub mod usage;
 mod valid;
 
 pub use valid::Valid;

@@ -11,6 +11,7 @@ mod api {
     pub mod dashboard;
     pub mod diagnose;
     pub mod doctor;
+    pub mod drift;
     pub mod durable;
     pub mod errors;
     pub mod examples;

@@ -19,6 +19,8 @@ mod namespaces {
     pub mod neighbours;
     pub mod pressure;
     pub mod refusals;
+    pub mod replay;
+    pub mod room;
     pub mod rules;
     pub mod samples;
     pub mod shadow;

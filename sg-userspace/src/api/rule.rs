@@ -375,9 +375,30 @@ pub fn protocol_name(number: Option<u8>) -> String {
     }
 }
 
+/// What the texts mean by which a rule names objects; `None` where there is no such object.
+pub struct Refers<'a> {
+    /// The id of a group.
+    pub group: &'a dyn Fn(&str) -> Option<String>,
+    /// The id of a prefix list.
+    pub prefix_list: &'a dyn Fn(&str) -> Option<String>,
+    /// The id of a port range list.
+    pub port_list: &'a dyn Fn(&str) -> Option<String>,
+}
+
 /// What makes two rules of a group the same: direction, policy, priority and all
 /// that is matched, however it is written.
 pub fn key(names: &Names, rule: &Permission) -> String {
+    let of = |kind: &Kinds, t: &str| kind.with_id(t).or_else(|| kind.named(t)).map(|i| kind.ids[i].clone());
+    let refers = Refers {
+        group: &|t| of(&names.groups, t),
+        prefix_list: &|t| of(&names.prefix_lists, t),
+        port_list: &|t| of(&names.port_lists, t),
+    };
+    key_by(&refers, rule)
+}
+
+/// The same, whatever says what names mean.
+pub fn key_by(refers: &Refers<'_>, rule: &Permission) -> String {
     let get = |t: &Option<Text>| t.as_deref().unwrap_or_default().to_ascii_lowercase();
     let protocol = rule.ip_protocol.as_deref().and_then(|t| parse::protocol(t).ok());
     let range = |t: &Option<Text>| t.as_deref().and_then(|t| parse::ports(t).ok()).flatten();
@@ -385,17 +406,13 @@ pub fn key(names: &Names, rule: &Permission) -> String {
     let id = |t: &Option<Text>, find: &dyn Fn(&str) -> Option<String>| {
         t.as_deref().map(|t| find(t).unwrap_or_else(|| t.to_owned()))
     };
-    let of = |kind: &Kinds, t: &str| kind.with_id(t).or_else(|| kind.named(t)).map(|i| kind.ids[i].clone());
-    let group = |t: &str| of(&names.groups, t);
-    let prefixes = |t: &str| of(&names.prefix_lists, t);
-    let ports = |t: &str| of(&names.port_lists, t);
     let mut parts = vec![get(&rule.direction), rule.policy.as_deref().unwrap_or("accept").to_ascii_lowercase()];
     // A document may write it with zeros in front.
     parts.push(rule.priority.as_deref().and_then(|t| t.parse::<u8>().ok()).unwrap_or(1).to_string());
     parts.push(protocol.map_or_else(|| get(&rule.ip_protocol), protocol_name));
     let mut add = |name: &str, value: Option<String>| parts.extend(value.map(|v| format!("{name}={v}")));
     add("ports", range(&rule.port_range).map(|(a, b)| format!("{a}/{b}")));
-    add("port_list", id(&rule.port_range_list_id, &ports));
+    add("port_list", id(&rule.port_range_list_id, refers.port_list));
     add("source_ports", range(&rule.source_port_range).map(|(a, b)| format!("{a}/{b}")));
     for (name, four, six, groups, lists) in [
         ("source", &rule.source_cidr_ip, &rule.ipv6_source_cidr_ip, &rule.source_group_id, &rule.source_prefix_list_id),
@@ -403,8 +420,8 @@ pub fn key(names: &Names, rule: &Permission) -> String {
     ] {
         add(name, net(four, true));
         add(name, net(six, false));
-        add(name, id(groups, &group));
-        add(name, id(lists, &prefixes));
+        add(name, id(groups, refers.group));
+        add(name, id(lists, refers.prefix_list));
     }
     parts.join(" ")
 }

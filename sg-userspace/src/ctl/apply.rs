@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use super::{
     Ended,
     args::{Apply, Arguments, Output, Plan},
-    client, count, count_of, differences, lint, output, session, sources,
+    client, count, count_of, differences, drift, lint, output, session, sources,
 };
 use crate::{
     daemon::protocol::{Action, File, Planned, Reply, TrialView},
@@ -72,6 +72,7 @@ fn show(planned: &Planned) -> Result<()> {
         }
         writeln!(out, "{}", output::fit(table))?;
     }
+    drift::planned(&mut out, planned.drift.as_ref())?;
     differences::show(&mut out, &planned.differences)?;
     if planned.differences.is_empty() && planned.compared > 0 && !planned.steps.is_empty() {
         writeln!(out, "no packet is decided otherwise on {}", count(planned.compared, "device"))?;

@@ -96,8 +96,12 @@ pub enum Command {
     Replay(Replay),
     /// Say what is unwise or needless in a policy, and what to do about it
     Lint(Lint),
-    /// Show how things stand: devices, documents, counters
-    Status,
+    /// Show how things stand: devices, documents, counters, and how full everything is
+    Status {
+        /// Show how full everything is, not only the fullest
+        #[arg(long)]
+        all: bool,
+    },
     /// Live flows: list them, count them by remote, cut them
     Flows(Flows),
     /// Show what interfaces, groups and rules have counted, and which rules nobody uses

@@ -99,7 +99,7 @@ fn within<T: Send + 'static>(patience: Duration, work: impl FnOnce() -> Result<T
 /// What the daemon says, or nothing.
 fn asked<T: Default + Send + 'static>(work: impl FnOnce(&Arguments) -> Result<T> + Send + 'static) -> T {
     let socket = socket(std::env::args_os(), std::env::var_os("SG_SOCKET"));
-    let arguments = Arguments { output: Output::Json, socket, command: Command::Status };
+    let arguments = Arguments { output: Output::Json, socket, command: Command::Status { all: false } };
     within(PATIENCE, move || work(&arguments)).unwrap_or_default()
 }
 

@@ -7,6 +7,7 @@ use std::{
 
 use anyhow::{Result, anyhow, bail};
 use ipnet::IpNet;
+use serde::Serialize;
 use serde_json::json;
 
 use super::{
@@ -107,6 +108,36 @@ fn asked() -> Result<IpNet> {
     documents::source(line.trim()).map_err(|wanted| anyhow!("that is not {wanted}; nothing was changed"))
 }
 
+/// A rule that was added, for programs.
+#[derive(Debug, Serialize)]
+struct Opened {
+    /// Id of the group that it stands in.
+    group: String,
+    /// That group's name.
+    name: String,
+    /// Other members of it, which it opened the service on, too.
+    other_members: usize,
+    /// The rule, as the API has it.
+    rule: serde_json::Value,
+    /// What does the same.
+    command: String,
+    /// The state that has it.
+    generation: Option<u64>,
+}
+
+/// All that `--open` did, for programs.
+#[derive(Debug, Serialize)]
+struct Answer<'a> {
+    /// Who was to be let in.
+    source: IpNet,
+    /// Services that they did not reach all of before.
+    closed: &'a [Row],
+    /// What was added for it.
+    opened: &'a [Opened],
+    /// Who reaches what now.
+    now: &'a [Row],
+}
+
 /// Says who reaches what; with `--open`, lets somebody in.
 pub fn run(arguments: &Arguments, a: &Diagnose) -> Result<Ended> {
     if !a.open {
@@ -125,6 +156,7 @@ pub fn run(arguments: &Arguments, a: &Diagnose) -> Result<Ended> {
             row.check.name
         );
     }
+    let mut opened = Vec::new();
     for opening in rows.iter().filter_map(|row| row.opening.as_ref()) {
         confirm(a.yes, || {
             let going = Going::new(format!("let {source} in by a rule of the group {}", opening.name));
@@ -138,12 +170,28 @@ pub fn run(arguments: &Arguments, a: &Diagnose) -> Result<Ended> {
             "Direction": "ingress", "IpProtocol": opening.protocol, "PortRange": opening.ports, field: source.to_string(),
             "Policy": "accept", "Priority": opening.priority.to_string(), "Description": "opened by sgctl diagnose",
         });
-        group::put(arguments, &opening.group, &[rule])?;
+        let done = group::put(arguments, &opening.group, std::slice::from_ref(&rule))?;
+        let command = command(opening, Some(source));
         if arguments.output == Output::Table {
-            writeln!(output::stdout(), "done: {}", command(opening, Some(source)))?;
+            writeln!(output::stdout(), "done: {command}")?;
         }
+        let Opening { group, name, others, .. } = opening.clone();
+        opened.push(Opened {
+            group,
+            name,
+            other_members: others,
+            rule,
+            command,
+            generation: done["Generation"].as_u64(),
+        });
     }
-    let rows = ask(arguments, a, Some(source))?;
-    show(arguments, &rows, Some(source))?;
-    Ok(if rows.iter().all(|r| r.state == State::Open) { Ended::Done } else { Ended::Refused })
+    let now = ask(arguments, a, Some(source))?;
+    if arguments.output == Output::Table {
+        show(arguments, &now, Some(source))?;
+    } else {
+        let closed: Vec<Row> = rows.into_iter().filter(|r| r.state != State::Open).collect();
+        let answer = Answer { source, closed: &closed, opened: &opened, now: &now };
+        output::print(arguments.output, &answer, |_| output::table(&[]))?;
+    }
+    Ok(if now.iter().all(|r| r.state == State::Open) { Ended::Done } else { Ended::Refused })
 }

@@ -29,8 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 fn ask(socket: &Path) -> Daemon {
     match client::ask_within(socket, &Action::Status, Some(PATIENCE)) {
         Ok(Reply::Status(status)) => Daemon::Runs(status),
-        Ok(other) => Daemon::Silent(format!("it gave an answer to something else: {other:?}")),
-        Err(e) => Daemon::Silent(format!("{e:#}")),
+        Ok(other) => Daemon::Silent(client::otherwise(other)),
+        Err(e) => Daemon::Silent(e),
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
 use crate::daemon::protocol::{Action, Reply, ShadowCommand, ShadowView};
 
 fn ask(arguments: &Arguments, command: ShadowCommand) -> Result<Reply> {
-    client::ask(&arguments.socket, &Action::Shadow { command })
+    Ok(client::ask(&arguments.socket, &Action::Shadow { command })?)
 }
 
 fn view(arguments: &Arguments, command: ShadowCommand) -> Result<ShadowView> {

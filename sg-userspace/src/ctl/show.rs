@@ -7,12 +7,19 @@ use anyhow::Result;
 use super::{
     Ended, apply,
     args::{Arguments, Output},
-    client, count, output,
+    client, count, drift, output,
 };
 use crate::{
-    daemon::protocol::{Action, DeviceStatus, FlowShare, InterfaceView, Reply, Status},
+    daemon::{
+        headroom::{self, Room},
+        protocol::{Action, DeviceStatus, FlowShare, InterfaceView, Reply, Status},
+        seen::LastPacket,
+    },
     failsafe::some,
 };
+
+/// Bounds that are told unless all are.
+const FULLEST: usize = 5;
 
 fn devices(devices: &[DeviceStatus]) -> comfy_table::Table {
     let head = ["device", "side", "state", "hooks (in, out)", "groups", "addresses", "epoch", "accepted", "dropped"];
@@ -67,6 +74,37 @@ fn tell_observed(out: &mut impl Write, d: &DeviceStatus, whole: bool) -> Result<
     Ok(())
 }
 
+/// When its last packets came and went.
+fn tell_seen(out: &mut impl Write, d: &DeviceStatus) -> Result<()> {
+    let one = |p: &LastPacket| match &p.at {
+        Some(at) => format!("{} {at} (within {} s)", p.direction, p.within),
+        None => format!("{} none since {}", p.direction, p.since),
+    };
+    let all: Vec<String> = d.seen.iter().map(one).collect();
+    if !all.is_empty() {
+        writeln!(out, "{}: last packet {}", d.device, all.join(", "))?;
+    }
+    Ok(())
+}
+
+/// How full everything is; without `all` the fullest, and what is nearly full.
+fn tell_room(out: &mut impl Write, room: &[Room], all: bool) -> Result<()> {
+    let told = if all { room.len() } else { headroom::told(room, FULLEST) };
+    if told == 0 {
+        return Ok(());
+    }
+    let mut table = output::table(&["the fullest", "whose", "used", "of", "%"]);
+    for r in &room[..told] {
+        let whose = r.whose.clone().unwrap_or_else(|| "-".into());
+        table.add_row([r.what.clone(), whose, r.used.to_string(), r.of.to_string(), r.percent().to_string()]);
+    }
+    writeln!(out, "\n{}", output::fit(table))?;
+    if told < room.len() {
+        writeln!(out, "{} of {} bounds; `sgctl status --all` shows all", told, room.len())?;
+    }
+    Ok(())
+}
+
 /// What no rule closes to the administrator.
 fn failsafe(s: &Status) -> String {
     let Some(f) = &s.failsafe else {
@@ -79,7 +117,7 @@ fn failsafe(s: &Status) -> String {
     format!("{} from {}, on {}: {now}", f.services, some(&f.sources), f.place)
 }
 
-fn tell(s: &Status) -> Result<()> {
+fn tell(s: &Status, all: bool) -> Result<()> {
     let mut out = output::stdout();
     let documents: Vec<String> =
         s.documents.iter().map(|(name, n)| format!("{name} ({})", count(*n, "object"))).collect();
@@ -88,6 +126,7 @@ fn tell(s: &Status) -> Result<()> {
     if let Some(trial) = &s.trial {
         writeln!(out, "{}", apply::on_trial(trial))?;
     }
+    drift::standing(&mut out, &s.drift)?;
     writeln!(out, "live flows: {} confirmed, {} not confirmed yet", s.flows.0, s.flows.1)?;
     let shares = |shares: &[FlowShare]| -> Vec<String> {
         shares.iter().map(|s| format!("{} {} of {}", s.name, s.used, s.of)).collect()
@@ -99,7 +138,9 @@ fn tell(s: &Status) -> Result<()> {
     } else {
         writeln!(out, "\n{}", output::fit(devices(&s.devices)))?;
         s.devices.iter().try_for_each(|d| tell_observed(&mut out, d, false))?;
+        s.devices.iter().try_for_each(|d| tell_seen(&mut out, d))?;
     }
+    tell_room(&mut out, &s.room, all)?;
     let busy: Vec<FlowShare> = s.conntrack.interfaces.iter().filter(|i| i.used > 0).cloned().collect();
     if !busy.is_empty() {
         writeln!(out, "\nconfirmed flows by interface, each remote at most {}:", s.conntrack.flows_per_remote)?;
@@ -128,13 +169,13 @@ fn tell(s: &Status) -> Result<()> {
     Ok(())
 }
 
-pub fn status(arguments: &Arguments) -> Result<Ended> {
+pub fn status(arguments: &Arguments, all: bool) -> Result<Ended> {
     let status = match client::ask(&arguments.socket, &Action::Status)? {
         Reply::Status(status) => status,
         other => return client::unexpected(other),
     };
     if arguments.output == Output::Table {
-        tell(&status)?;
+        tell(&status, all)?;
     } else {
         output::print(arguments.output, &status, |_| output::table(&[]))?;
     }
@@ -146,6 +187,7 @@ fn tell_interface(view: &InterfaceView, rules: bool) -> Result<()> {
     writeln!(out, "{}", output::fit(devices(std::slice::from_ref(&view.status))))?;
     tell_attached(&mut out, &view.status)?;
     tell_observed(&mut out, &view.status, true)?;
+    tell_seen(&mut out, &view.status)?;
     if rules {
         let mut table = output::table(&["direction", "rule", "verdict", "priority", "matches", "packets", "bytes"]);
         for r in &view.rules {

@@ -12,6 +12,7 @@ mod keys;
 mod look;
 mod measured;
 mod replay;
+mod room;
 mod shadow;
 mod stats;
 mod together;
@@ -31,13 +32,14 @@ pub use trial::{BOUNDS as TRIAL_BOUNDS, TrialRecord};
 
 use super::{
     config::{Config, Level},
-    documents,
+    documents, drift,
     flow_log::FlowLog,
     log,
     metrics::Metrics,
     pressure::Pressure,
     protocol::{Action, Reply},
     sampler::Sampler,
+    seen::LastSeen,
     stats::Accountant,
     store::{State, Store, StoreError},
     suggest, views,
@@ -89,6 +91,9 @@ pub struct Control {
     /// Whether the filter of flows could not be renewed; said once.
     filter_fails: bool,
     pressure: Pressure,
+    /// When packets were last seen, and at which part of the interfaces was looked last.
+    seen: LastSeen,
+    turn: u32,
     /// When the generation last changed; unknown at first.
     changed: Option<Instant>,
     /// When answers too old to count were last forgotten.
@@ -153,6 +158,7 @@ impl Control {
         // Older daemons never forgot any.
         state.facts.forget_rules(None, &policy);
         state.documents = policy.documents().to_vec();
+        state.applied = drift::shared(&state.applied, &state.documents);
         let setup = Setup {
             pin_root: &config.pin_root,
             tcx: config.tcx,
@@ -181,6 +187,8 @@ impl Control {
             order: Order::default(),
             filter_fails: false,
             pressure: Pressure::default(),
+            seen: LastSeen::default(),
+            turn: 0,
             changed: None,
             expired: Instant::now(),
             swept: Instant::now(),
@@ -249,15 +257,21 @@ impl Control {
                 Some(wanted) => self.document(&wanted).unwrap_or_else(|reply| reply),
                 None => refused("not a document".into()),
             },
-            Action::Status => match self.time().and_then(|time| views::status(self, &time)) {
-                Ok(status) => Reply::Status(Box::new(status)),
-                Err(e) => self.unread(&e),
-            },
-            Action::Interface { device } => match self.read_rules().and_then(|()| views::interface(self, device)) {
-                Ok(Some(view)) => Reply::Interface(Box::new(view)),
-                Ok(None) => refused(format!("{device} is not protected; `sgctl status` lists what is")),
-                Err(e) => self.unread(&e),
-            },
+            Action::Status => {
+                self.look_for_packets(|_| true);
+                match self.time().and_then(|time| views::status(self, &time)) {
+                    Ok(status) => Reply::Status(Box::new(status)),
+                    Err(e) => self.unread(&e),
+                }
+            }
+            Action::Interface { device } => {
+                self.look_for_packets(|_| true);
+                match self.read_rules().and_then(|()| views::interface(self, device)) {
+                    Ok(Some(view)) => Reply::Interface(Box::new(view)),
+                    Ok(None) => refused(format!("{device} is not protected; `sgctl status` lists what is")),
+                    Err(e) => self.unread(&e),
+                }
+            }
             Action::Export { document } => self.export(document.as_deref()),
             Action::Call(call) => self.read(call),
             Action::Key { command } => self.key(command),

@@ -37,6 +37,10 @@ pub struct State {
     pub generation: u64,
     /// Documents in the order in which they first came.
     pub documents: Vec<Document>,
+    /// Documents as they were last applied: what is different now, something else changed.
+    /// One that an older daemon applied is not here.
+    #[serde(default)]
+    pub applied: Arc<Vec<Document>>,
     /// Rule counters by identity.
     pub counters: Arc<HashMap<String, u32>>,
     /// What is known of objects beside the documents.
@@ -53,6 +57,7 @@ impl Default for State {
             version: VERSION,
             generation: 0,
             documents: Vec::new(),
+            applied: Arc::default(),
             counters: Arc::default(),
             facts: Facts::default(),
             replay: Replay::default(),
@@ -310,6 +315,7 @@ mod tests {
             let group = Group { security_group_name: Some(format!("g{i}").as_str().into()), ..Group::default() };
             state.documents[1].security_groups.push(group);
         }
+        state.applied = Arc::new(vec![state.documents[1].clone()]);
         state.facts.objects.insert("sg-1".into(), Fact { created: 5, ..Fact::default() });
         let fact = RuleFact { id: "sgr-1".into(), created: 6 };
         state.facts.rules.entry("sg-1".into()).or_default().insert("ingress a/b".into(), fact.clone());
@@ -325,6 +331,13 @@ mod tests {
         state.documents[1].security_groups.edit(3).description = Some("changed".into());
         same(open, &state);
         state.documents[1].security_groups.remove(5);
+        same(open, &state);
+        Arc::make_mut(&mut state.applied)[0].security_groups.remove(7);
+        same(open, &state);
+        let name = Some("y".into());
+        Arc::make_mut(&mut state.applied).insert(0, Document { document: name, ..Document::default() });
+        same(open, &state);
+        state.applied = Arc::default();
         same(open, &state);
         state.documents.remove(0);
         state.counters = Arc::default();

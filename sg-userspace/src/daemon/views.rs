@@ -12,7 +12,7 @@ use sg_common::{
 
 use super::{
     control::Control,
-    pressure,
+    drift, pressure,
     protocol::{DeviceStatus, FailsafeView, InterfaceView, Missing, ReasonLine, RuleLine, Status},
     watch::names::Time,
 };
@@ -76,6 +76,18 @@ pub fn verdicts(maps: &Maps, slot: u32) -> io::Result<[Counter; 2]> {
     Ok([of(Verdict::Drop as usize), of(Verdict::Accept as usize)])
 }
 
+/// What a slot has judged in all: inbound, outbound.
+///
+/// # Errors
+/// A table that cannot be read.
+pub fn directions(maps: &Maps, slot: u32) -> io::Result<[Counter; 2]> {
+    let (cpus, first) = (possible_cpus(), reason_index(slot, 0, 0, 0));
+    let half = (reason_index(slot, 1, 0, 0) - first) as usize;
+    let values = maps.reasons.range_per_cpu(first, 2 * half, cpus)?;
+    let (inbound, outbound) = values.split_at(half * cpus);
+    Ok([inbound, outbound].map(|of| sum(of.to_vec())))
+}
+
 /// What an observing device has seen so far.
 fn observed(flows: &[Live], zone: u32) -> Observed {
     let mut observed = Observed::default();
@@ -126,6 +138,7 @@ fn device(
         // One that is gone has none.
         attached: control.engine().attached(index).unwrap_or_default(),
         last_packet,
+        seen: control.last_packets(bound.generation.zone),
         observing: bound
             .is_observing()
             .then(|| bound.until.map_or(0, |until| until.saturating_duration_since(Instant::now()).as_secs())),
@@ -160,6 +173,7 @@ pub fn status(control: &Control, time: &Time) -> io::Result<Status> {
         uptime: Some(control.uptime().as_secs()),
         generation: control.state().generation,
         documents: documents.collect(),
+        drift: drift::of_all(&control.state().applied, &control.state().documents, control.stored().names()),
         devices: engine
             .bound()
             .iter()
@@ -172,6 +186,7 @@ pub fn status(control: &Control, time: &Time) -> io::Result<Status> {
             .collect::<io::Result<_>>()?,
         absent: resolved.absent.clone(),
         conntrack: pressure::conntrack(engine, &flows)?,
+        room: control.room(&flows)?,
         refused: resolved
             .refused
             .iter()

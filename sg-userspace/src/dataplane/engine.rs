@@ -14,6 +14,7 @@ mod order;
 mod policy;
 mod proof;
 mod repin;
+mod room;
 mod shadow;
 mod trial;
 
@@ -36,7 +37,7 @@ use sg_common::{
 };
 use thiserror::Error;
 
-pub use self::{observe::Beginning, proof::Attached};
+pub use self::{observe::Beginning, proof::Attached, room::Used};
 pub use super::report::{OnChange, Preview, Report};
 use super::{
     attach::{self, AttachError, Place},

@@ -167,6 +167,8 @@ raw!(
     sg_common::event::Counter,
     sg_common::flow::FlowKey4,
     sg_common::flow::FlowKey6,
+    sg_common::flow::FragEntry,
+    sg_common::flow::FragKey,
     sg_common::generation::Config,
     sg_common::generation::Generation,
     sg_common::generation::OwnKey,

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use crate::daemon::protocol::Status;
+use crate::{ctl::client::ClientError, daemon::protocol::Status};
 
 /// Everything that is judged.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Facts {
     /// The kernel's release, as `uname -r` says it.
     pub release: String,
@@ -121,12 +121,12 @@ pub struct Guarded {
 }
 
 /// The daemon.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Daemon {
     /// It answered.
     Runs(Box<Status>),
     /// It did not: why.
-    Silent(String),
+    Silent(ClientError),
 }
 
 /// A protected device, as its driver has it.
@@ -171,7 +171,7 @@ pub(super) fn good() -> Facts {
         },
         disks: Vec::new(),
         guarded: Vec::new(),
-        daemon: Daemon::Silent("no daemon listens".into()),
+        daemon: Daemon::Silent(ClientError::Absent { socket: "/run/sg/sgd.sock".into() }),
         devices: Vec::new(),
         others: Others::default(),
     }

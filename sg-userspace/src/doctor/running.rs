@@ -4,7 +4,7 @@ use super::{
     Check,
     facts::{Card, ConfigFile, Daemon, Facts, Others},
 };
-use crate::daemon::protocol::Status;
+use crate::{ctl::client::ClientError, daemon::protocol::Status};
 
 /// Devices that are named.
 const NAMED: usize = 6;
@@ -25,22 +25,26 @@ pub(super) fn judge(facts: &Facts) -> Vec<Check> {
     checks
 }
 
-fn silent(why: &str) -> Check {
-    let todo = if why.contains("not allowed") {
-        "ask as root, or as a member of the daemon's socket_group"
-    } else if why.contains("another version") {
-        "`systemctl restart sgd` after an update; no packet is lost by it"
-    } else if why.contains("does not answer") {
-        return Check::fail(
-            "daemon",
-            why,
-            "its log says why (`journalctl -u sgd`); `systemctl restart sgd` loses no packet",
-        );
-    } else {
-        "`systemctl start sgd`, then once more"
+fn silent(why: &ClientError) -> Check {
+    let todo = match why {
+        ClientError::NoRights { .. } => "ask as root, or as a member of the daemon's socket_group",
+        ClientError::OtherVersion { .. } | ClientError::Unexpected { .. } => {
+            "`systemctl restart sgd` after an update; no packet is lost by it"
+        }
+        // It runs, and does not do what it is for.
+        ClientError::Silent { .. }
+        | ClientError::HungUp { .. }
+        | ClientError::Refused { .. }
+        | ClientError::Problems { .. } => {
+            let advice = "its log says why (`journalctl -u sgd`); `systemctl restart sgd` loses no packet";
+            return Check::fail("daemon", why.to_string(), advice);
+        }
+        ClientError::Absent { .. } | ClientError::Unreachable { .. } | ClientError::Request(_) => {
+            "`systemctl start sgd`, then once more"
+        }
     };
     let advice = format!("{todo}; what it protects was not looked at, and what is in force stays in force");
-    Check::warn("daemon", why, advice)
+    Check::warn("daemon", why.to_string(), advice)
 }
 
 /// `3 min`, for people.
@@ -189,6 +193,7 @@ mod tests {
             observing: None,
             attached: Vec::new(),
             last_packet: None,
+            seen: Vec::new(),
             observed: None,
         };
         Status {
@@ -196,6 +201,7 @@ mod tests {
             uptime: Some(300),
             generation: 1,
             documents: Vec::new(),
+            drift: Vec::new(),
             devices: vec![device],
             absent: Vec::new(),
             refused: Vec::new(),
@@ -205,6 +211,7 @@ mod tests {
             before: Vec::new(),
             flows: (0, 0),
             conntrack: Conntrack::default(),
+            room: Vec::new(),
         }
     }
 
@@ -218,7 +225,17 @@ mod tests {
         assert!(check.state == State::Ok && check.found.ends_with("runs, for 5 min"), "{check:?}");
         let other = runs(&Status { version: "0.0.1".into(), ..status() });
         assert!(other.state == State::Warn && other.advice.contains("restart sgd"), "{other:?}");
-        assert_eq!(silent("no daemon listens on /run/sg/sgd.sock").state, State::Warn);
+        let socket = || std::path::PathBuf::from("/run/sg/sgd.sock");
+        let absent = silent(&ClientError::Absent { socket: socket() });
+        assert!(absent.state == State::Warn && absent.advice.contains("systemctl start sgd"), "{absent:?}");
+        let rights = silent(&ClientError::NoRights { socket: socket() });
+        assert!(rights.state == State::Warn && rights.advice.starts_with("ask as root"), "{rights:?}");
+        // What it says in its own words is not taken for anything else.
+        let refused = silent(&ClientError::Refused { message: "not allowed: another version".into() });
+        assert!(refused.state == State::Fail && refused.advice.contains("journalctl"), "{refused:?}");
+        let old = silent(&ClientError::OtherVersion { socket: socket(), what: "x".into() });
+        assert!(old.state == State::Warn && old.advice.contains("after an update"), "{old:?}");
+        assert_eq!(silent(&ClientError::Silent { socket: socket() }).state, State::Fail);
         assert_eq!([0, 119, 120, 7200, 172_800].map(for_long), ["0 s", "119 s", "2 min", "2 h", "2 days"]);
     }
 

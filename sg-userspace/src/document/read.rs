@@ -249,6 +249,15 @@ impl<T> List<T> {
     }
 }
 
+impl<T: PartialEq> List<T> {
+    /// Shares the items of another list that are the same and in the same place.
+    pub fn share(&mut self, other: &Self) {
+        for (own, other) in self.0.iter_mut().zip(&other.0).filter(|(own, other)| **own == **other) {
+            own.clone_from(other);
+        }
+    }
+}
+
 impl<T: Clone> List<T> {
     /// An item to be changed; others that share it keep it as it is.
     ///

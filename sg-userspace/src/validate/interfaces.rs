@@ -12,10 +12,11 @@ use super::{
     Quotas,
     names::{DEFAULT_VPC, Names},
     parse::{address, number, read, word},
+    usage,
 };
 use crate::{
     document::{At, ConnectionTracking, Document, NetworkInterface, Problems, Text, problem::Limit},
-    model::{GroupType, Hook, Interface, Model, Object, Ports, Side},
+    model::{GroupType, Hook, Interface, Model, Side},
 };
 
 const TCP_TIMEOUTS: &[u32] = &[30, 60, 80, 100, 200, 300, 500, 700, 910];
@@ -230,16 +231,10 @@ pub fn instances(document: &Document, names: &Names, problems: &mut Problems) {
     }
 }
 
-/// Groups that name each prefix list: an update of it touches them all.
+/// Groups that name each prefix list.
 fn list_groups(document: &Document, model: &Model, quotas: &Quotas, problems: &mut Problems) {
-    let mut named = vec![0; model.prefix_lists.len()];
-    for group in &model.groups {
-        let lists =
-            group.rules.iter().filter_map(|r| if let Object::PrefixList(i) = r.object { Some(i) } else { None });
-        lists.collect::<HashSet<_>>().into_iter().for_each(|i| named[i] += 1);
-    }
     let limit = quotas.groups_per_prefix_list;
-    for (i, count) in named.into_iter().enumerate().filter(|(_, count)| *count > limit) {
+    for (i, count) in usage::list_groups(model).into_iter().enumerate().filter(|(_, count)| *count > limit) {
         let message = format!(
             "rules of {count} groups name this list, the limit is {limit} (groups_per_prefix_list in [quotas] of sgd.toml)"
         );
@@ -250,49 +245,20 @@ fn list_groups(document: &Document, model: &Model, quotas: &Quotas, problems: &m
 
 /// Quotas that need the whole model.
 pub fn quotas(document: &Document, model: &Model, quotas: &Quotas, problems: &mut Problems) {
-    let cost: Vec<usize> = model
-        .groups
-        .iter()
-        .map(|g| {
-            let rule = |r: &crate::model::Rule| {
-                let object = if let Object::PrefixList(i) = r.object { model.prefix_lists[i].max_entries } else { 0 };
-                let ports = if let Ports::List(i) = r.ports { model.port_lists[i].max_entries } else { 0 };
-                (object + ports).max(1)
-            };
-            g.rules.iter().map(rule).sum()
-        })
-        .collect();
-    for (i, interface) in model.interfaces.iter().enumerate() {
-        let total: usize = interface.groups.iter().map(|&g| cost[g]).sum();
-        let limit = quotas.rules_per_interface;
-        if total > limit {
-            let message =
-                format!("{total} rules apply here (lists count their max_entries), the limit is {limit} per interface");
-            let path = format!("network_interfaces[{i}]");
-            problems.add(
-                &document.network_interfaces[i].at.0,
-                &path,
-                message,
-                Some("use fewer groups or rules".into()),
-            );
-            problems.passes(Limit::RulesPerInterface, &interface.id, total);
-        }
+    let limit = quotas.rules_per_interface;
+    for (i, total) in usage::rules(model).into_iter().enumerate().filter(|(_, total)| *total > limit) {
+        let message =
+            format!("{total} rules apply here (lists count their max_entries), the limit is {limit} per interface");
+        let (at, path) = (&document.network_interfaces[i].at.0, format!("network_interfaces[{i}]"));
+        problems.add(at, &path, message, Some("use fewer groups or rules".into()));
+        problems.passes(Limit::RulesPerInterface, &model.interfaces[i].id, total);
     }
     list_groups(document, model, quotas, problems);
     // Addresses and interfaces of each group.
-    let mut members = vec![(0, 0); model.groups.len()];
-    for interface in &model.interfaces {
-        for &g in &interface.groups {
-            members[g].0 += interface.addresses.len();
-            members[g].1 += 1;
-        }
-    }
-    for (g, group) in model.groups.iter().enumerate() {
-        let (count, limit, what, kind) = match group.kind {
-            GroupType::Normal => (members[g].0, quotas.addresses_per_normal_group, "addresses", Limit::Addresses),
-            GroupType::Enterprise => {
-                (members[g].1, quotas.interfaces_per_enterprise_group, "interfaces", Limit::Interfaces)
-            }
+    for (g, (group, count)) in model.groups.iter().zip(usage::members(model)).enumerate() {
+        let (limit, what, kind) = match group.kind {
+            GroupType::Normal => (quotas.addresses_per_normal_group, "addresses", Limit::Addresses),
+            GroupType::Enterprise => (quotas.interfaces_per_enterprise_group, "interfaces", Limit::Interfaces),
         };
         if count > limit {
             let message = format!("{count} member {what}, the limit is {limit}");

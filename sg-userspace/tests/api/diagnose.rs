@@ -1,5 +1,7 @@
 //! Who reaches what, told and tried; and what lets them in.
 
+use serde_json::Value;
+
 use super::{
     client::daemon,
     console::{done, refused},
@@ -56,6 +58,24 @@ fn what_is_closed_is_opened_for_who_was_named() {
     assert!(reaches(7001));
     let forbidden = refused(&daemon, &open("7002"));
     assert!(forbidden.contains("g[1]") && forbidden.contains("nothing was changed") && !reaches(7002), "{forbidden}");
+    // For programs all of it: what was closed, what was added for it, and what is so now.
+    done(&daemon, &["interface", "create", "--name", "spare", "--address", "10.0.0.98", "g"]);
+    let json = |port| [open(port), vec!["-o", "json"]].concat();
+    let answer: Value = serde_json::from_str(&done(&daemon, &json("7003"))).unwrap();
+    assert_eq!(answer["source"], "192.0.2.10/32", "{answer}");
+    assert_eq!((&answer["closed"][0]["state"], &answer["now"][0]["state"]), (&"closed".into(), &"open".into()));
+    let opened = &answer["opened"][0];
+    assert_eq!((&opened["name"], &opened["other_members"]), (&"g".into(), &1.into()), "{answer}");
+    let rule = &opened["rule"];
+    assert_eq!((&rule["PortRange"], &rule["SourceCidrIp"]), (&"7003/7003".into(), &"192.0.2.10/32".into()), "{answer}");
+    assert!(opened["command"].as_str().unwrap().contains(" ingress tcp 7003/7003 192.0.2.10/32"), "{answer}");
+    let status: Value = serde_json::from_str(&done(&daemon, &["status", "-o", "json"])).unwrap();
+    assert_eq!(opened["generation"], status["generation"]);
+    let again: Value = serde_json::from_str(&done(&daemon, &json("7003"))).unwrap();
+    assert_eq!(
+        (&again["closed"], &again["opened"]),
+        (&Value::from(Vec::<Value>::new()), &Value::from(Vec::<Value>::new()))
+    );
     // What is open already needs no second rule.
     let rules = |()| done(&daemon, &["group", "show", "g"]).lines().count();
     let before = rules(());

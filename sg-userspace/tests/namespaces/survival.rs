@@ -45,7 +45,7 @@ pub fn put(daemon: &Daemon<'_>, text: &str) -> anyhow::Result<Reply> {
         confirm: None,
         all: false,
     };
-    ask(&daemon.dir().join("sgd.sock"), &apply)
+    Ok(ask(&daemon.dir().join("sgd.sock"), &apply)?)
 }
 
 /// Two rules that decide all traffic of the test, among others that would decide

@@ -23,9 +23,9 @@ use crate::{
     compiler::{compile, host::HostPolicy},
     daemon::{
         documents::{self, Change},
-        log,
+        drift, log,
         protocol::{Action, File, Planned, Reply, Session},
-        store::StoreError,
+        store::{State, StoreError},
         watch::names::Names as RuleNames,
     },
     dataplane::{
@@ -34,13 +34,22 @@ use crate::{
         machine::Resolved,
         object::Maps,
     },
-    document::{Source, parse},
+    document::{Document, Source, parse},
     effective::PolicyKey,
     lint::{self, Finding},
     model::{Direction, Model, Side, Verdict},
     reference::{FlowQuery, Reference, spoofs},
     validate::{Valid, names::Names},
 };
+
+/// What is stored beside the documents, as a change leaves it.
+#[derive(Clone, Debug)]
+pub(super) struct Beside {
+    pub facts: Facts,
+    pub replay: Replay,
+    /// See [`State::applied`](crate::daemon::store::State::applied).
+    pub applied: Arc<Vec<Document>>,
+}
 
 /// How often answers that are too old to count are forgotten.
 const EXPIRY: Duration = Duration::from_secs(30);
@@ -55,6 +64,14 @@ pub(super) struct Wanted<'a> {
     session: Option<Session>,
     confirm: Option<u32>,
     all: bool,
+}
+
+/// A document that could be applied.
+pub(super) struct Considered {
+    pub change: Change,
+    pub planned: Planned,
+    /// What is applied after it.
+    pub applied: Arc<Vec<Document>>,
 }
 
 impl<'a> Wanted<'a> {
@@ -81,20 +98,34 @@ impl Control {
         &mut self,
         policy: &Valid,
         generation: u64,
+        applied: &Arc<Vec<Document>>,
         wanted: &Wanted<'_>,
         live: &[Live],
-    ) -> Result<(Change, Planned), Reply> {
+    ) -> Result<Considered, Reply> {
         expect(wanted.if_generation, generation)?;
         let sources: Vec<Source> =
             wanted.files.iter().map(|f| Source { name: f.name.clone(), bytes: f.text.clone().into_bytes() }).collect();
         let new = parse(&sources)?;
+        let name = new.name().to_owned();
         let change = documents::plan(policy, new, wanted.adopt, &self.config.quotas())?;
         let mut planned = self.weigh(&change, generation, wanted.session, live)?;
         if !wanted.apply {
             planned.lints = self.lints_added(&change);
             self.compare(&change, wanted.all, &mut planned);
         }
-        Ok((change, planned))
+        let find = |policy: &Valid| policy.documents().iter().find(|d| d.name() == name).cloned();
+        let new = find(&change.policy).unwrap_or_default();
+        planned.drift = find(policy).map(|now| {
+            let then = applied.iter().find(|d| d.name() == name);
+            drift::planned(then, (&now, policy.names()), (&new, change.policy.names()))
+        });
+        Ok(Considered { applied: drift::applied(applied, &new), change, planned })
+    }
+
+    /// What is stored beside the documents.
+    pub(super) fn beside(&self) -> Beside {
+        let State { facts, replay, applied, .. } = &self.state;
+        Beside { facts: facts.clone(), replay: replay.clone(), applied: applied.clone() }
     }
 
     /// What a change of the state of a generation would do.
@@ -122,7 +153,9 @@ impl Control {
 
     pub(super) fn document(&mut self, wanted: &Wanted<'_>) -> Result<Reply, Reply> {
         let (policy, live) = (self.stored().clone(), self.live());
-        let (change, mut planned) = self.consider(&policy, self.state.generation, wanted, &live)?;
+        let (generation, applied) = (self.state.generation, self.state.applied.clone());
+        let Considered { change, mut planned, applied } =
+            self.consider(&policy, generation, &applied, wanted, &live)?;
         if !wanted.apply {
             return Ok(Reply::Planned(Box::new(planned)));
         }
@@ -130,11 +163,12 @@ impl Control {
         // Where nothing changes there is nothing to try out.
         let confirm = wanted.confirm.filter(|_| generation != self.state.generation);
         self.can_be_seen(confirm, &planned)?;
+        let beside = Some(Beside { applied, ..self.beside() });
         let result = match confirm {
-            Some(seconds) => self.try_out(change.policy, None, generation, wanted.on_change, seconds),
+            Some(seconds) => self.try_out(change.policy, beside, generation, wanted.on_change, seconds),
             None => {
                 self.keep_settled("before an apply", true);
-                self.apply(change.policy, None, generation, wanted.on_change)
+                self.apply(change.policy, beside, generation, wanted.on_change)
             }
         };
         planned.trial = self.on_trial();
@@ -149,7 +183,7 @@ impl Control {
     pub(super) fn apply(
         &mut self,
         policy: Arc<Valid>,
-        beside: Option<(Facts, Replay)>,
+        beside: Option<Beside>,
         generation: u64,
         mode: OnChange,
     ) -> Result<Report, String> {
@@ -162,14 +196,15 @@ impl Control {
     fn put(
         &mut self,
         policy: Arc<Valid>,
-        beside: Option<(Facts, Replay)>,
+        beside: Option<Beside>,
         generation: u64,
         mode: OnChange,
     ) -> Result<Report, String> {
         let before = self.state.clone();
-        let (mut facts, mut replay) = beside.unwrap_or_else(|| (before.facts.clone(), before.replay.clone()));
+        let Beside { mut facts, mut replay, applied } = beside.unwrap_or_else(|| self.beside());
         note(&mut facts, &self.policy, &policy);
-        if generation != before.generation || facts != before.facts || replay != before.replay {
+        let same = generation == before.generation && applied == before.applied;
+        if !same || facts != before.facts || replay != before.replay {
             if generation != before.generation {
                 self.changed = Some(Instant::now());
             }
@@ -179,7 +214,7 @@ impl Control {
             }
             self.state.documents = policy.documents().to_vec();
             self.state.generation = generation;
-            (self.state.facts, self.state.replay) = (facts, replay);
+            (self.state.facts, self.state.replay, self.state.applied) = (facts, replay, applied);
             if let Err(e) = self.store.save(&self.state) {
                 self.state = before;
                 return Err(e.to_string());

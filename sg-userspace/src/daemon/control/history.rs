@@ -2,7 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Control, apply::expect, together};
+use super::{
+    Control,
+    apply::{Beside, expect},
+    together,
+};
 use crate::{
     api::auth::now,
     daemon::{
@@ -178,7 +182,8 @@ impl Control {
             let generation = together::next(current, self.stored(), &change.policy);
             let confirm = confirm.filter(|_| !planned.steps.is_empty());
             self.can_be_seen(confirm, &planned)?;
-            let beside = Some((facts, self.state.replay.clone()));
+            // What was applied stays what it was: going back is another way than an apply.
+            let beside = Some(Beside { facts, ..self.beside() });
             let result = match confirm {
                 Some(seconds) => self.try_out(change.policy, beside, generation, *on_change, seconds),
                 None => {

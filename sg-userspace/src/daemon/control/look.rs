@@ -261,6 +261,7 @@ impl Control {
     pub fn tidy(&mut self) {
         self.watch_room();
         self.watch_rules();
+        self.watch_packets();
         if let Err(e) = self.engine.tidy() {
             log::warning!("{e}; trying again");
         }

@@ -4,7 +4,10 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use super::{Control, apply::Wanted};
+use super::{
+    Control,
+    apply::{Beside, Considered, Wanted},
+};
 use crate::{
     api::{
         auth::now,
@@ -12,7 +15,7 @@ use crate::{
         draft::Draft,
         envelope,
         error::{self, ApiError},
-        facts::{Answered, Facts, Replay},
+        facts::Answered,
     },
     daemon::{
         log,
@@ -42,8 +45,7 @@ fn joins(action: &Action) -> bool {
 struct Pending {
     policy: Arc<Valid>,
     generation: u64,
-    facts: Facts,
-    replay: Replay,
+    beside: Beside,
 }
 
 /// A change that would be good.
@@ -125,12 +127,8 @@ impl Control {
     }
 
     fn together(&mut self, actions: &[Action], mode: OnChange) -> Vec<Reply> {
-        let mut pending = Pending {
-            policy: self.policy.clone(),
-            generation: self.state.generation,
-            facts: self.state.facts.clone(),
-            replay: self.state.replay.clone(),
-        };
+        let mut pending =
+            Pending { policy: self.policy.clone(), generation: self.state.generation, beside: self.beside() };
         let mut judged: Vec<Result<Judged, Reply>> = Vec::new();
         let reads = |a: &Action| matches!(a, Action::Document { .. });
         let live = if actions.iter().any(reads) { self.live() } else { Vec::new() };
@@ -140,9 +138,11 @@ impl Control {
                 (Action::Call(call), _) => self.consider_call(&mut pending, call, &here),
                 (_, Some(wanted)) => {
                     let (policy, generation) = (pending.policy.clone(), pending.generation);
-                    self.consider(&policy, generation, &wanted, &live).map(|(change, planned)| {
+                    let applied = pending.beside.applied.clone();
+                    let considered = self.consider(&policy, generation, &applied, &wanted, &live);
+                    considered.map(|Considered { change, planned, applied }| {
                         pending.generation = next(generation, &policy, &change.policy);
-                        pending.policy = change.policy;
+                        (pending.policy, pending.beside.applied) = (change.policy, applied);
                         Judged::Planned(Box::new(planned))
                     })
                 }
@@ -150,15 +150,14 @@ impl Control {
             });
         }
         let good = judged.iter().any(Result::is_ok);
-        if !good && let Err(e) = self.remember(pending.replay.clone()) {
+        if !good && let Err(e) = self.remember(pending.beside.replay.clone()) {
             log::error!("{e}");
         }
         if good && pending.generation != self.state.generation {
             let documents = actions.iter().any(reads);
             self.keep_settled(if documents { "before an apply" } else { "before calls" }, documents);
         }
-        let report =
-            good.then(|| self.apply(pending.policy, Some((pending.facts, pending.replay)), pending.generation, mode));
+        let report = good.then(|| self.apply(pending.policy, Some(pending.beside), pending.generation, mode));
         match (report, actions) {
             (Some(Err(message)), [Action::Call(_)]) => vec![called(&Err(error::INTERNAL.because(&message)))],
             (Some(Err(message)), [_]) => vec![Reply::Refused { message }],
@@ -184,7 +183,7 @@ impl Control {
     fn consider_call(&self, pending: &mut Pending, call: &Call, here: &Resolved) -> Result<Judged, Reply> {
         let refused = |e: ApiError| called(&Err(e));
         let (token, fingerprint) = (call.token(), call.fingerprint());
-        if let Some(known) = token.as_ref().and_then(|t| pending.replay.tokens.get(t)) {
+        if let Some(known) = token.as_ref().and_then(|t| pending.beside.replay.tokens.get(t)) {
             return if known.parameters == fingerprint {
                 Ok(Judged::Called(known.status, known.body.clone()))
             } else {
@@ -194,10 +193,10 @@ impl Control {
         let at = now();
         // Whatever becomes of it: the same bytes must not be a call once more.
         if let Some((key, nonce)) = &call.signed {
-            pending.replay.nonces.entry(key.clone()).or_default().insert(nonce.clone(), at);
+            pending.beside.replay.nonces.entry(key.clone()).or_default().insert(nonce.clone(), at);
         }
-        let Pending { policy, facts, .. } = &*pending;
-        let mut draft = Draft::new(policy, facts, &self.here, here, call.account.as_deref(), at);
+        let Pending { policy, beside, .. } = &*pending;
+        let mut draft = Draft::new(policy, &beside.facts, &self.here, here, call.account.as_deref(), at);
         let answer = call::perform(&mut draft, call).map_err(refused)?;
         let Draft { documents: new, facts, .. } = draft;
         let (new, facts) = (owned(new), if let Cow::Owned(facts) = facts { Some(facts) } else { None });
@@ -208,12 +207,12 @@ impl Control {
             pending.generation += 1;
         }
         if let Some(facts) = facts {
-            pending.facts = facts;
+            pending.beside.facts = facts;
         }
         let (status, body) = call::answer(&Ok(answer), "");
         if let Some(token) = token {
             let known = Answered { parameters: fingerprint, status, body: body.clone(), at };
-            pending.replay.tokens.insert(token, known);
+            pending.beside.replay.tokens.insert(token, known);
         }
         Ok(Judged::Called(status, body))
     }

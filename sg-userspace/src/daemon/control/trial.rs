@@ -11,15 +11,12 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Control, apply::note};
+use super::{
+    Control,
+    apply::{Beside, note},
+};
 use crate::{
-    api::{
-        audit::Line,
-        auth::now,
-        draft::time,
-        envelope, error,
-        facts::{Facts, Replay},
-    },
+    api::{audit::Line, auth::now, draft::time, envelope, error, facts::Facts},
     daemon::{
         log,
         protocol::{Action, Planned, Reply, Source, TrialView},
@@ -50,6 +47,7 @@ pub struct TrialRecord {
 pub(super) struct Trial {
     base: Arc<Valid>,
     facts: Facts,
+    applied: Arc<Vec<Document>>,
     generation: u64,
     ends: Instant,
     deadline: u64,
@@ -82,7 +80,7 @@ impl Control {
     }
 
     /// What is stored, and what calls go by: while a change is on trial that before it.
-    pub(super) fn stored(&self) -> &Arc<Valid> {
+    pub(in crate::daemon) fn stored(&self) -> &Arc<Valid> {
         self.trial.as_ref().map_or(&self.policy, |t| &t.base)
     }
 
@@ -104,7 +102,7 @@ impl Control {
     pub(super) fn try_out(
         &mut self,
         policy: Arc<Valid>,
-        beside: Option<(Facts, Replay)>,
+        beside: Option<Beside>,
         generation: u64,
         mode: OnChange,
         seconds: u32,
@@ -116,7 +114,7 @@ impl Control {
                 BOUNDS.end()
             ));
         }
-        let mut facts = beside.map_or_else(|| self.state.facts.clone(), |(facts, _)| facts);
+        let Beside { mut facts, applied, .. } = beside.unwrap_or_else(|| self.beside());
         note(&mut facts, &self.policy, &policy);
         let deadline = now() + u64::from(seconds);
         let documents = policy.documents().to_vec();
@@ -133,7 +131,7 @@ impl Control {
         let result = self.enforce(mode);
         self.share_out();
         self.metrics.applied(begun.elapsed(), result.is_ok());
-        let trial = Trial { base, facts, generation, ends, deadline };
+        let trial = Trial { base, facts, applied, generation, ends, deadline };
         match result {
             Ok(report) => {
                 self.tell(&report);
@@ -183,14 +181,14 @@ impl Control {
         let Some(trial) = &self.trial else {
             return Err(refused("nothing is on trial: what is in force is confirmed, or has been taken back"));
         };
-        let (generation, facts) = (trial.generation, trial.facts.clone());
+        let (generation, facts, applied) = (trial.generation, trial.facts.clone(), trial.applied.clone());
         if let Err(e) = self.engine.check_trial() {
             return Err(self.not_confirmed(&e, None));
         }
         self.keep_settled("before a confirmed apply", true);
         let before = self.state.clone();
         self.state.documents = self.policy.documents().to_vec();
-        (self.state.generation, self.state.facts) = (generation, facts);
+        (self.state.generation, self.state.facts, self.state.applied) = (generation, facts, applied);
         if let Err(e) = self.store.save(&self.state) {
             return Err(self.not_confirmed(&e, Some(before)));
         }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    daemon::documents::Step,
+    daemon::{documents::Step, drift::PlannedDrift},
     dataplane::engine::{Preview, Report},
     explain::Line,
     lint::Finding,
@@ -16,6 +16,9 @@ pub struct Planned {
     pub generation: u64,
     /// Objects.
     pub steps: Vec<Step>,
+    /// What became of the document's objects since it was applied; absent when it never was.
+    #[serde(default)]
+    pub drift: Option<PlannedDrift>,
     /// Live flows that the new rules deny, the first few.
     pub cut: Vec<String>,
     /// How many there are.

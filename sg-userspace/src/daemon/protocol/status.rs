@@ -5,7 +5,10 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::{FailsafeView, TrialView};
-use crate::dataplane::{engine::Attached, report::Observed};
+use crate::{
+    daemon::{drift::DocumentDrift, headroom::Room, seen::LastPacket},
+    dataplane::{engine::Attached, report::Observed},
+};
 
 /// A protected device.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -37,6 +40,9 @@ pub struct DeviceStatus {
     /// Last packet of a live flow, UTC; absent while there is none.
     #[serde(default)]
     pub last_packet: Option<String>,
+    /// Its last packet of each direction, accepted or not.
+    #[serde(default)]
+    pub seen: Vec<LastPacket>,
     /// Live flows it carried when it began to enforce; while it observes, those so far.
     #[serde(default)]
     pub observed: Option<Observed>,
@@ -63,6 +69,9 @@ pub struct Status {
     pub generation: u64,
     /// Documents and their numbers of objects.
     pub documents: Vec<(String, usize)>,
+    /// How far each document is from how it was applied, but for what came by the API.
+    #[serde(default)]
+    pub drift: Vec<DocumentDrift>,
     /// Protected devices.
     pub devices: Vec<DeviceStatus>,
     /// Named, but not here.
@@ -83,6 +92,9 @@ pub struct Status {
     pub flows: (usize, usize),
     /// Room for them.
     pub conntrack: Conntrack,
+    /// How full everything is that has a bound, the fullest first.
+    #[serde(default)]
+    pub room: Vec<Room>,
 }
 
 /// A share of the conntrack tables.

@@ -4,6 +4,7 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -11,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::{
     FileStore, State, Store, StoreError,
-    records::{difference, place},
+    records::{difference, documents, place, place_document},
 };
 use crate::daemon::{
     control::TrialRecord,
@@ -32,6 +33,12 @@ const TRIAL: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("trial");
 /// What rules have counted, as JSON, by their identities. Daemons that know no accounts do
 /// not look here.
 const ACCOUNTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("accounts");
+
+/// Documents as they were last applied, as those in [`OBJECTS`]. Daemons that know nothing
+/// of it do not look here; what they write makes it old, see [`APPLIED_AT`].
+const APPLIED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("applied");
+/// In [`META`]: the generation that was written together with [`APPLIED`].
+const APPLIED_AT: &str = "applied";
 
 /// Makes the tables of one schema those of the next.
 type Step = fn(&redb::WriteTransaction) -> Result<(), redb::Error>;
@@ -96,6 +103,7 @@ impl Embedded {
         let mut store = Self { path, db: None, last: State::default() };
         store.migrate(STEPS)?;
         store.last = store.read()?;
+        store.forget_what_is_old()?;
         Ok(store)
     }
 
@@ -134,6 +142,33 @@ impl Embedded {
         transaction.commit().map_err(|e| fail(e.into()))?;
         log::info!("{} is of schema {ours} now; as it was: {}", self.path.display(), copy.display());
         self.db = Some(db);
+        Ok(())
+    }
+
+    /// Lets go of what was applied before an older daemon, which does not keep that, changed
+    /// something: it may have applied something else.
+    fn forget_what_is_old(&mut self) -> Result<(), StoreError> {
+        let db = self.take_db()?;
+        let forget = || -> Result<bool, redb::Error> {
+            let transaction = db.begin_write()?;
+            let known = {
+                let meta = transaction.open_table(META)?;
+                let number = |key: &str| meta.get(key).map(|v| v.map(|v| v.value()));
+                number(APPLIED_AT)? == number("generation")?
+            };
+            if known {
+                transaction.abort()?;
+            } else {
+                transaction.delete_table(APPLIED)?;
+                transaction.commit()?;
+            }
+            Ok(known)
+        };
+        let known = forget().map_err(|e| self.failed("write", e))?;
+        self.db = Some(db);
+        if !known {
+            self.last.applied = Arc::default();
+        }
         Ok(())
     }
 
@@ -199,6 +234,19 @@ impl Embedded {
             place(&mut state, key.value(), value.value())
                 .map_err(|error| StoreError::Damaged { path: self.path.clone(), error })?;
         }
+        match transaction.open_table(APPLIED) {
+            Ok(table) => {
+                let mut applied = Vec::new();
+                for record in table.iter().map_err(|e| fail(e.into()))? {
+                    let (key, value) = record.map_err(|e| fail(e.into()))?;
+                    place_document(&mut applied, key.value(), value.value())
+                        .map_err(|error| StoreError::Damaged { path: self.path.clone(), error })?;
+                }
+                state.applied = Arc::new(applied);
+            }
+            Err(redb::TableError::TableDoesNotExist(_)) => {}
+            Err(e) => return Err(fail(e.into())),
+        }
         Ok(state)
     }
 
@@ -227,6 +275,13 @@ impl Embedded {
             }
             if first || state.generation != self.last.generation {
                 meta.insert("generation", state.generation).map_err(|e| fail(e.into()))?;
+            }
+            if first || state.generation != self.last.generation || state.applied != self.last.applied {
+                meta.insert(APPLIED_AT, state.generation).map_err(|e| fail(e.into()))?;
+            }
+            if state.applied != self.last.applied {
+                let mut applied = transaction.open_table(APPLIED).map_err(|e| fail(e.into()))?;
+                documents(&mut applied, &self.last.applied, &state.applied).map_err(fail)?;
             }
             let mut objects = transaction.open_table(OBJECTS).map_err(|e| fail(e.into()))?;
             difference(&mut objects, &self.last, state).map_err(fail)?;

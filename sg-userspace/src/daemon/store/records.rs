@@ -12,29 +12,36 @@ use crate::document::{Document, List};
 /// The table of them.
 pub type Objects<'txn> = Table<'txn, &'static str, &'static [u8]>;
 
+fn json<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, String> {
+    serde_json::from_slice(value).map_err(|e| format!("{key}: {e}"))
+}
+
+/// Puts a record of a document where it belongs.
+pub fn place_document(documents: &mut Vec<Document>, key: &str, value: &[u8]) -> Result<(), String> {
+    let unknown = || format!("{key}: unknown kind of record");
+    let Some((_, rest)) = key.strip_prefix("document/").ok_or_else(unknown)?.split_once('/') else {
+        documents.push(Document { document: json(key, value)?, ..Document::default() });
+        return Ok(());
+    };
+    // Records come in the order of their keys, so the document is the last one.
+    let document = documents.last_mut().ok_or_else(unknown)?;
+    match rest.split_once('/').map(|(kind, _)| kind) {
+        Some("group") => document.security_groups.push(json(key, value)?),
+        Some("prefix_list") => document.prefix_lists.push(json(key, value)?),
+        Some("port_list") => document.port_range_lists.push(json(key, value)?),
+        Some("interface") => document.network_interfaces.push(json(key, value)?),
+        Some("instance") => document.instances.push(json(key, value)?),
+        _ => return Err(unknown()),
+    }
+    Ok(())
+}
+
 /// Puts a record where it belongs.
 pub fn place(state: &mut State, key: &str, value: &[u8]) -> Result<(), String> {
-    fn json<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, String> {
-        serde_json::from_slice(value).map_err(|e| format!("{key}: {e}"))
-    }
     let unknown = || format!("{key}: unknown kind of record");
     let (kind, rest) = key.split_once('/').ok_or_else(unknown)?;
     match kind {
-        "document" => match rest.split_once('/') {
-            None => state.documents.push(Document { document: json(key, value)?, ..Document::default() }),
-            Some((_, rest)) => {
-                // Records come in the order of their keys, so the document is the last one.
-                let document = state.documents.last_mut().ok_or_else(unknown)?;
-                match rest.split_once('/').map(|(kind, _)| kind) {
-                    Some("group") => document.security_groups.push(json(key, value)?),
-                    Some("prefix_list") => document.prefix_lists.push(json(key, value)?),
-                    Some("port_list") => document.port_range_lists.push(json(key, value)?),
-                    Some("interface") => document.network_interfaces.push(json(key, value)?),
-                    Some("instance") => document.instances.push(json(key, value)?),
-                    _ => return Err(unknown()),
-                }
-            }
-        },
+        "document" => place_document(&mut state.documents, key, value)?,
         "counter" => drop(Arc::make_mut(&mut state.counters).insert(rest.into(), json(key, value)?)),
         "fact" => drop(state.facts.objects.insert(rest.into(), json(key, value)?)),
         "rule" => {
@@ -123,15 +130,15 @@ fn sorted(map: &HashMap<String, u32>) -> OrdMap<String, u32> {
     map.iter().map(|(k, v)| (k.clone(), *v)).collect()
 }
 
-/// Writes what is different between two states.
+/// Writes what is different between documents.
 ///
 /// # Errors
 /// What the database says.
-pub fn difference(table: &mut Objects<'_>, old: &State, new: &State) -> Result<(), redb::Error> {
+pub fn documents(table: &mut Objects<'_>, old: &[Document], new: &[Document]) -> Result<(), redb::Error> {
     let none = Document::default();
-    for d in 0..old.documents.len().max(new.documents.len()) {
+    for d in 0..old.len().max(new.len()) {
         let path = format!("document/{d:04}");
-        let (was, is) = (old.documents.get(d), new.documents.get(d));
+        let (was, is) = (old.get(d), new.get(d));
         if was.map(|w| &w.document) != is.map(|i| &i.document) {
             put(table, &path, is.map(|i| &i.document))?;
         }
@@ -142,6 +149,15 @@ pub fn difference(table: &mut Objects<'_>, old: &State, new: &State) -> Result<(
         list(table, &format!("{path}/interface"), &was.network_interfaces, &is.network_interfaces)?;
         list(table, &format!("{path}/instance"), &was.instances, &is.instances)?;
     }
+    Ok(())
+}
+
+/// Writes what is different between two states, but for the documents as they were applied.
+///
+/// # Errors
+/// What the database says.
+pub fn difference(table: &mut Objects<'_>, old: &State, new: &State) -> Result<(), redb::Error> {
+    documents(table, &old.documents, &new.documents)?;
     if old.counters != new.counters {
         map(table, "counter", &sorted(&old.counters), &sorted(&new.counters))?;
     }

@@ -3,8 +3,9 @@
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd},
     path::Path,
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use super::{BPF_OBJ_GET_INFO_BY_FD, GetInfo, bpf, info, open_pin};
@@ -123,4 +124,32 @@ pub fn program_name(id: u32) -> Option<String> {
 /// The tag of a program, in hexadecimal.
 pub fn program_tag(id: u32) -> Option<String> {
     Some(program_info(id)?[8..16].iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Bytes in a ring buffer that have been written and not read.
+///
+/// # Errors
+/// What mmap(2) says.
+pub fn ring_waits(ring: BorrowedFd<'_>) -> io::Result<u64> {
+    // The reader's place is on the first page, the writers' on the second.
+    let read = first_word(ring, 0)?;
+    Ok(first_word(ring, 1)?.saturating_sub(read))
+}
+
+/// The first word of a page of a map.
+fn first_word(map: BorrowedFd<'_>, page: i64) -> io::Result<u64> {
+    // SAFETY: a number of the system's.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    let length = usize::try_from(size).map_err(io::Error::other)?;
+    let (read, shared) = (libc::PROT_READ, libc::MAP_SHARED);
+    // SAFETY: a fresh mapping, which nobody else knows.
+    let at = unsafe { libc::mmap(std::ptr::null_mut(), length, read, shared, map.as_raw_fd(), page * size) };
+    if at == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a page of its own, aligned; others write to it in whole words.
+    let word = unsafe { &*at.cast::<AtomicU64>() }.load(Ordering::Acquire);
+    // SAFETY: the mapping from above, of which nothing is referred to any more.
+    unsafe { libc::munmap(at, length) };
+    Ok(word)
 }

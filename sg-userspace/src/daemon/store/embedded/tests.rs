@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{super::tests::contract, *};
+use crate::document::Document;
 
 fn dir(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("sg-redb-{}-{name}", std::process::id()))
@@ -90,6 +91,37 @@ fn an_older_schema_is_copied_and_brought_to_ours_in_one_go() {
     fs::rename(&copy, &path).unwrap();
     assert_eq!(Embedded::open(&dir).unwrap().load().unwrap(), state);
     assert_eq!(fs::read_dir(&dir).unwrap().count(), 1, "and nothing else is left");
+    fs::remove_dir_all(dir).unwrap();
+}
+
+#[test]
+fn what_was_applied_before_an_older_daemon_wrote_is_not_known() {
+    let dir = dir("applied");
+    let document = |name: &str| Document { document: Some(name.into()), ..Document::default() };
+    let (old, new) = (document("a"), document("b"));
+    let state = |generation, applied: &Document| State {
+        generation,
+        documents: vec![applied.clone()],
+        applied: Arc::new(vec![applied.clone()]),
+        ..State::default()
+    };
+    let mut store = Embedded::open(&dir).unwrap();
+    store.save(&state(3, &old)).unwrap();
+    drop(store);
+    let store = Embedded::open(&dir).unwrap();
+    assert_eq!(store.load().unwrap(), state(3, &old));
+    // The older daemon counts on, and leaves alone what it does not know.
+    let transaction = store.db.as_ref().unwrap().begin_write().unwrap();
+    transaction.open_table(META).unwrap().insert("generation", 4).unwrap();
+    transaction.commit().unwrap();
+    drop(store);
+    let mut store = Embedded::open(&dir).unwrap();
+    let expected = State { generation: 4, applied: Arc::default(), ..state(3, &old) };
+    assert_eq!(store.load().unwrap(), expected);
+    // The next apply is known again, and nothing is left of the one before.
+    store.save(&state(5, &new)).unwrap();
+    drop(store);
+    assert_eq!(Embedded::open(&dir).unwrap().load().unwrap(), state(5, &new));
     fs::remove_dir_all(dir).unwrap();
 }
 
