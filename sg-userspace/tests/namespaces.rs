@@ -19,6 +19,7 @@ mod namespaces {
     pub mod neighbours;
     pub mod pressure;
     pub mod refusals;
+    pub mod reset;
     pub mod rules;
     pub mod samples;
     pub mod shadow;

@@ -8,7 +8,10 @@ use std::{
 
 use sg_ebpf::conntrack::Clock;
 
-use sg_common::flow::BY_HAND;
+use sg_common::{
+    flow::{BY_HAND, FlowKey},
+    generation::flags,
+};
 
 use super::Control;
 use crate::{
@@ -19,8 +22,9 @@ use crate::{
     },
     dataplane::{
         cut,
-        engine::Bound,
+        engine::{Bound, Resets, bound_to},
         flows::{self, Live},
+        reset::Wanted,
     },
     effective,
     model::{Model, protocol_name},
@@ -128,9 +132,11 @@ impl Control {
         let view = match asked.want {
             Want::List => self.listed(&meant, &zones, asked.limit),
             Want::Top => self.top(&meant, asked.limit),
-            Want::Cut { session } => {
+            Want::Cut { session, reset } => {
                 let found = self.to_cut(&meant, &zones, session.as_ref())?;
-                self.cut(&found).map(FlowsView::Cut)
+                // While they are open: the resets leave as packets of theirs.
+                let reset = reset.then(|| self.reset(&found, &zones));
+                self.cut(&found, reset).map(FlowsView::Cut)
             }
         };
         view.map(Reply::Flows).map_err(|e| self.unread(&e))
@@ -192,7 +198,7 @@ impl Control {
         meant: &Meant<'_>,
         zones: &HashMap<u32, &Bound>,
         session: Option<&Session>,
-    ) -> Result<Vec<(sg_common::flow::FlowKey, u32)>, Reply> {
+    ) -> Result<Vec<(FlowKey, u32)>, Reply> {
         if words(meant.filter).is_empty() {
             return Err(refused("say which flows: a cut without a filter is refused; nothing was cut"));
         }
@@ -229,9 +235,21 @@ impl Control {
         Ok(found)
     }
 
-    fn cut(&self, found: &[(sg_common::flow::FlowKey, u32)]) -> io::Result<CutView> {
+    /// Has the kernel close connections of this host, so that both ends know.
+    fn reset(&self, found: &[(FlowKey, u32)], zones: &HashMap<u32, &Bound>) -> Resets {
+        let mut wanted = Wanted::default();
+        for (key, _) in found {
+            let Some(bound) = zones.get(&key.zone).filter(|b| b.generation.flags & flags::GUEST == 0) else { continue };
+            let device = self.machine.devices.iter().find(|d| d.name == bound.device);
+            wanted.add(key, &device.map(|d| bound_to(&self.machine, d)).unwrap_or_default());
+        }
+        wanted.close(found.len())
+    }
+
+    fn cut(&self, found: &[(FlowKey, u32)], reset: Option<Resets>) -> io::Result<CutView> {
         let cut::Cut { cut, ended, open } = cut::cut(self.engine.maps(), found)?;
         log::info!("{cut} live flows were cut by hand");
-        Ok(CutView { cut, ended, open })
+        self.tell_reset(reset.as_ref());
+        Ok(CutView { cut, ended, open, reset })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Control, apply::expect, together};
+use super::{Control, apply::expect, together, trial::can_be_tried};
 use crate::{
     api::auth::now,
     daemon::{
@@ -12,6 +12,7 @@ use crate::{
         protocol::{Action, Made, Planned, Reply, SnapshotCommand, Source},
         store::StoreError,
     },
+    dataplane::engine::OnChange,
     document::Document,
     validate::Valid,
 };
@@ -130,6 +131,9 @@ impl Control {
             Source::Trial(generation) => {
                 let expected = self.on_trial().filter(|t| t.generation == *generation && group.is_none());
                 expected.ok_or_else(|| refused(format!("generation {generation} is on trial no longer")))?;
+                if *on_change == OnChange::Reset {
+                    return Err(refused("taking back a trial resets nothing: leave --reset out; nothing was changed"));
+                }
                 let steps = documents::difference(self.policy.documents(), self.stored().documents());
                 let change = Change { policy: self.stored().clone(), steps };
                 let mut planned = self.weigh(&change, current, *session, &self.live())?;
@@ -176,6 +180,7 @@ impl Control {
             let generation = together::next(current, self.stored(), &change.policy);
             let confirm = confirm.filter(|_| !planned.steps.is_empty());
             self.can_be_seen(confirm, &planned)?;
+            can_be_tried(confirm, *on_change)?;
             let beside = Some((facts, self.state.replay.clone()));
             let result = match confirm {
                 Some(seconds) => self.try_out(change.policy, beside, generation, *on_change, seconds),
