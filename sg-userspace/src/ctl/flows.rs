@@ -137,8 +137,10 @@ fn cut(arguments: &Arguments, a: &Flows) -> Result<()> {
     if *open > 0 {
         line += &format!("; {open} were begun anew each time, which the rules allow");
     }
-    if let Some(reset) = reset {
-        line += &format!("; {}", was_reset(reset));
+    match reset {
+        Some(reset) => line += &format!("; {}", was_reset(reset)),
+        None if a.reset => line += "; nothing was reset: sgd is older than this sgctl, and cannot",
+        None => {}
     }
     output::made(arguments.output, &serde_json::to_value(&view)?, &line).map(drop)
 }

@@ -12,8 +12,8 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-pub use queue::Written;
 use queue::Queue;
+pub use queue::Written;
 use serde::Serialize;
 use sg_common::{
     account::Account,

@@ -3,10 +3,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use sg_common::{
-    flow::FlowKeys,
-    reason::Verdict,
-};
+use sg_common::{flow::FlowKeys, reason::Verdict};
 use sg_ebpf::classify::query;
 
 use super::{flows::Live, machine::Resolved};

@@ -3,11 +3,7 @@
 //! gets an error. The reset has to leave as a packet of the flow, so this is done while the
 //! verdict of before is still in force.
 
-use std::{
-    collections::HashMap,
-    io,
-    net::IpAddr,
-};
+use std::{collections::HashMap, io, net::IpAddr};
 
 use sg_common::flow::FlowKey;
 

@@ -49,7 +49,8 @@ fn both_ends_know(way: Way) {
     }
     let world = World::new(way);
     // Sockets of IPv4, of IPv6, and of IPv4 by an IPv6 socket.
-    let (both, four, kept) = (listener(&world, "[::]:7000"), listener(&world, "0.0.0.0:7001"), listener(&world, "[::]:7002"));
+    let (both, four, kept) =
+        (listener(&world, "[::]:7000"), listener(&world, "0.0.0.0:7001"), listener(&world, "[::]:7002"));
     let udp = world.instance.run(|| Ok(UdpSocket::bind("10.0.0.10:7009")?)).unwrap();
     let daemon = world.daemon();
     daemon.apply(&policy(&world, &[7000, 7001, 7002], true), &[]).unwrap();

@@ -201,7 +201,8 @@ fn members_that_only_what_is_in_force_loses_stay_the_candidates() {
     let daemon = world.daemon();
     let policy = |members: &str| {
         let others = "- {security_group_name: others}\n";
-        from_members(&world, 7000, others) + &format!("- {{private_ip_addresses: [{members}], security_group_ids: [others]}}\n")
+        from_members(&world, 7000, others)
+            + &format!("- {{private_ip_addresses: [{members}], security_group_ids: [others]}}\n")
     };
     daemon.apply(&policy("198.51.100.1, 192.0.2.10"), &[]).unwrap();
     // It says what is in force: both have one policy, which is patched now.

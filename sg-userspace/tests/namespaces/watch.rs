@@ -270,11 +270,13 @@ fn what_somebody_else_writes_into_our_tables_is_found_and_written_anew() {
     daemon.enter(stranger).unwrap();
     // One bit of what all devices share: packets tell nobody then, and a remote has no quota.
     let bits = || {
-        let config = RawMap::<u32, Config>::new(sys::open_pin(&pins.join(maps::CONFIG))?, 4, size_of::<Config>() as u32)?;
+        let config =
+            RawMap::<u32, Config>::new(sys::open_pin(&pins.join(maps::CONFIG))?, 4, size_of::<Config>() as u32)?;
         let there = config.get(&0)?.unwrap();
         // The clock is not compared: tests move it.
         config.update(&0, &Config { events: there.events ^ 1, time_offset: 1, ..there })?;
-        let quotas = RawMap::<u32, Quotas>::new(sys::open_pin(&pins.join(maps::QUOTAS))?, 4, size_of::<Quotas>() as u32)?;
+        let quotas =
+            RawMap::<u32, Quotas>::new(sys::open_pin(&pins.join(maps::QUOTAS))?, 4, size_of::<Quotas>() as u32)?;
         let there = quotas.get(&0)?.unwrap();
         quotas.update(&0, &Quotas { remote: 0, ..there })?;
         Ok((there, quotas.get(&0)?.unwrap()))
@@ -287,8 +289,10 @@ fn what_somebody_else_writes_into_our_tables_is_found_and_written_anew() {
         said("program's configuration") && said("table of flows' quotas")
     });
     let shared = || {
-        let config = RawMap::<u32, Config>::new(sys::open_pin(&pins.join(maps::CONFIG))?, 4, size_of::<Config>() as u32)?;
-        let quotas = RawMap::<u32, Quotas>::new(sys::open_pin(&pins.join(maps::QUOTAS))?, 4, size_of::<Quotas>() as u32)?;
+        let config =
+            RawMap::<u32, Config>::new(sys::open_pin(&pins.join(maps::CONFIG))?, 4, size_of::<Config>() as u32)?;
+        let quotas =
+            RawMap::<u32, Quotas>::new(sys::open_pin(&pins.join(maps::QUOTAS))?, 4, size_of::<Quotas>() as u32)?;
         Ok((config.get(&0)?.unwrap(), quotas.get(&0)?.unwrap()))
     };
     let (config, quotas) = daemon.enter(shared).unwrap();

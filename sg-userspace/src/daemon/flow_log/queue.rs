@@ -77,7 +77,8 @@ impl<L: Send + 'static> Queue<L> {
     /// # Errors
     /// There is no thread; then every line is lost.
     pub fn start(room: usize, sink: impl FnMut(&[L]) -> io::Result<()> + Send + 'static) -> (Self, io::Result<()>) {
-        let state = State { lines: VecDeque::new(), done: Written::default(), asked: false, closing: false, ended: false };
+        let state =
+            State { lines: VecDeque::new(), done: Written::default(), asked: false, closing: false, ended: false };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
         let of_thread = shared.clone();
         let write = move || {

@@ -130,12 +130,8 @@ impl Engine {
         let judged = |b: &&Binding| {
             self.bound.get(&b.device.index).is_some_and(|b| b.generation.policy != NO_POLICY && !b.passes())
         };
-        let keys: HashMap<u32, PolicyKey> = resolved
-            .bindings
-            .iter()
-            .filter(judged)
-            .map(|b| (b.device.index, key_of(model, &resolved, b)))
-            .collect();
+        let keys: HashMap<u32, PolicyKey> =
+            resolved.bindings.iter().filter(judged).map(|b| (b.device.index, key_of(model, &resolved, b))).collect();
         let mut places: HashMap<PolicyKey, Place> = HashMap::new();
         let mut made: BTreeMap<u32, Policy> = BTreeMap::new();
         // In the order of keys, so that the same candidate has the same policies.
@@ -185,7 +181,8 @@ impl Engine {
             let own = keys.get(device).and_then(|key| before.get(key)).is_some_and(|p| p.index == index);
             own == named(bound)
         };
-        let in_force = policy.current || self.bound.values().any(|b| b.generation.policy == index || b.returns_to(index));
+        let in_force =
+            policy.current || self.bound.values().any(|b| b.generation.policy == index || b.returns_to(index));
         if in_force || !self.bound.iter().all(keeps) {
             return Ok(None);
         }
