@@ -7,10 +7,12 @@
 //! - [`filter`]: which flows may exist
 //! - [`clock`]: ticks and CPUs
 //! - [`machine`]: devices and addresses, as data
-//! - [`policies`]: compiled tables to inner maps; [`counters`]: which rule counts where
+//! - [`policies`]: compiled tables to inner maps; [`counters`]: which rule counts where;
+//!   [`comparing`]: whether they are still what was written
 //! - [`attach`]: programs to devices; [`order`]: what stands before them there
 //! - [`engine`]: makes the kernel agree with the model; [`report`]: what that did
-//! - [`flows`]: live flows; [`cut`]: ended by hand; [`quotas`]: how many may be confirmed, and how many are;
+//! - [`flows`]: live flows; [`judges`]: what a model says of them; [`cut`]: ended by hand; [`reset`]: and told so;
+//!   [`quotas`]: how many may be confirmed, and how many are;
 //!   [`adopt`]: those that were there before
 //! - [`events`]: what the program tells
 //! - [`probe`]: the program on packets of ours, attached to nothing; [`dry`]: the same over the
@@ -20,6 +22,7 @@ pub mod adopt;
 pub mod attach;
 pub mod carry;
 pub mod clock;
+pub mod comparing;
 pub mod counters;
 pub mod cut;
 pub mod dry;
@@ -27,6 +30,7 @@ pub mod engine;
 pub mod events;
 pub mod filter;
 pub mod flows;
+pub mod judges;
 pub mod machine;
 pub mod object;
 pub mod order;
@@ -35,5 +39,6 @@ pub mod policies;
 pub mod probe;
 pub mod quotas;
 pub mod report;
+pub mod reset;
 pub mod shapes;
 pub mod sys;

@@ -24,8 +24,8 @@ mod api {
     pub mod members;
     pub mod metrics;
     pub mod order;
-    pub mod readme;
     pub mod quotas;
+    pub mod readme;
     pub mod sdk;
     pub mod settings;
     pub mod store;

@@ -20,6 +20,7 @@ mod namespaces {
     pub mod pressure;
     pub mod refusals;
     pub mod replay;
+    pub mod reset;
     pub mod room;
     pub mod rules;
     pub mod samples;

@@ -10,8 +10,11 @@ use super::{
     client, count, count_of, differences, drift, lint, output, session, sources,
 };
 use crate::{
-    daemon::protocol::{Action, File, Planned, Reply, TrialView},
-    dataplane::engine::OnChange,
+    daemon::{
+        control::NO_RESET,
+        protocol::{Action, File, Planned, Reply, TrialView},
+    },
+    dataplane::engine::{OnChange, Resets},
     document::{MAX_DOCUMENT, Problems, parse},
 };
 
@@ -124,6 +127,19 @@ pub fn on_trial(trial: &TrialView) -> String {
     )
 }
 
+/// What became of connections that were to be reset before they were cut.
+pub fn was_reset(reset: &Resets) -> String {
+    let Resets { connections, only_cut, problem } = reset;
+    let mut text = format!("{} reset at both ends", count_of(*connections, "connection was", "connections were"));
+    if *only_cut > 0 {
+        text += &format!(", {} only cut", count_of(*only_cut, "flow is", "flows are"));
+    }
+    if let Some(why) = problem {
+        text += &format!("\nwarning: what could not be reset is only cut: {why}");
+    }
+    text
+}
+
 /// Keeps what is on trial.
 pub fn confirm(arguments: &Arguments) -> Result<Ended> {
     let generation = match client::ask(&arguments.socket, &Action::Confirm)? {
@@ -149,18 +165,20 @@ fn agreed(question: &str) -> Result<bool> {
 
 pub fn apply(arguments: &Arguments, a: &Apply) -> Result<Ended> {
     let files = files_of(&a.plan.file)?;
+    let on_change = a.manner.on_change()?;
     let action = |apply: bool, if_generation, confirm| Action::Document {
         files: files.clone(),
         adopt: a.plan.adopt,
         apply,
         if_generation,
-        on_change: a.manner.on_change,
+        on_change,
         session: session::own(),
         confirm,
         all: a.plan.all,
     };
     let from_stdin = a.plan.file.iter().any(|f| f == "-");
-    carry_out(arguments, &Consent { yes: a.yes, from_stdin, confirm: a.manner.confirm }, a.if_generation, action)
+    let consent = Consent { yes: a.yes, from_stdin, confirm: a.manner.confirm, reset: a.manner.reset };
+    carry_out(arguments, &consent, a.if_generation, action)
 }
 
 /// How far a user agrees to a change beforehand.
@@ -172,6 +190,8 @@ pub struct Consent {
     pub from_stdin: bool,
     /// Whether it is tried out first; by default if it would drop the user's own connection.
     pub confirm: Option<Confirm>,
+    /// Whether connections of this host that are cut are reset before.
+    pub reset: bool,
 }
 
 /// Whether a change has to be confirmed.
@@ -196,7 +216,7 @@ pub fn carry_out(
     action: impl Fn(bool, Option<u64>, Option<u32>) -> Action,
 ) -> Result<Ended> {
     let table = arguments.output == Output::Table;
-    let &Consent { yes, from_stdin, confirm } = consent;
+    let &Consent { yes, from_stdin, confirm, reset } = consent;
     let planned = ask(arguments, &action(false, if_generation, None))?;
     let confirm = match (confirm, &planned.session) {
         (Some(Confirm::Within(seconds)), _) => Some(seconds),
@@ -205,6 +225,12 @@ pub fn carry_out(
     };
     if table {
         show(&planned)?;
+        if reset && planned.cut_count > 0 {
+            writeln!(output::stdout(), "TCP connections of this host among them are reset: that cannot be taken back")?;
+        }
+    }
+    if reset && confirm.is_some() {
+        bail!("{}{NO_RESET}", if planned.session.is_some() { "this would drop your own SSH connection; " } else { "" });
     }
     let deletes = planned.steps.iter().filter(|s| s.step == "delete").count();
     if !yes {
@@ -258,6 +284,9 @@ pub fn carry_out(
     line("NOT PROTECTED", &report.refused)?;
     if report.adopted + report.denied.count > 0 {
         writeln!(out, "live flows: {} adopted, {} denied", report.adopted, report.denied.count)?;
+    }
+    if let Some(reset) = &report.reset {
+        writeln!(out, "{}", was_reset(reset))?;
     }
     for warning in &report.warnings {
         writeln!(out, "warning: {warning}")?;

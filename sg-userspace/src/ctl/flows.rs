@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{
     Ended,
+    apply::was_reset,
     args::{Arguments, Flows, Output},
     client,
     confirm::{Going, confirm},
@@ -122,21 +123,26 @@ fn cut(arguments: &Arguments, a: &Flows) -> Result<()> {
     }
     confirm(a.yes, || going(arguments, a))?;
     let session = if a.with_my_session { None } else { session::own() };
-    let FlowsView::Cut(view) = ask(arguments, a, Want::Cut { session }, 0)? else {
+    let FlowsView::Cut(view) = ask(arguments, a, Want::Cut { session, reset: a.reset }, 0)? else {
         bail!("the daemon gave an answer to something else");
     };
-    let CutView { cut, ended, open } = view;
+    let CutView { cut, ended, open, reset } = &view;
     let mut line = match cut {
         1 => "1 live flow is cut".to_owned(),
         n => format!("{n} live flows are cut"),
     };
-    if ended > 0 {
+    if *ended > 0 {
         line += &format!("; {ended} had ended");
     }
-    if open > 0 {
+    if *open > 0 {
         line += &format!("; {open} were begun anew each time, which the rules allow");
     }
-    output::made(arguments.output, &serde_json::to_value(view)?, &line).map(drop)
+    match reset {
+        Some(reset) => line += &format!("; {}", was_reset(reset)),
+        None if a.reset => line += "; nothing was reset: sgd is older than this sgctl, and cannot",
+        None => {}
+    }
+    output::made(arguments.output, &serde_json::to_value(&view)?, &line).map(drop)
 }
 
 /// Lists, counts or cuts.

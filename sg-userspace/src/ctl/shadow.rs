@@ -93,17 +93,19 @@ fn promote(arguments: &Arguments, promote: &Promote) -> Result<Ended> {
         Reply::Candidate { files, adopt } => (files, adopt),
         other => return client::unexpected(other),
     };
+    let on_change = promote.manner.on_change()?;
     let action = |apply: bool, if_generation, confirm| Action::Document {
         files: files.clone(),
         adopt,
         apply,
         if_generation,
-        on_change: promote.manner.on_change,
+        on_change,
         session: session::own(),
         confirm,
         all: false,
     };
-    let consent = Consent { yes: promote.yes, from_stdin: false, confirm: promote.manner.confirm };
+    let manner = promote.manner;
+    let consent = Consent { yes: promote.yes, from_stdin: false, confirm: manner.confirm, reset: manner.reset };
     let ended = carry_out(arguments, &consent, None, action)?;
     // It is what is in force now; one on trial may still be taken back, and is a candidate until then.
     if arguments.output == Output::Table {

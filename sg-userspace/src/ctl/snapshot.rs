@@ -177,13 +177,14 @@ fn replaced(arguments: &Arguments, plan: &Action, how: &How) -> Result<(Option<G
 }
 
 fn put_back(arguments: &Arguments, source: Source, how: &How) -> Result<Ended> {
+    let on_change = how.manner.on_change()?;
     let action = |apply: bool, if_generation: Option<u64>, confirm| Action::Restore {
         source: source.clone(),
         group: how.group.clone(),
         additive: how.additive,
         apply,
         if_generation,
-        on_change: how.manner.on_change,
+        on_change,
         session: session::own(),
         confirm,
     };
@@ -199,7 +200,7 @@ fn put_back(arguments: &Arguments, source: Source, how: &How) -> Result<Ended> {
     // What was asked about is what is done, or nothing.
     apply::carry_out(
         arguments,
-        &Consent { yes: true, confirm: how.manner.confirm, ..Consent::default() },
+        &Consent { yes: true, confirm: how.manner.confirm, reset: how.manner.reset, ..Consent::default() },
         agreed_on,
         action,
     )

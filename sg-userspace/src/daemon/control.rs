@@ -28,7 +28,7 @@ use anyhow::Context;
 use apply::Wanted;
 use ipnet::IpNet;
 use look::tell_carried;
-pub use trial::{BOUNDS as TRIAL_BOUNDS, TrialRecord};
+pub use trial::{BOUNDS as TRIAL_BOUNDS, NO_RESET, TrialRecord};
 
 use super::{
     config::{Config, Level},

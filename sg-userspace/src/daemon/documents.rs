@@ -1,7 +1,10 @@
 //! Documents and their owners: which objects a change makes, alters and
 //! removes, and whom it would take them from. Pure.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -165,6 +168,55 @@ pub fn plan(before: &Valid, new: Document, adopt: bool, quotas: &Quotas) -> Resu
     Ok(Change { policy: Arc::new(before.succeeded_by(documents, quotas)?), steps })
 }
 
+/// Kinds and ids of what is in a document.
+fn ids(document: &Document) -> BTreeSet<ObjectId> {
+    let names = Names::of(document, &mut Problems::default());
+    let kinds = [
+        ("security group", &names.groups.ids),
+        ("prefix list", &names.prefix_lists.ids),
+        ("port range list", &names.port_lists.ids),
+        ("network interface", &names.interfaces.ids),
+    ];
+    let instances = document.instances.iter().filter_map(|i| i.instance_id.as_ref().or(i.instance_name.as_ref()));
+    let instances = instances.map(|t| ("instance", t.value.clone()));
+    kinds.into_iter().flat_map(|(kind, ids)| ids.iter().map(move |id| (kind, id.clone()))).chain(instances).collect()
+}
+
+/// What [`plan`] made of the document of a name, once more, after the documents that it was
+/// planned on top of have changed from `old` to `documents`; `before` is what it was then. Sooner
+/// where little is different, and the very same where nothing is. `None` where it has to be
+/// planned from the beginning, be it to find out what is wrong.
+pub fn plan_again(
+    before: &Arc<Valid>,
+    (old, documents): (&[Document], &[Document]),
+    name: &str,
+    adopt: bool,
+    quotas: &Quotas,
+) -> Option<Arc<Valid>> {
+    fn others<'a>(all: &'a [Document], name: &'a str) -> impl Iterator<Item = &'a Document> {
+        all.iter().filter(move |d| d.name() != name)
+    }
+    let place = |all: &[Document]| all.iter().position(|d| d.name() == name);
+    if place(old) == place(documents) && others(old, name).eq(others(documents, name)) {
+        return Some(before.clone());
+    }
+    if adopt {
+        return None;
+    }
+    let own = before.documents().iter().find(|d| d.name() == name)?;
+    let owned = ids(own);
+    let mut changed = others(documents, name).filter(|d| !old.contains(d));
+    if changed.any(|d| !ids(d).is_disjoint(&owned)) {
+        return None;
+    }
+    let mut documents = documents.to_vec();
+    match place(&documents) {
+        Some(i) => documents[i] = own.clone(),
+        None => documents.push(own.clone()),
+    }
+    before.follow(documents, quotas).ok().map(Arc::new)
+}
+
 /// What is different between two sets of documents, object by object.
 pub fn difference(old: &[Document], new: &[Document]) -> Vec<Step> {
     let (before, after) = (objects(&Document::merge(old)), objects(&Document::merge(new)));
@@ -222,6 +274,38 @@ mod tests {
         let (both, taken) = steps(&fewer, b, true).unwrap();
         assert_eq!(taken, ["adopt security group g", "create security group g"]);
         assert!(both[0].security_groups.is_empty());
+    }
+
+    #[test]
+    fn a_plan_is_made_again_as_it_would_be_made() {
+        let quotas = Quotas::default();
+        let own = "document: a\nsecurity_groups: [{security_group_name: g, permissions: [\
+                   {direction: ingress, ip_protocol: all, source_group_id: others}]}]\n";
+        let theirs = |member: &str| {
+            read(&format!(
+                "document: b\nsecurity_groups: [{{security_group_name: others}}]\nnetwork_interfaces: [\
+                 {{private_ip_addresses: [{member}], security_group_ids: [others]}}]\n"
+            ))
+        };
+        let own_before = read("document: a\nsecurity_groups: [{security_group_name: g}]\n");
+        let old = [theirs("10.0.0.1"), own_before.clone()];
+        let before = plan(&old, read(own), false, &quotas, None).unwrap().policy;
+        let again = |documents: &[Document], adopt| plan_again(&before, (&old, documents), "a", adopt, &quotas);
+        // Nothing beside it is different: whatever its own document says by now.
+        let mut others = [theirs("10.0.0.1"), read("document: a\nsecurity_groups: []\n")];
+        assert!(Arc::ptr_eq(&again(&others, true).unwrap(), &before));
+        // A member is another, in its place or behind the document.
+        others[0] = theirs("10.0.0.2");
+        for documents in [others.to_vec(), vec![others[0].clone()], vec![own_before, others[0].clone()]] {
+            let made = again(&documents, false).unwrap();
+            let anew = plan(&documents, read(own), false, &quotas, None).unwrap().policy;
+            assert_eq!((made.documents(), made.model()), (anew.documents(), anew.model()));
+            assert!(again(&documents, true).is_none(), "objects may be taken over");
+        }
+        // What it names is gone, or is somebody else's by now.
+        assert!(again(&[read("document: b\nsecurity_groups: []\n")], false).is_none());
+        let taken = "document: b\nsecurity_groups: [{security_group_name: others}, {security_group_name: g}]\n";
+        assert!(again(&[read(taken)], false).is_none());
     }
 
     #[test]

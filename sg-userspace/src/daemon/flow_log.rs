@@ -4,12 +4,16 @@
 //! The kernel program counts (see [`sg_common::account`]); what it counted lies in a
 //! pinned table, so that a flow which outlives the daemon is logged whole by the next one.
 
+mod queue;
+
 use std::{
     collections::HashMap,
     io,
     time::{Duration, Instant, SystemTime},
 };
 
+use queue::Queue;
+pub use queue::Written;
 use serde::Serialize;
 use sg_common::{
     account::Account,
@@ -40,8 +44,10 @@ use crate::{
     model::protocol_name,
 };
 
-/// Lines that wait for the next look; more are lost, and counted.
+/// Lines that wait to be written; more are lost, and counted.
 const WAITING: usize = 65_536;
+/// How long the last lines may take to be written when the daemon ends.
+const FAREWELL: Duration = Duration::from_secs(10);
 
 /// A flow that is over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -117,36 +123,57 @@ enum Line {
     LeftOut(LeftOut),
 }
 
-/// Lines written, and lines lost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Written {
-    /// In the file.
-    pub written: u64,
-    /// It could not be written.
-    pub lost: u64,
-}
-
-impl std::ops::AddAssign for Written {
-    fn add_assign(&mut self, more: Self) {
-        self.written += more.written;
-        self.lost += more.lost;
-    }
-}
-
 /// The log.
 pub struct FlowLog {
-    config: FlowLogConfig,
-    /// Open, unless it could not be opened yet.
-    lines: Option<Lines>,
+    queue: Queue<Line>,
     every: Duration,
     rate: u32,
     looked: Option<Instant>,
-    waiting: Vec<Line>,
     /// What the kernel had left out at the last look.
     before: Sums,
-    written: Written,
-    lost: u64,
+    /// There was no room for a line since what waits was last written.
+    full: bool,
+    /// And that has been said.
+    is_slow: bool,
+}
+
+/// The file, as the thread that writes it has it.
+struct Sink {
+    config: FlowLogConfig,
+    /// Open, unless it could not be opened yet.
+    lines: Option<Lines>,
     failing: bool,
+}
+
+impl Sink {
+    fn append(&mut self, waiting: &[Line]) -> io::Result<()> {
+        let lines = match &mut self.lines {
+            Some(_) if waiting.is_empty() => return Ok(()),
+            Some(lines) => lines,
+            None => {
+                if let Some(dir) = self.config.file.parent() {
+                    std::fs::create_dir_all(dir)?;
+                }
+                let max = u64::from(self.config.max_size) << 20;
+                self.lines.insert(Lines::open(&self.config.file, max, self.config.kept)?)
+            }
+        };
+        lines.append(waiting, false)
+    }
+
+    /// Writes lines, and says once that it cannot, and that it can again.
+    fn write(&mut self, lines: &[Line]) -> io::Result<()> {
+        let result = self.append(lines);
+        let path = self.config.file.display();
+        match (&result, std::mem::replace(&mut self.failing, result.is_err())) {
+            (Ok(()), true) => log::warning!("the log of flows {path} can be written again"),
+            (Err(e), false) => {
+                log::error!("the log of flows {path} cannot be written: {e}; what happens meanwhile is not in it");
+            }
+            _ => {}
+        }
+        result
+    }
 }
 
 /// How a flow ended; `None` while it goes on.
@@ -198,32 +225,20 @@ impl FlowLog {
     /// Nothing is written yet. A file that cannot be opened is tried again with each line:
     /// a host must not be without its rules for want of a log.
     pub fn new(config: &FlowLogConfig) -> Self {
+        let mut sink = Sink { config: config.clone(), lines: None, failing: false };
+        let (queue, begun) = Queue::start(WAITING, move |lines| sink.write(lines));
+        if let Err(e) = begun {
+            log::error!("no thread can be started to write the log of flows ({e}): nothing will be in it");
+        }
         Self {
-            config: config.clone(),
-            lines: None,
+            queue,
             every: Duration::from_secs(config.every.into()),
             rate: config.denied,
             looked: None,
-            waiting: Vec::new(),
             before: Sums::default(),
-            written: Written::default(),
-            lost: 0,
-            failing: false,
+            full: false,
+            is_slow: false,
         }
-    }
-
-    fn append(&mut self) -> io::Result<()> {
-        let lines = match &mut self.lines {
-            Some(lines) => lines,
-            None => {
-                if let Some(dir) = self.config.file.parent() {
-                    std::fs::create_dir_all(dir)?;
-                }
-                let max = u64::from(self.config.max_size) << 20;
-                self.lines.insert(Lines::open(&self.config.file, max, self.config.kept)?)
-            }
-        };
-        lines.append(&self.waiting, false)
     }
 
     /// Asks the kernel for denied packets.
@@ -232,18 +247,10 @@ impl FlowLog {
         tell.reasons[stream::LOG] = [!0, 0];
     }
 
-    fn wait(&mut self, line: Line) {
-        if self.waiting.len() < WAITING {
-            self.waiting.push(line);
-        } else {
-            self.lost += 1;
-        }
-    }
-
     /// A packet was denied.
     pub fn denied(&mut self, event: &Event, names: &mut Names, time: &Time) {
         let seen = in_words(event, names, time);
-        self.wait(Line::Denied(Box::new(Denied { kind: "denied", seen })));
+        self.full |= !self.queue.push(Line::Denied(Box::new(Denied { kind: "denied", seen })));
     }
 
     /// Whether it is time to look which flows are over.
@@ -272,57 +279,51 @@ impl FlowLog {
         }
         let clock = Clock { now: time.jiffies, hz: time.hz };
         for key in accounts {
+            if !self.queue.has_room(1) {
+                // It stays where it is, and so do all others, until there is room.
+                self.looked = None;
+                break;
+            }
             let Some(how) = ended(live.get(&key), clock) else { continue };
             // What comes later is another flow's.
             if let Some(account) = maps.accounts.take(&key)? {
                 // Of one that is older than its account, the table knows better who began it.
                 let origin = live.get(&key).map_or(Direction::from_u8(account.origin), |l| l.origin);
-                self.wait(Line::Over(Box::new(over((&key, &account), origin, how, names, time))));
-                if self.waiting.len() >= WAITING {
-                    let done = self.put();
-                    self.written += done;
-                }
+                self.queue.push(Line::Over(Box::new(over((&key, &account), origin, how, names, time))));
             }
         }
         let since = |now: u64, then: u64| now.saturating_sub(then);
         let denied = since(sums.left_out[stream::LOG], self.before.left_out[stream::LOG]);
         let flows = since(sums.unaccounted, self.before.unaccounted);
-        self.before = *sums;
-        if denied + flows > 0 {
+        // What could not be said is said with the next.
+        if denied + flows == 0 {
+            self.before = *sums;
+        } else if self.queue.has_room(1) {
+            self.before = *sums;
             let time = humantime::format_rfc3339_millis(time.wall).to_string();
-            self.wait(Line::LeftOut(LeftOut { kind: "left_out", time, denied, packets: flows }));
+            self.queue.push(Line::LeftOut(LeftOut { kind: "left_out", time, denied, packets: flows }));
         }
         Ok(())
     }
 
-    /// Writes what waits.
+    /// Has what waits written, soon; what has become of lines since the last time.
     pub fn flush(&mut self) -> Written {
-        let done = self.put();
-        self.written += done;
-        std::mem::take(&mut self.written)
+        let done = self.queue.flush();
+        // What is lost while the file cannot be written is said by who writes it.
+        let full = std::mem::take(&mut self.full);
+        if full && !self.is_slow {
+            log::error!("the log of flows is written too slowly: what does not fit among {WAITING} lines is not in it");
+        }
+        self.is_slow = full;
+        done
     }
 
-    fn put(&mut self) -> Written {
-        let mut done = Written { written: 0, lost: std::mem::take(&mut self.lost) };
-        if self.waiting.is_empty() && self.lines.is_some() {
-            return done;
+    /// Has all that waits written, as the last thing.
+    pub fn close(&mut self) -> Written {
+        let done = self.queue.close(FAREWELL);
+        if done.lost > 0 {
+            log::warning!("{} lines of the log of flows were not written", done.lost);
         }
-        let (count, path) = (self.waiting.len() as u64, self.config.file.display().to_string());
-        match self.append() {
-            Ok(()) => {
-                done.written = count;
-                if std::mem::replace(&mut self.failing, false) {
-                    log::warning!("the log of flows {path} can be written again");
-                }
-            }
-            Err(e) => {
-                done.lost += count;
-                if !std::mem::replace(&mut self.failing, true) {
-                    log::error!("the log of flows {path} cannot be written: {e}; what happens meanwhile is not in it");
-                }
-            }
-        }
-        self.waiting.clear();
         done
     }
 }

@@ -1,5 +1,6 @@
 //! `sgd` itself: one thread, one writer; socket, network, signals and timers
-//! are its inputs. Only the kernel's counters are read on another thread, for metrics.
+//! are its inputs. Only the kernel's counters are read on another thread, for metrics, and
+//! the log of flows is written on one.
 
 use std::{
     ffi::CString,
@@ -436,7 +437,7 @@ async fn serve(config: Config) -> Result<()> {
     control.keep_pinned();
     control.keep_accounts();
     control.hear(&ring.get_mut().read());
-    control.log_flows();
+    control.end_flow_log();
     notify("STOPPING=1");
     // What was heard is not done any more: whoever asked is told so, not cut off.
     api.iter().for_each(tokio::task::JoinHandle::abort);

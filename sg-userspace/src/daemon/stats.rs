@@ -7,6 +7,7 @@
 //! says how far it had read, so that a daemon that was killed loses nothing.
 
 use std::{
+    cell::LazyCell,
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     fs, io,
     sync::Arc,
@@ -149,7 +150,8 @@ impl Accountant {
     }
 
     /// Follows counters that came and went. `state` tells states of the policy apart;
-    /// `lives` says whose rules there are, in force or not: an account without either goes.
+    /// `lives` says whose rules there are, in force or not: an account without either goes,
+    /// and a counter that only a candidate's rule has gets none, for nothing is counted there.
     pub fn follow(
         &mut self,
         counters: &Arc<HashMap<String, u32>>,
@@ -166,16 +168,17 @@ impl Accountant {
         let mut order: Vec<(u32, String)> =
             counters.iter().map(|(identity, index)| (*index, identity.clone())).collect();
         order.sort_unstable();
+        // Asked only where it matters: it takes a look at every rule.
+        let lives = LazyCell::new(lives);
         for (_, identity) in &order {
-            if !self.accounts.contains_key(identity) {
+            if !self.accounts.contains_key(identity) && lives.contains(identity) {
                 self.accounts.insert(identity.clone(), Account::new(now));
                 self.changed.insert(identity.clone());
             }
         }
         // Whatever it shows is added anew: to most, nothing.
         self.order = order.into_iter().map(|(index, identity)| (index, identity, None)).collect();
-        if self.accounts.len() > counters.len() {
-            let lives = lives();
+        if self.accounts.keys().any(|identity| !counters.contains_key(identity)) {
             let gone = self
                 .accounts
                 .extract_if(.., |identity, _| !counters.contains_key(identity) && !lives.contains(identity));
@@ -266,8 +269,16 @@ mod tests {
         (a.packets, a.bytes, a.since, a.hit)
     }
 
-    fn none() -> HashSet<String> {
-        HashSet::new()
+    /// Follows counters of rules in force, while there are others besides.
+    fn follow(
+        accountant: &mut Accountant,
+        counters: &Arc<HashMap<String, u32>>,
+        state: (u64, bool),
+        now: u64,
+        besides: &[&str],
+    ) {
+        let lives = || counters.keys().cloned().chain(besides.iter().map(ToString::to_string)).collect();
+        accountant.follow(counters, state, now, lives);
     }
 
     /// What a store has after it was given what is to be stored.
@@ -284,7 +295,7 @@ mod tests {
     #[test]
     fn hits_are_added_and_noted() {
         let mut a = Accountant::new(Accounts::new(), 1);
-        a.follow(&counters(&[("g/a", 2), ("g/b", 1)]), (1, false), 100, none);
+        follow(&mut a, &counters(&[("g/a", 2), ("g/b", 1)]), (1, false), 100, &[]);
         look(&mut a, 100, &Kernel::new());
         assert_eq!(shown(&a, "g/a"), (0, 0, 100, None));
         look(&mut a, 101, &Kernel::from([(2, 3)]));
@@ -299,13 +310,13 @@ mod tests {
     fn a_daemon_that_was_killed_loses_nothing() {
         let (mut stored, all) = (Accounts::new(), counters(&[("g/a", 1)]));
         let mut first = Accountant::new(Accounts::new(), 1);
-        first.follow(&all, (1, false), 100, none);
+        follow(&mut first, &all, (1, false), 100, &[]);
         look(&mut first, 101, &Kernel::from([(1, 3)]));
         store(&mut first, &mut stored);
         look(&mut first, 102, &Kernel::from([(1, 9)]));
         // What it read last is not stored; the kernel counts on.
         let mut second = Accountant::new(stored, 1);
-        second.follow(&all, (1, false), 200, none);
+        follow(&mut second, &all, (1, false), 200, &[]);
         look(&mut second, 200, &Kernel::from([(1, 10)]));
         assert_eq!(shown(&second, "g/a"), (10, 1000, 100, Some(200)));
     }
@@ -314,11 +325,11 @@ mod tests {
     fn a_restart_that_nothing_hit_meanwhile_keeps_the_last_hit() {
         let (mut stored, all) = (Accounts::new(), counters(&[("g/a", 1)]));
         let mut first = Accountant::new(Accounts::new(), 1);
-        first.follow(&all, (1, false), 100, none);
+        follow(&mut first, &all, (1, false), 100, &[]);
         look(&mut first, 101, &Kernel::from([(1, 3)]));
         store(&mut first, &mut stored);
         let mut second = Accountant::new(stored, 1);
-        second.follow(&all, (1, false), 200, none);
+        follow(&mut second, &all, (1, false), 200, &[]);
         look(&mut second, 200, &Kernel::from([(1, 3)]));
         assert_eq!(shown(&second, "g/a"), (3, 300, 100, Some(101)));
         assert!(second.to_store(true).is_none(), "nothing has changed");
@@ -328,12 +339,12 @@ mod tests {
     fn totals_go_on_when_the_machine_starts_anew() {
         let (mut stored, all) = (Accounts::new(), counters(&[("g/a", 1), ("g/b", 2)]));
         let mut before = Accountant::new(Accounts::new(), 1);
-        before.follow(&all, (1, false), 100, none);
+        follow(&mut before, &all, (1, false), 100, &[]);
         look(&mut before, 101, &Kernel::from([(1, 50), (2, 50)]));
         store(&mut before, &mut stored);
         // One had more packets by the first look than it ever showed before.
         let mut after = Accountant::new(stored, 2);
-        after.follow(&all, (1, false), 200, none);
+        follow(&mut after, &all, (1, false), 200, &[]);
         look(&mut after, 200, &Kernel::from([(1, 60)]));
         assert_eq!(shown(&after, "g/a"), (110, 11_000, 100, Some(200)));
         assert_eq!(shown(&after, "g/b"), (50, 5000, 100, Some(101)));
@@ -344,22 +355,35 @@ mod tests {
     #[test]
     fn a_counter_that_shows_less_has_begun_anew() {
         let mut a = Accountant::new(Accounts::new(), 1);
-        a.follow(&counters(&[("g/a", 1)]), (1, false), 100, none);
+        follow(&mut a, &counters(&[("g/a", 1)]), (1, false), 100, &[]);
         look(&mut a, 101, &Kernel::from([(1, 7)]));
         look(&mut a, 102, &Kernel::from([(1, 2)]));
         assert_eq!(shown(&a, "g/a"), (9, 900, 100, Some(102)));
     }
 
     #[test]
+    fn what_only_a_candidate_has_is_nobodys_account() {
+        let all = counters(&[("g/a", 1), ("g/new", 2)]);
+        let set = |all: &[&str]| all.iter().map(|identity| (*identity).to_owned()).collect::<HashSet<_>>();
+        let (mut a, mut stored) = (Accountant::new(Accounts::new(), 1), Accounts::new());
+        a.follow(&all, (1, false), 100, || set(&["g/a"]));
+        look(&mut a, 101, &Kernel::new());
+        store(&mut a, &mut stored);
+        assert_eq!(stored.keys().collect::<Vec<_>>(), ["g/a"]);
+        // Promoted, it is one of those in force, and is counted from then on.
+        a.follow(&all, (2, false), 200, || set(&["g/a", "g/new"]));
+        assert_eq!(shown(&a, "g/new"), (0, 0, 200, None));
+    }
+
+    #[test]
     fn an_index_that_another_rule_has_is_not_its_own() {
         let mut a = Accountant::new(Accounts::new(), 1);
-        a.follow(&counters(&[("g/a", 1)]), (1, false), 100, none);
+        follow(&mut a, &counters(&[("g/a", 1)]), (1, false), 100, &[]);
         look(&mut a, 101, &Kernel::from([(1, 7)]));
         // Its interface went away, and came back when another rule had its index.
-        let lives = || HashSet::from(["g/a".to_owned()]);
-        a.follow(&counters(&[("g/b", 1)]), (2, false), 102, lives);
+        follow(&mut a, &counters(&[("g/b", 1)]), (2, false), 102, &["g/a"]);
         look(&mut a, 103, &Kernel::from([(1, 20)]));
-        a.follow(&counters(&[("g/b", 1), ("g/a", 2)]), (2, false), 104, lives);
+        follow(&mut a, &counters(&[("g/b", 1), ("g/a", 2)]), (2, false), 104, &[]);
         look(&mut a, 105, &Kernel::from([(1, 21), (2, 30)]));
         assert_eq!(shown(&a, "g/a"), (37, 3700, 100, Some(105)));
         assert_eq!(shown(&a, "g/b"), (21, 2100, 102, Some(105)));
@@ -368,10 +392,10 @@ mod tests {
     #[test]
     fn what_was_emptied_and_is_not_stored_hangs_by_this_process() {
         let mut a = Accountant::new(Accounts::new(), 1);
-        a.follow(&counters(&[("g/a", 1)]), (1, false), 100, none);
+        follow(&mut a, &counters(&[("g/a", 1)]), (1, false), 100, &[]);
         look(&mut a, 101, &Kernel::from([(1, 7)]));
         assert!(!a.hangs_by_us(), "the kernel still has it");
-        a.follow(&counters(&[]), (1, false), 102, || HashSet::from(["g/a".to_owned()]));
+        follow(&mut a, &counters(&[]), (1, false), 102, &["g/a"]);
         assert!(a.hangs_by_us());
         store(&mut a, &mut Accounts::new());
         assert!(!a.hangs_by_us());
@@ -381,7 +405,7 @@ mod tests {
     fn the_account_of_a_rule_that_is_no_more_goes() {
         let mut stored = Accounts::new();
         let mut a = Accountant::new(Accounts::new(), 1);
-        a.follow(&counters(&[("g/a", 1), ("g/b", 2)]), (1, false), 100, none);
+        follow(&mut a, &counters(&[("g/a", 1), ("g/b", 2)]), (1, false), 100, &[]);
         look(&mut a, 101, &Kernel::from([(1, 7)]));
         store(&mut a, &mut stored);
         assert_eq!(stored.len(), 2);
@@ -393,11 +417,11 @@ mod tests {
         assert!(a.of("g/a").is_none() && a.of("g/b").is_some());
         store(&mut a, &mut stored);
         assert_eq!(stored.keys().collect::<Vec<_>>(), ["g/b"]);
-        a.follow(&counters(&[]), (4, false), 104, none);
+        follow(&mut a, &counters(&[]), (4, false), 104, &[]);
         store(&mut a, &mut stored);
         assert!(a.all().is_empty() && stored.is_empty());
         // One of the same name is another.
-        a.follow(&counters(&[("g/a", 3)]), (5, false), 105, none);
+        follow(&mut a, &counters(&[("g/a", 3)]), (5, false), 105, &[]);
         look(&mut a, 106, &Kernel::from([(3, 1)]));
         assert_eq!(shown(&a, "g/a"), (1, 100, 105, Some(106)));
     }
@@ -405,7 +429,7 @@ mod tests {
     #[test]
     fn it_is_stored_at_first_and_then_once_a_minute() {
         let mut a = Accountant::new(Accounts::new(), 1);
-        a.follow(&counters(&[("g/a", 1)]), (1, false), 100, none);
+        follow(&mut a, &counters(&[("g/a", 1)]), (1, false), 100, &[]);
         assert_eq!(a.to_store(false).unwrap().len(), 1);
         a.stored();
         look(&mut a, 101, &Kernel::from([(1, 7)]));
@@ -422,9 +446,9 @@ mod tests {
         let mut a = Accountant::default();
         assert!(a.is_due(Instant::now()));
         let few: Vec<(String, u32)> = (1..=FEW as u32).map(|i| (i.to_string(), i)).collect();
-        a.follow(&Arc::new(few.iter().cloned().collect()), (1, false), 100, none);
+        follow(&mut a, &Arc::new(few.iter().cloned().collect()), (1, false), 100, &[]);
         assert_eq!(a.resolution(), 1);
-        a.follow(&Arc::new(few.into_iter().chain([("x".into(), 60_000)]).collect()), (1, false), 100, none);
+        follow(&mut a, &Arc::new(few.into_iter().chain([("x".into(), 60_000)]).collect()), (1, false), 100, &[]);
         assert_eq!(a.resolution(), 10);
         look(&mut a, 101, &Kernel::new());
         let now = Instant::now();

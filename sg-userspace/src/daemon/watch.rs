@@ -24,7 +24,10 @@ use self::{
     wish::Wish,
 };
 use super::protocol::{Missed, Reply, Seen, Watch, WatchLine};
-use crate::{dataplane::events::Sums, model::protocol_name};
+use crate::{
+    dataplane::{clock::possible_cpus, events::Sums},
+    model::protocol_name,
+};
 
 /// Watchers at once; more are refused.
 const MOST: usize = 16;
@@ -58,12 +61,42 @@ struct Watcher {
     before: Sums,
     /// What the kernel told and it does not want to see each of, since the last that it saw.
     turn: u32,
-    /// What did not fit into its queue, or was not its turn.
+    meter: Meter,
+    /// What did not fit into its queue or its rate, or was not its turn.
     own: Missed,
     said: Missed,
 }
 
+/// What a watcher may still see of a window of time, when others have the kernel tell more.
+#[derive(Clone, Copy, Debug, Default)]
+struct Meter {
+    /// Jiffies when it began; none has yet.
+    start: Option<u32>,
+    left: u32,
+}
+
+impl Meter {
+    /// Whether there is room for an event at a time, in jiffies, where a window of so many holds
+    /// so many events. CPUs tell a little out of order: an older event is one of this window.
+    fn takes(&mut self, at: u32, window: u32, room: u32) -> bool {
+        if self.start.is_none_or(|start| at.wrapping_sub(start) as i32 >= window as i32) {
+            *self = Self { start: Some(at), left: room };
+        }
+        let takes = self.left > 0;
+        self.left -= u32::from(takes);
+        takes
+    }
+}
+
 impl Watcher {
+    /// Whether it may see one more event at its own rate. Where that is what the kernel was asked
+    /// for the kernel keeps it, in windows of its own.
+    fn has_room(&mut self, event: &Event, asked: &Tell) -> bool {
+        let own = self.wish.tokens();
+        let cpus = u32::try_from(possible_cpus()).unwrap_or(u32::MAX);
+        own >= asked.tokens[stream::WATCH] || self.meter.takes(event.time, asked.window, own.saturating_mul(cpus))
+    }
+
     fn missed(&self, sums: &Sums) -> Missed {
         let out = |now: u64, then: u64| now.saturating_sub(then);
         let left_out = out(sums.left_out[stream::WATCH], self.before.left_out[stream::WATCH]);
@@ -146,7 +179,8 @@ impl Watchers {
         let wish = Wish::of(&watch, names, true)?;
         self.last += 1;
         let (number, own, said) = (self.last, Missed::default(), Missed::default());
-        self.all.push(Watcher { number, watch, wish, lines, before, turn: 0, own, said });
+        let meter = Meter::default();
+        self.all.push(Watcher { number, watch, wish, lines, before, turn: 0, meter, own, said });
         Ok(number)
     }
 
@@ -162,16 +196,21 @@ impl Watchers {
         wish::ask(&wishes, hz, tell);
     }
 
-    /// Tells those who want it; `every` is what the kernel was asked for.
-    pub fn tell(&mut self, event: &Event, names: &mut Names, time: &Time, every: u32) {
+    /// Tells those who want it, each as often as it wants it; the kernel was `asked` for what
+    /// all of them want together.
+    pub fn tell(&mut self, event: &Event, names: &mut Names, time: &Time, asked: &Tell) {
         let mut line = None;
         for watcher in self.all.iter_mut().filter(|w| w.wish.wants(event)) {
             watcher.turn += 1;
-            if u64::from(watcher.turn) * u64::from(every.max(1)) < u64::from(watcher.wish.every()) {
+            if u64::from(watcher.turn) * u64::from(asked.every.max(1)) < u64::from(watcher.wish.every()) {
                 watcher.own.passed_over += 1;
                 continue;
             }
             watcher.turn = 0;
+            if !watcher.has_room(event, asked) {
+                watcher.own.left_out += 1;
+                continue;
+            }
             let line = line.get_or_insert_with(|| WatchLine::Seen(Box::new(seen(event, names, time)))).clone();
             if watcher.lines.try_send(line).is_err() {
                 watcher.own.left_out += 1;
@@ -204,4 +243,75 @@ impl Watchers {
 /// The clock of now.
 pub fn time(jiffies: u32, hz: u32) -> Time {
     Time { wall: SystemTime::now(), jiffies, hz }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{names::SlotName, *};
+    use sg_common::addr::Addr;
+
+    fn event(at: u32) -> Event {
+        Event {
+            time: at,
+            epoch: 1,
+            slot: 1,
+            rule: 0,
+            vlan_proto: 6,
+            length: 60,
+            local: Addr::v4([10, 0, 0, 5]),
+            remote: Addr::v4([192, 0, 2, 7]),
+            local_port: 22,
+            remote_port: 40_000,
+            direction: 0,
+            verdict: Verdict::Drop as u8,
+            reason: Reason::Default as u8,
+            streams: 1,
+        }
+    }
+
+    #[test]
+    fn a_window_holds_so_many_and_the_next_one_as_many() {
+        let mut meter = Meter::default();
+        let mut takes = |at| meter.takes(at, 25, 2);
+        // The clock wraps.
+        let begun = u32::MAX - 10;
+        assert!(takes(begun) && takes(begun + 9) && !takes(begun + 10) && !takes(begun.wrapping_add(24)));
+        assert!(takes(begun.wrapping_add(25)) && takes(begun.wrapping_add(20)) && !takes(begun.wrapping_add(49)));
+    }
+
+    #[test]
+    fn each_sees_no_more_than_its_own_rate_and_the_rest_is_counted_for_it() {
+        let mut names = Names::default();
+        names.slots.insert(1, SlotName { device: "eth0".into(), groups: Vec::new() });
+        let mut watchers = Watchers::default();
+        let mut begin = |watchers: &mut Watchers, rate, every| {
+            let (sender, lines) = mpsc::channel(WAITING);
+            let watch = Watch { rate, every, ..Watch::default() };
+            watchers.begin(watch, sender, &mut names, Sums::default()).unwrap();
+            lines
+        };
+        let mut slow = begin(&mut watchers, 10, 1);
+        let mut half = begin(&mut watchers, 10, 2);
+        let mut fast = begin(&mut watchers, 100_000, 1);
+        let mut tell = Tell::NOTHING;
+        watchers.ask(&mut names, 1000, &mut tell);
+        // As the kernel told them: a second, ten windows.
+        let time = time(1000, 1000);
+        (0..1000).for_each(|at| watchers.tell(&event(at), &mut names, &time, &tell));
+        let own = 10 * possible_cpus() as u64;
+        let mut counts = |lines: &mut mpsc::Receiver<WatchLine>| {
+            watchers.say_missed(&Sums::default());
+            let (mut seen, mut last) = (0, Missed::default());
+            while let Ok(line) = lines.try_recv() {
+                match line {
+                    WatchLine::Seen(_) => seen += 1,
+                    WatchLine::Missed(missed) | WatchLine::End(missed) => last = missed,
+                }
+            }
+            (seen, last.left_out, last.passed_over)
+        };
+        assert_eq!(counts(&mut fast), (1000, 0, 0));
+        assert_eq!(counts(&mut slow), (own, 1000 - own, 0));
+        assert_eq!(counts(&mut half), (own.min(500), 500 - own.min(500), 500));
+    }
 }

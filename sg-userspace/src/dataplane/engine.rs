@@ -14,7 +14,9 @@ mod order;
 mod policy;
 mod proof;
 mod repin;
+mod reset;
 mod room;
+mod settings;
 mod shadow;
 mod trial;
 
@@ -32,13 +34,14 @@ use std::{
 use difference::Known;
 use policy::{Policy, key_of};
 use sg_common::{
-    generation::{CONFIRMED, Generation, NO_POLICY, OwnKey, flags},
+    generation::{CONFIRMED, Config, Generation, NO_POLICY, flags},
     limits::{MAX_GENERATIONS, MAX_IFINDEX, MAX_RULES, MAX_SLOTS},
+    quota::Quotas,
 };
 use thiserror::Error;
 
-pub use self::{observe::Beginning, proof::Attached, room::Used};
-pub use super::report::{OnChange, Preview, Report};
+pub use self::{observe::Beginning, proof::Attached, reset::bound_to, room::Used};
+pub use super::report::{OnChange, Preview, Report, Resets};
 use super::{
     attach::{self, AttachError, Place},
     carry::Carried,
@@ -203,10 +206,13 @@ pub struct Engine {
     /// Jiffies when putting a policy in force last began, and ended.
     span: (u32, u32),
     compared: compare::Compared,
-    /// The candidate, and the machine, when candidates were last given out.
-    shadowed: Option<(Arc<Model>, Machine)>,
+    /// The candidate as it was when candidates were last given out.
+    shadowed: Option<shadow::Shadowed>,
     /// Flag of generations whose flows are counted, or none.
     account: u32,
+    /// What the program's configuration and its quotas were made.
+    config: Config,
+    quotas: Option<Quotas>,
 }
 
 impl Engine {
@@ -363,16 +369,19 @@ impl Engine {
             ..Report::default()
         };
         let failures = self.bind(model, &resolved, &mut report)?;
-        let policies = self.write(ready, &mut report)?;
+        let prepared = self.prepare(ready, &mut report)?;
+        // Everything is there that the flips need, and nothing is judged by it yet.
+        if mode == OnChange::Reset {
+            report.reset = Some(self.reset(model, machine, &resolved, &prepared.put));
+        }
+        let policies = self.write(prepared, &mut report)?;
         for binding in &resolved.bindings {
             if !self.bound.contains_key(&binding.device.index) {
                 continue;
             }
             let instance = &resolved.instances[binding.instance];
             let put = *policies.get(&key_of(model, &resolved, binding)).ok_or(PolicyError::Full)?;
-            let mut generation = self.generation(model, &resolved, binding);
-            (generation.policy, generation.policy_class) = (put.index, put.class);
-            generation.flags |= self.next_flags(binding.device.index, model.interfaces[instance.interface].side);
+            let generation = self.wanted(model, &resolved, binding, put);
             let guest = generation.flags & flags::GUEST != 0;
             let own = if guest { instance.addresses.as_slice() } else { &[] };
             // What it is to have is there before the flip, what it no longer has until after.
@@ -396,33 +405,6 @@ impl Engine {
         }
     }
 
-    /// Gives a guest more addresses of its own.
-    fn add_own(&mut self, index: u32, addresses: &[IpAddr]) -> Result<(), EngineError> {
-        let Some(bound) = self.bound.get_mut(&index) else { return Ok(()) };
-        for &addr in addresses {
-            if !bound.own.contains(&addr) {
-                let key = OwnKey { zone: bound.generation.zone, addr: addr.into() };
-                self.object.maps.own.update(&key, &1).map_err(kernel("write an own address"))?;
-                bound.own.insert(addr);
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes the own addresses of a guest what they are; whoever is no guest has none.
-    fn own(&mut self, index: u32, addresses: &[IpAddr]) -> Result<(), EngineError> {
-        self.add_own(index, addresses)?;
-        let Some(bound) = self.bound.get_mut(&index) else { return Ok(()) };
-        let zone = bound.generation.zone;
-        let wanted: BTreeSet<IpAddr> = addresses.iter().copied().collect();
-        for &addr in bound.own.difference(&wanted) {
-            let key = OwnKey { zone, addr: addr.into() };
-            self.object.maps.own.delete(&key).map_err(kernel("remove an own address"))?;
-        }
-        bound.own = wanted;
-        Ok(())
-    }
-
     /// Flips a device to a new generation, unless it already enforces the same.
     /// After its policy was `patched` the record differs in the epoch alone, so that
     /// live flows are judged once more.
@@ -437,7 +419,7 @@ impl Engine {
         wanted.previous = if wanted.deadline == CONFIRMED { bound.record } else { bound.generation.previous };
         (wanted.on_change, wanted.drain_until) = match mode {
             _ if self.carrying => (wanted.on_change, wanted.drain_until),
-            OnChange::Cut => (sg_common::generation::on_change::CUT, 0),
+            OnChange::Cut | OnChange::Reset => (sg_common::generation::on_change::CUT, 0),
             OnChange::Keep => (sg_common::generation::on_change::KEEP, 0),
             OnChange::Drain(seconds) => {
                 let now = self.object.jiffies().map_err(kernel("read the kernel's clock"))?;

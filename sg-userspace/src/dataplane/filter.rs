@@ -63,7 +63,8 @@ impl Halves {
     }
 }
 
-/// Renews the filter if many of its bits may be of dead flows; returns whether it did.
+/// Renews the filter if many of its bits may be of dead flows; returns which half is asked
+/// since then.
 ///
 /// No packet of a live flow may meet a clear bit. Programs note a new flow in
 /// both halves, then add it. The half that nobody asks is cleared; when every
@@ -72,17 +73,16 @@ impl Halves {
 ///
 /// # Errors
 /// What the kernel says; the filter that is asked stays complete.
-pub fn renew(maps: &Maps) -> io::Result<bool> {
-    let Some(config) = maps.config.get(&0)? else { return Ok(false) };
+pub fn renew(maps: &Maps) -> io::Result<Option<u32>> {
+    let Some(config) = maps.config.get(&0)? else { return Ok(None) };
     let halves = Halves::open(maps)?;
     if halves.count(config.filter) < WORTH {
-        return Ok(false);
+        return Ok(None);
     }
-    renew_now(maps, &halves, config)?;
-    Ok(true)
+    renew_now(maps, &halves, config).map(Some)
 }
 
-fn renew_now(maps: &Maps, halves: &Halves, config: Config) -> io::Result<()> {
+fn renew_now(maps: &Maps, halves: &Halves, config: Config) -> io::Result<u32> {
     let next = (config.filter & 1) ^ 1;
     // Until here a program may still ask this half.
     sys::grace_period()?;
@@ -94,7 +94,8 @@ fn renew_now(maps: &Maps, halves: &Halves, config: Config) -> io::Result<()> {
     for map in maps.churn6.iter().chain([&maps.flows6]) {
         map.each(|key, _| halves.set(next, bit6(key)))?;
     }
-    maps.config.update(&0, &Config { filter: next, ..config })
+    maps.config.update(&0, &Config { filter: next, ..config })?;
+    Ok(next)
 }
 
 /// Renews the filter whatever is in it.
@@ -103,7 +104,7 @@ fn renew_now(maps: &Maps, halves: &Halves, config: Config) -> io::Result<()> {
 /// As [`renew`].
 pub fn renew_always(maps: &Maps) -> io::Result<()> {
     match maps.config.get(&0)? {
-        Some(config) => renew_now(maps, &Halves::open(maps)?, config),
+        Some(config) => renew_now(maps, &Halves::open(maps)?, config).map(drop),
         None => Ok(()),
     }
 }

@@ -17,6 +17,7 @@ use sg_common::{
 use thiserror::Error;
 
 use super::{
+    comparing::{Looked, Walk},
     object::{HostMap, Maps, PrefixMap},
     sys::{self, LpmKey, Mapping, RawMap, map_flags, map_type},
 };
@@ -65,17 +66,16 @@ pub(super) struct Written {
     pub prefixes: HashMap<LpmKey, AddrClass>,
 }
 
-/// How far a trie has been looked at.
+/// How far the address tables of a policy have been looked at: hosts, then prefixes.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Walk {
-    /// The next one; none at the beginning, and at the end.
-    pub at: Option<LpmKey>,
-    seen: usize,
-    /// How many there were when it began.
-    written: usize,
+pub(super) struct Walks {
+    hosts: Walk<u32>,
+    prefixes: Walk<LpmKey>,
+    /// Hosts have been looked at.
+    past_hosts: bool,
 }
 
-/// Prefixes that are looked at in one go: the writer waits meanwhile.
+/// Addresses that are looked at in one go, a fraction of a millisecond: the writer waits meanwhile.
 const LOOKED_AT: usize = 512;
 
 fn key(prefix: &Prefix) -> LpmKey {
@@ -201,12 +201,12 @@ impl Held {
         Ok(())
     }
 
-    /// What is different in the kernel from what was written: the flat value of `flat`, the
-    /// maps that the outer ones name, hosts, and some prefixes; `walk` remembers how many.
+    /// What is different in the kernel from what was written: the flat value of `flat`, or the
+    /// maps that the outer ones name.
     ///
     /// # Errors
     /// What the kernel says.
-    pub(super) fn differs(&self, maps: &Maps, flat: &[u8], walk: &mut Walk) -> io::Result<Option<&'static str>> {
+    pub(super) fn differs(&self, maps: &Maps, flat: &[u8]) -> io::Result<Option<&'static str>> {
         let id = |fd: BorrowedFd<'_>| sys::map_info(fd).map(|[_, id, ..]| id);
         if maps.policies[self.class].get(&self.index)? != Some(id(self.flat.as_fd())?) {
             return Ok(Some("tables are not those that were written"));
@@ -221,20 +221,35 @@ impl Held {
                 return Ok(Some("address tables are not those that were written"));
             }
         }
-        if !self.mapping.holds(flat) {
-            return Ok(Some("tables"));
-        }
-        if let Some(hosts) = &self.hosts {
-            let (mut count, mut same) = (0, true);
-            hosts.each(|addr, class| {
-                count += 1;
-                same &= self.written.hosts.get(addr) == Some(class);
-            })?;
-            if !same || count != self.written.hosts.len() {
-                return Ok(Some("host table"));
+        Ok((!self.mapping.holds(flat)).then_some("tables"))
+    }
+
+    /// Looks at the next part of hosts and prefixes: whether there is more, and what differs.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(super) fn walk(&self, walks: &mut Walks) -> io::Result<(bool, Option<&'static str>)> {
+        let looked = match (&self.hosts, &self.prefixes) {
+            (Some(hosts), _) if !walks.past_hosts => {
+                let (part, next) = hosts.batch(walks.hosts.at(), LOOKED_AT)?;
+                let looked = walks.hosts.step(&part, next, &self.written.hosts);
+                walks.past_hosts = looked == Looked::Ended;
+                if looked == Looked::Differs {
+                    return Ok((false, Some("host table")));
+                }
+                // Where there are prefixes they are next.
+                if self.prefixes.is_some() { Looked::GoesOn } else { looked }
             }
+            (_, Some(prefixes)) => {
+                let (part, next) = prefixes.batch(walks.prefixes.at(), LOOKED_AT)?;
+                walks.prefixes.step(&part, next, &self.written.prefixes)
+            }
+            (_, None) => Looked::Ended,
+        };
+        if looked != Looked::GoesOn {
+            walks.past_hosts = false;
         }
-        self.prefixes_differ(walk)
+        Ok((looked == Looked::GoesOn, (looked == Looked::Differs).then_some("prefix table")))
     }
 
     /// Makes what the kernel holds what was written, where it differs, while packets are
@@ -273,27 +288,6 @@ impl Held {
         let same = |key: &LpmKey, class: &AddrClass| there.get(key).is_some_and(|found| found.as_ref() == Some(class));
         let mut differs = self.written.prefixes.iter().filter(|(key, class)| !same(key, class));
         differs.try_for_each(|(key, class)| prefixes.update(key, class))
-    }
-
-    fn prefixes_differ(&self, walk: &mut Walk) -> io::Result<Option<&'static str>> {
-        const WHAT: &str = "prefix table";
-        let Some(map) = &self.prefixes else { return Ok(None) };
-        let written = &self.written.prefixes;
-        if walk.at.is_none() || walk.written != written.len() {
-            // None leaves it; those that come while it is walked through may lie before.
-            *walk = Walk { at: map.next_key(None)?, seen: 0, written: written.len() };
-        }
-        let end = walk.seen + LOOKED_AT;
-        while walk.seen < end
-            && let Some(key) = walk.at
-        {
-            if map.get(&key)?.as_ref() != written.get(&key) {
-                return Ok(Some(WHAT));
-            }
-            walk.seen += 1;
-            walk.at = map.next_key(Some(&key))?;
-        }
-        Ok((walk.at.is_none() && walk.seen != written.len()).then_some(WHAT))
     }
 
     /// Lets go of the maps. The kernel frees a trie in one go, at a millisecond for

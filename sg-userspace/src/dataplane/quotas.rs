@@ -50,21 +50,19 @@ impl Settings {
     }
 }
 
-/// Makes the bounds what the settings say for so many interfaces. The seed stays what
-/// it is, since counts go by it.
+/// What the settings say for so many interfaces. The seed stays what it was written as, or
+/// is in the table that an earlier daemon left, since counts go by it.
 ///
 /// # Errors
 /// What the kernel says.
-pub fn set(maps: &Maps, settings: &Settings, interfaces: usize) -> io::Result<Quotas> {
-    let old = maps.quotas.get(&0)?;
-    let seed = old.map(|q| q.seed).filter(|s| *s != 0);
+pub fn wanted(maps: &Maps, settings: &Settings, interfaces: usize, seed: Option<u32>) -> io::Result<Quotas> {
+    let seed = match seed {
+        Some(seed) => Some(seed),
+        None => maps.quotas.get(&0)?.map(|q| q.seed).filter(|s| *s != 0),
+    };
     // The keys of a hasher are the system's random numbers.
     let seed = seed.unwrap_or_else(|| std::hash::RandomState::new().hash_one(0) as u32 | 1);
-    let quotas = settings.quotas([maps.flows4.capacity()?, maps.flows6.capacity()?], interfaces, seed);
-    if old != Some(quotas) {
-        maps.quotas.update(&0, &quotas)?;
-    }
-    Ok(quotas)
+    Ok(settings.quotas([maps.flows4.capacity()?, maps.flows6.capacity()?], interfaces, seed))
 }
 
 /// The counts, shared with the program.

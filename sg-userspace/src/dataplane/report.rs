@@ -32,6 +32,22 @@ pub struct Report {
     /// Policies of which only addresses changed, written to where they are.
     #[serde(default)]
     pub deltas: usize,
+    /// What became of connections that were to be reset before they are cut.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset: Option<Resets>,
+}
+
+/// What became of connections that were to be reset before they are cut.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resets {
+    /// Connections of this host that both ends know to be over.
+    pub connections: usize,
+    /// Flows that are cut, and whose ends find out by their own timers: those of guests, those
+    /// that are forwarded, and all that is not TCP.
+    pub only_cut: usize,
+    /// Why connections could not be reset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 impl Report {
@@ -105,10 +121,20 @@ pub enum OnChange {
     /// What the new rules deny is cut.
     #[default]
     Cut,
+    /// The same, and TCP connections of this host among it are reset before, so that both ends
+    /// know at once. That cannot be taken back, so nothing is tried out like this.
+    Reset,
     /// What lives may live on.
     Keep,
     /// What lives may live on for some seconds.
     Drain(u32),
+}
+
+impl OnChange {
+    /// Whether what the new rules deny is cut.
+    pub const fn cuts(self) -> bool {
+        matches!(self, Self::Cut | Self::Reset)
+    }
 }
 
 /// What a change would write to the kernel.

@@ -25,6 +25,7 @@ pub const COMMANDS: &[&str] = &[
     "flows",
     "flows --top",
     "flows --device tap0 --cut --yes",
+    "flows --device tap0 --cut --reset --yes",
     "stats",
     "stats --unused",
     "doctor --config {config}",

@@ -158,3 +158,27 @@ fn without_a_log_nothing_is_counted() {
     talk(&mut session, 10);
     assert_eq!(accounts(&daemon), 0);
 }
+
+#[test]
+fn what_waits_is_written_when_the_daemon_ends() {
+    const PACKETS: u64 = 50;
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::HostTc);
+    let mut daemon = logging(&world);
+    daemon.apply(&lets_in(&world, &[7000]), &[]).unwrap();
+    let socket = world.client.run(|| Ok(std::net::UdpSocket::bind("192.0.2.10:0")?)).unwrap();
+    // As many as a window of the kernel's may hold, with some to spare.
+    for _ in 0..PACKETS {
+        socket.send_to(b"x", "10.0.0.10:9").unwrap();
+    }
+    eventually("all are judged", || reason(&daemon.interface("eth0").unwrap(), "ingress", "default") >= PACKETS);
+    daemon.stop(libc::SIGTERM).unwrap();
+    let written = lines(&daemon, "denied").len() as u64;
+    let left_out: u64 = lines(&daemon, "left_out").iter().map(|l| number(l, "denied")).sum();
+    // What is beyond the rate is said by the next look, which the next daemon has.
+    assert!(written >= 5 && written + left_out <= PACKETS, "{written} {left_out}");
+    assert!(!daemon.log().contains("lines of the log of flows were not written"), "{}", daemon.log());
+    assert!(daemon.log().contains("ended; what was in force"), "{}", daemon.log());
+}

@@ -31,13 +31,13 @@ fn json(daemon: &Daemon<'_>, arguments: &[&str]) -> Value {
 }
 
 /// A connection and its other end, at the instance.
-struct Pair {
-    client: TcpStream,
-    instance: TcpStream,
+pub struct Pair {
+    pub client: TcpStream,
+    pub instance: TcpStream,
 }
 
 impl Pair {
-    fn new(world: &World, listener: &TcpListener, address: &str) -> Self {
+    pub fn new(world: &World, listener: &TcpListener, address: &str) -> Self {
         let client = world.client.connect(to(address)).unwrap();
         let (instance, _) = listener.accept().unwrap();
         for end in [&client, &instance] {
@@ -48,14 +48,14 @@ impl Pair {
         pair
     }
 
-    fn speaks(&mut self) -> bool {
+    pub fn speaks(&mut self) -> bool {
         let passes = |from: &mut TcpStream, to: &mut TcpStream| {
             from.write_all(b"x").is_ok() && to.read(&mut [0; 64]).is_ok_and(|n| n > 0)
         };
         passes(&mut self.client, &mut self.instance) && passes(&mut self.instance, &mut self.client)
     }
 
-    fn port(&self) -> u16 {
+    pub fn port(&self) -> u16 {
         self.client.local_addr().unwrap().port()
     }
 }

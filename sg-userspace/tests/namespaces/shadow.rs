@@ -3,7 +3,7 @@
 use sg_userspace::{daemon::protocol::ShadowView, testbed::Daemon};
 
 use super::world::*;
-use crate::support::pins::alter;
+use crate::support::pins::{alter, policy_id};
 
 fn start(daemon: &Daemon<'_>, text: &str) -> ShadowView {
     let file = daemon.dir().join("candidate.yaml");
@@ -125,4 +125,94 @@ fn a_bad_candidate_is_refused_and_trials_come_first() {
         there
     });
     assert_eq!(shadowed.into_inner(), 0);
+}
+
+/// A policy whose group `g` lets a port in from members of `others`, and what is said of these.
+fn from_members(world: &World, port: u16, others: &str) -> String {
+    let rule = format!("direction: ingress, ip_protocol: tcp, port_range: {port}/{port}, source_group_id: others");
+    format!(
+        "security_groups:\n- {{security_group_name: g, permissions: [{{{rule}}}]}}\n{others}{}",
+        world.interface("g")
+    )
+}
+
+/// The map in which the kernel has a candidate's policy.
+fn shadow_map(daemon: &Daemon<'_>) -> u32 {
+    let packed = std::sync::atomic::AtomicU32::new(0);
+    alter(daemon, |_, there| {
+        packed.store(there.shadow, std::sync::atomic::Ordering::Relaxed);
+        there
+    });
+    policy_id(daemon, packed.into_inner())
+}
+
+#[test]
+fn members_that_come_and_go_reach_the_candidate_by_a_delta() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::HostTc);
+    for port in [7000, 7001] {
+        world.instance.tcp_server(port).unwrap();
+    }
+    let reaches = |port: u16| world.client.tcp(to(&format!("10.0.0.10:{port}"))).unwrap();
+    let daemon = world.daemon();
+    // The members are another document's, as they may be the API's.
+    let file = daemon.dir().join("members.yaml");
+    let members = |addresses: &str| {
+        let text = format!(
+            "document: members\nsecurity_groups: [{{security_group_name: others}}]\nnetwork_interfaces: \
+             [{{network_interface_name: one, private_ip_addresses: [{addresses}], security_group_ids: [others]}}]\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        done(&daemon, &["apply", "-f", file.to_str().unwrap()]);
+    };
+    members("198.51.100.1");
+    daemon.apply(&from_members(&world, 7000, ""), &[]).unwrap();
+    start(&daemon, &from_members(&world, 7001, ""));
+    let map = shadow_map(&daemon);
+    assert!(!reaches(7000) && !reaches(7001));
+    assert_eq!(report(&daemon).differ, 0);
+
+    members("198.51.100.1, 192.0.2.10");
+    assert!(reaches(7000) && !reaches(7001));
+    let both = [("accept", "g[0]", "default", 1), ("drop", "default", "g[0]", 1)];
+    assert_eq!(kinds(&report(&daemon)), both, "the member is one of the candidate's, too");
+    assert_eq!(shadow_map(&daemon), map, "its policy was made anew");
+    members("198.51.100.1");
+    assert!(!reaches(7000) && !reaches(7001));
+    assert_eq!(kinds(&report(&daemon)), both, "and is none any more");
+    assert_eq!(shadow_map(&daemon), map, "its policy was made anew");
+    // What is in force is the same by now: both have one policy.
+    daemon.apply(&from_members(&world, 7001, ""), &["--yes"]).unwrap();
+    members("192.0.2.10");
+    assert!(reaches(7001) && !reaches(7000));
+    assert_eq!(kinds(&report(&daemon)), both);
+}
+
+#[test]
+fn members_that_only_what_is_in_force_loses_stay_the_candidates() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::HostTc);
+    world.instance.tcp_server(7000).unwrap();
+    let reaches = || world.client.tcp(to("10.0.0.10:7000")).unwrap();
+    let daemon = world.daemon();
+    let policy = |members: &str| {
+        let others = "- {security_group_name: others}\n";
+        from_members(&world, 7000, others)
+            + &format!("- {{private_ip_addresses: [{members}], security_group_ids: [others]}}\n")
+    };
+    daemon.apply(&policy("198.51.100.1, 192.0.2.10"), &[]).unwrap();
+    // It says what is in force: both have one policy, which is patched now.
+    start(&daemon, &policy("198.51.100.1, 192.0.2.10"));
+    assert!(reaches());
+    daemon.apply(&policy("198.51.100.1"), &[]).unwrap();
+    assert!(!reaches());
+    assert_eq!(kinds(&report(&daemon)), [("drop", "default", "g[0]", 1)]);
+    // And one again.
+    daemon.apply(&policy("198.51.100.1, 192.0.2.10"), &[]).unwrap();
+    assert!(reaches());
+    assert_eq!(report(&daemon).differ, 1);
 }

@@ -13,9 +13,10 @@ use std::{
 
 use serde_json::Value;
 use sg_common::{
-    generation::{Generation, OVER, OwnKey, flags},
+    generation::{Config, Generation, OVER, OwnKey, events, flags},
     limits, maps,
     policy::{CLASS_SIZES, CLASS_SLACK, DirectionHeader, PolicyHeader},
+    quota::Quotas,
     reason::Verdict,
 };
 use sg_userspace::{
@@ -289,6 +290,35 @@ fn what_somebody_else_writes_into_our_tables_is_found_and_written_anew() {
         Ok(())
     };
     daemon.enter(stranger).unwrap();
+    // One bit of what all devices share: packets tell nobody then, and a remote has no quota.
+    let bits = || {
+        let config =
+            RawMap::<u32, Config>::new(sys::open_pin(&pins.join(maps::CONFIG))?, 4, size_of::<Config>() as u32)?;
+        let there = config.get(&0)?.unwrap();
+        // The clock is not compared: tests move it.
+        config.update(&0, &Config { events: there.events ^ 1, time_offset: 1, ..there })?;
+        let quotas =
+            RawMap::<u32, Quotas>::new(sys::open_pin(&pins.join(maps::QUOTAS))?, 4, size_of::<Quotas>() as u32)?;
+        let there = quotas.get(&0)?.unwrap();
+        quotas.update(&0, &Quotas { remote: 0, ..there })?;
+        Ok((there, quotas.get(&0)?.unwrap()))
+    };
+    let (written, altered) = daemon.enter(bits).unwrap();
+    assert_ne!(written, altered);
+    eventually("both are put right", || {
+        let log = daemon.log();
+        let said = |what: &str| log.contains(&format!("the {what} in the kernel was not what sgd had written"));
+        said("program's configuration") && said("table of flows' quotas")
+    });
+    let shared = || {
+        let config =
+            RawMap::<u32, Config>::new(sys::open_pin(&pins.join(maps::CONFIG))?, 4, size_of::<Config>() as u32)?;
+        let quotas =
+            RawMap::<u32, Quotas>::new(sys::open_pin(&pins.join(maps::QUOTAS))?, 4, size_of::<Quotas>() as u32)?;
+        Ok((config.get(&0)?.unwrap(), quotas.get(&0)?.unwrap()))
+    };
+    let (config, quotas) = daemon.enter(shared).unwrap();
+    assert_eq!((config.events, config.time_offset, quotas), (events::DECISIONS, 1, written));
     eventually("it is taken out", || daemon.log().contains("own addresses in the kernel was not what sgd had written"));
     daemon.stop(libc::SIGTERM).unwrap();
 }

@@ -1,6 +1,6 @@
 //! The pinned maps of a daemon, as one who has the same rights sees and writes them.
 
-use sg_common::{account::Account, flow::FlowKey, generation::Generation, maps};
+use sg_common::{account::Account, flow::FlowKey, generation::Generation, maps, shadow};
 use sg_userspace::{
     dataplane::sys::{self, RawMap},
     testbed::Daemon,
@@ -48,4 +48,15 @@ pub fn accounts(daemon: &Daemon<'_>) -> usize {
         Ok(count)
     };
     daemon.enter(count).unwrap()
+}
+
+/// Id of the map that holds the tables of a policy, by what a generation names a candidate by.
+pub fn policy_id(daemon: &Daemon<'_>, packed: u32) -> u32 {
+    let pins = daemon.dir().join("bpf/sg").join(format!("v{}", sg_common::ABI_VERSION));
+    let read = || {
+        let class = maps::POLICIES[shadow::class(packed) as usize];
+        let outer = RawMap::<u32, u32>::new(sys::open_pin(&pins.join(class))?, 4, 4)?;
+        Ok(outer.get(&shadow::index(packed))?.unwrap())
+    };
+    daemon.enter(read).unwrap()
 }

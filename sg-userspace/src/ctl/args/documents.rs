@@ -66,6 +66,26 @@ pub struct Manner {
     /// What becomes of live flows that the new rules deny: cut, keep, or drain:SECONDS
     #[arg(long, value_name = "HOW", default_value = "cut", value_parser = on_change)]
     pub on_change: OnChange,
+    /// Reset TCP connections of this host that the new rules deny before they are cut, so that
+    /// both ends know at once; not on trial, for that cannot be taken back
+    #[arg(long)]
+    pub reset: bool,
+}
+
+impl Manner {
+    /// What becomes of live flows that the new rules deny.
+    ///
+    /// # Errors
+    /// They are to be reset, and not to be cut.
+    pub fn on_change(&self) -> anyhow::Result<OnChange> {
+        match (self.reset, self.on_change) {
+            (false, mode) => Ok(mode),
+            (true, OnChange::Cut) => Ok(OnChange::Reset),
+            (true, _) => {
+                anyhow::bail!("--reset goes with --on-change cut: what lives on is not reset; nothing was changed")
+            }
+        }
+    }
 }
 
 /// Put a document in force.
@@ -75,6 +95,7 @@ pub struct Manner {
   sudo sgctl apply -f groups.yaml -f interfaces.yaml --yes
   generate-policy | sudo sgctl apply -f -
   sudo sgctl apply -f policy.yaml --confirm 60s    try it out; then `sgctl confirm`
+  sudo sgctl apply -f policy.yaml --reset          both ends of what is cut know at once
 
 Exit status: 0 done, 1 refused (nothing was changed), 2 usage.")]
 pub struct Apply {

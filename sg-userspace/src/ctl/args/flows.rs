@@ -16,12 +16,14 @@ use crate::{
   sudo sgctl flows --device eth0 --port 443
   sudo sgctl flows --top --limit 10                     who has the most flows
   sudo sgctl flows --address 203.0.113.7 --cut          end all that one remote has open
+  sudo sgctl flows --port 5432 --cut --reset            and have both ends know at once
 
 States: half-open (who began it has not answered a reply yet), confirmed, closing, cut; observed is
 one of a device that only observes yet, and will cut it.
 
 A flow that is cut is dropped in both directions until it has been quiet for its timeout; both ends
-find out by their own timers. No change of the policy and no restart of sgd opens it again; a new
+find out by their own timers, unless --reset has this host's own stack close it. That reaches no
+guest's, no forwarded and no translated flow, and nothing but TCP: they are only cut. No change of the policy and no restart of sgd opens it again; a new
 TCP connection is a flow of its own, which the rules judge.
 
 Exit status: 0 done, 1 refused (nothing was cut), 2 usage.")]
@@ -56,6 +58,9 @@ pub struct Flows {
     /// Cut them even if this SSH connection is one of them
     #[arg(long, requires = "cut")]
     pub with_my_session: bool,
+    /// Reset TCP connections of this host before, so that both ends know at once
+    #[arg(long, requires = "cut")]
+    pub reset: bool,
     /// Whether to ask.
     #[command(flatten)]
     pub yes: Yes,

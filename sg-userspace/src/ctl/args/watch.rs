@@ -18,8 +18,9 @@ use crate::{ctl::complete, explain};
 
 All filters must be met. The kernel tells no more than --rate events a second and CPU:
 a flood costs nothing extra, and what was left out is counted and said. With several
-watchers the kernel tells what any of them wants, and what is said to be left out is
-of all of them.")]
+watchers the kernel tells what any of them wants; each sees no more than its own --rate,
+and what is said to be left out is what it did not see for that, and what the kernel
+did not tell of all of them.")]
 pub struct Watch {
     /// Only packets of this device, or of those that a pattern means (repeatable)
     #[arg(short, long, value_name = "DEVICE")]

@@ -2,25 +2,19 @@
 //! taken back.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    net::IpAddr,
+    collections::{BTreeSet, HashMap},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use sg_common::flow::FlowKeys;
-use sg_ebpf::{
-    classify::query,
-    conntrack::{Clock, state},
-};
+use sg_ebpf::conntrack::{Clock, state};
 
-use super::{Control, together};
+use super::{Control, together, trial::can_be_tried};
 use crate::{
     api::{
         auth::now,
         facts::{Fact, Facts, Replay},
     },
-    compiler::{compile, host::HostPolicy},
     daemon::{
         documents::{self, Change},
         drift, log,
@@ -31,14 +25,14 @@ use crate::{
     dataplane::{
         engine::{EngineError, OnChange, Report},
         flows::{self, Live},
+        judges::Judges,
         machine::Resolved,
         object::Maps,
     },
     document::{Document, Source, parse},
-    effective::PolicyKey,
     lint::{self, Finding},
-    model::{Direction, Model, Side, Verdict},
-    reference::{FlowQuery, Reference, spoofs},
+    model::{Direction, Side, Verdict},
+    reference::{FlowQuery, Reference},
     validate::{Valid, names::Names},
 };
 
@@ -163,6 +157,7 @@ impl Control {
         // Where nothing changes there is nothing to try out.
         let confirm = wanted.confirm.filter(|_| generation != self.state.generation);
         self.can_be_seen(confirm, &planned)?;
+        can_be_tried(confirm, wanted.on_change)?;
         let beside = Some(Beside { applied, ..self.beside() });
         let result = match confirm {
             Some(seconds) => self.try_out(change.policy, beside, generation, wanted.on_change, seconds),
@@ -380,56 +375,6 @@ fn instances(policy: &Valid) -> BTreeSet<&str> {
     policy.documents().iter().flat_map(|d| d.instances.iter()).filter_map(|i| i.instance_id.as_deref()).collect()
 }
 
-/// What a model says of live flows, by the tables that the program would go by: there may
-/// be a million flows, and a list of rules takes a thousand times as long.
-struct Judges<'a> {
-    model: &'a Model,
-    resolved: &'a Resolved,
-    policies: BTreeMap<PolicyKey, Option<HostPolicy>>,
-}
-
-impl<'a> Judges<'a> {
-    fn new(model: &'a Model, resolved: &'a Resolved) -> Self {
-        Self { model, resolved, policies: BTreeMap::new() }
-    }
-
-    /// Whether an instance's flow would be dropped, had it begun now.
-    fn denies(&mut self, instance: usize, flow: &Live) -> bool {
-        let instance = &self.resolved.instances[instance];
-        let interface = &self.model.interfaces[instance.interface];
-        if interface.side == Side::Guest && interface.source_check && spoofs(instance, &query_of(flow)) {
-            return true;
-        }
-        let key = PolicyKey::of(self.model, instance);
-        let compiled = || {
-            let tables = compile(self.model, &self.resolved.instances, &key, |_| 0).ok()?;
-            Some(HostPolicy::new(&tables))
-        };
-        // One that does not fit is refused, with numbers, by who asks for more than this.
-        let Some(policy) = self.policies.entry(key.clone()).or_insert_with(compiled) else { return false };
-        let keys = FlowKeys::new(flow.key, IpAddr::from(flow.key.local).is_ipv4());
-        let row = policy.decide(&query(&keys, flow.origin));
-        row.is_none_or(|row| Verdict::from_u8(row.verdict) == Verdict::Drop)
-    }
-}
-
 fn position(resolved: &Resolved, device: &str) -> Option<usize> {
     resolved.bindings.iter().find(|b| b.device.name == device).map(|b| b.instance)
-}
-
-/// The first packet of a live flow.
-fn query_of(flow: &Live) -> FlowQuery {
-    let protocol = flow.key.protocol();
-    let icmp = matches!(protocol, 1 | 58);
-    let port = |port: u16| if icmp { 0 } else { port };
-    FlowQuery {
-        direction: flow.origin,
-        protocol,
-        local: IpAddr::from(flow.key.local),
-        remote: IpAddr::from(flow.key.remote),
-        local_port: port(flow.key.local_port),
-        remote_port: port(flow.key.remote_port),
-        icmp_type: if protocol == 1 { 8 } else { 128 },
-        icmp_code: 0,
-    }
 }

@@ -10,6 +10,7 @@ use crate::{
         metrics::Transport,
         protocol::{Action, KeyCommand, Reply, ShadowCommand, SnapshotCommand, Source, Want},
     },
+    dataplane::engine::OnChange,
 };
 
 /// What a line says of an action.
@@ -40,6 +41,13 @@ impl Said {
     }
 }
 
+/// That connections are reset before they are cut.
+const RESET: (&str, &str) = ("reset", "true");
+
+fn resets(mode: OnChange) -> Option<(&'static str, &'static str)> {
+    (mode == OnChange::Reset).then_some(RESET)
+}
+
 /// What a line says of an action; `own` is the default account.
 fn said(action: &Action, own: &str) -> Said {
     let admin = |name: &str, writes: bool, parameters: &[(&str, &str)]| Said {
@@ -57,11 +65,12 @@ fn said(action: &Action, own: &str) -> Said {
             parameters: Some(call.parameters.clone()),
             writes: call.writes(),
         },
-        Action::Document { files, apply, confirm, .. } => {
+        Action::Document { files, apply, confirm, on_change, .. } => {
             let names: Vec<&str> = files.iter().map(|f| f.name.as_str()).collect();
             let (names, seconds) = (names.join(" "), confirm.map(|s| s.to_string()));
             let mut parameters = vec![("files", names.as_str())];
             parameters.extend(seconds.iter().map(|s| ("confirm", s.as_str())));
+            parameters.extend(resets(*on_change));
             admin(if *apply { "apply" } else { "plan" }, *apply, &parameters)
         }
         Action::Key { command } => match command {
@@ -89,7 +98,7 @@ fn said(action: &Action, own: &str) -> Said {
             }
         },
         Action::Backup => admin("backup", false, &[]),
-        Action::Restore { source, group, additive, apply, confirm, .. } => {
+        Action::Restore { source, group, additive, apply, confirm, on_change, .. } => {
             let from = match source {
                 Source::Kept(None) => "the generation kept last".to_owned(),
                 Source::Kept(Some(generation)) => format!("generation {generation}"),
@@ -101,6 +110,7 @@ fn said(action: &Action, own: &str) -> Said {
             parameters.extend(additive.then_some(("additive", "true")));
             let seconds = confirm.map(|s| s.to_string());
             parameters.extend(seconds.iter().map(|s| ("confirm", s.as_str())));
+            parameters.extend(resets(*on_change));
             admin(if *apply { "restore" } else { "plan restore" }, *apply, &parameters)
         }
         Action::Confirm => admin("confirm", true, &[]),
@@ -120,7 +130,8 @@ fn said(action: &Action, own: &str) -> Said {
                 Want::Cut { .. } => ("flows cut", true),
             };
             let words = flows::words(&asked.filter);
-            let words: Vec<(&str, &str)> = words.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            let mut words: Vec<(&str, &str)> = words.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            words.extend(matches!(asked.want, Want::Cut { reset: true, .. }).then_some(RESET));
             admin(name, writes, &words)
         }
         Action::Stats { .. } => admin("stats", false, &[]),

@@ -8,7 +8,10 @@ use std::{
 
 use sg_ebpf::conntrack::Clock;
 
-use sg_common::flow::BY_HAND;
+use sg_common::{
+    flow::{BY_HAND, FlowKey},
+    generation::flags,
+};
 
 use super::Control;
 use crate::{
@@ -19,8 +22,9 @@ use crate::{
     },
     dataplane::{
         cut,
-        engine::Bound,
+        engine::{Bound, Resets, bound_to},
         flows::{self, Live},
+        reset::Wanted,
     },
     effective,
     model::{Model, protocol_name},
@@ -108,6 +112,14 @@ fn line(flow: &Live, device: &Bound, names: &Names, clock: Clock) -> FlowLine {
     }
 }
 
+/// Flows that are to be cut.
+struct ToCut {
+    /// Each with the epoch that its device is under.
+    all: Vec<(FlowKey, u32)>,
+    /// Those that have not been cut before.
+    open: Vec<FlowKey>,
+}
+
 /// Whether a flow is somebody's connection.
 fn is_session(flow: &Live, session: &Session) -> bool {
     let key = &flow.key;
@@ -128,9 +140,11 @@ impl Control {
         let view = match asked.want {
             Want::List => self.listed(&meant, &zones, asked.limit),
             Want::Top => self.top(&meant, asked.limit),
-            Want::Cut { session } => {
-                let found = self.to_cut(&meant, &zones, session.as_ref())?;
-                self.cut(&found).map(FlowsView::Cut)
+            Want::Cut { session, reset } => {
+                let ToCut { all, open } = self.to_cut(&meant, &zones, session.as_ref())?;
+                // While they are open: the resets leave as packets of theirs.
+                let reset = reset.then(|| self.reset(&open, all.len(), &zones));
+                self.cut(&all, reset).map(FlowsView::Cut)
             }
         };
         view.map(Reply::Flows).map_err(|e| self.unread(&e))
@@ -192,11 +206,11 @@ impl Control {
         meant: &Meant<'_>,
         zones: &HashMap<u32, &Bound>,
         session: Option<&Session>,
-    ) -> Result<Vec<(sg_common::flow::FlowKey, u32)>, Reply> {
+    ) -> Result<ToCut, Reply> {
         if words(meant.filter).is_empty() {
             return Err(refused("say which flows: a cut without a filter is refused; nothing was cut"));
         }
-        let (mut found, mut own, mut observing) = (Vec::new(), None, None);
+        let (mut found, mut open, mut own, mut observing) = (Vec::new(), Vec::new(), None, None);
         flows::each(self.engine.maps(), |flow| {
             let Some(bound) = zones.get(&flow.key.zone).filter(|_| meant.has(&flow)) else { return };
             if session.is_some_and(|s| is_session(&flow, s)) {
@@ -206,6 +220,7 @@ impl Control {
                 observing = Some(bound.device.clone());
             }
             found.push((flow.key, bound.generation.epoch));
+            open.extend((verdict_of(&flow) == FlowVerdict::Accept).then_some(flow.key));
         })
         .map_err(|e| self.unread(&e))?;
         if let Some(own) = own {
@@ -226,12 +241,24 @@ impl Control {
                 found.len()
             )));
         }
-        Ok(found)
+        Ok(ToCut { all: found, open })
     }
 
-    fn cut(&self, found: &[(sg_common::flow::FlowKey, u32)]) -> io::Result<CutView> {
+    /// Has the kernel close connections of this host, so that both ends know.
+    fn reset(&self, open: &[FlowKey], all: usize, zones: &HashMap<u32, &Bound>) -> Resets {
+        let mut wanted = Wanted::default();
+        for key in open {
+            let Some(bound) = zones.get(&key.zone).filter(|b| b.generation.flags & flags::GUEST == 0) else { continue };
+            let device = self.machine.devices.iter().find(|d| d.name == bound.device);
+            wanted.add(key, &device.map(|d| bound_to(&self.machine, d)).unwrap_or_default());
+        }
+        wanted.close(all)
+    }
+
+    fn cut(&self, found: &[(FlowKey, u32)], reset: Option<Resets>) -> io::Result<CutView> {
         let cut::Cut { cut, ended, open } = cut::cut(self.engine.maps(), found)?;
         log::info!("{cut} live flows were cut by hand");
-        Ok(CutView { cut, ended, open })
+        self.tell_reset(reset.as_ref());
+        Ok(CutView { cut, ended, open, reset })
     }
 }

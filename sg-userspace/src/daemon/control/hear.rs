@@ -151,7 +151,7 @@ impl Control {
                 sampler.add(*event);
             }
             if event.streams & 1 << sg_common::watch::stream::WATCH != 0 {
-                hearing.watchers.tell(event, &mut hearing.names, &time, hearing.tell.every);
+                hearing.watchers.tell(event, &mut hearing.names, &time, &hearing.tell);
             }
         }
     }
@@ -191,6 +191,14 @@ impl Control {
         if let Some(e) = failed {
             self.metrics.read_failed();
             log::warning!("cannot look which flows are over: {e}");
+        }
+    }
+
+    /// Writes the rest of the log of flows, as the last thing.
+    pub fn end_flow_log(&mut self) {
+        self.log_flows();
+        if let Some(flow_log) = &mut self.flow_log {
+            self.metrics.flows_logged(&flow_log.close());
         }
     }
 

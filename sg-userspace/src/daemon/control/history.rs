@@ -6,6 +6,7 @@ use super::{
     Control,
     apply::{Beside, expect},
     together,
+    trial::can_be_tried,
 };
 use crate::{
     api::auth::now,
@@ -16,6 +17,7 @@ use crate::{
         protocol::{Action, Download, Made, Planned, Reply, SnapshotCommand, Source},
         store::StoreError,
     },
+    dataplane::engine::OnChange,
     document::Document,
 };
 
@@ -133,6 +135,9 @@ impl Control {
             Source::Trial(generation) => {
                 let expected = self.on_trial().filter(|t| t.generation == *generation && group.is_none());
                 expected.ok_or_else(|| refused(format!("generation {generation} is on trial no longer")))?;
+                if *on_change == OnChange::Reset {
+                    return Err(refused("taking back a trial resets nothing: leave --reset out; nothing was changed"));
+                }
                 let steps = documents::difference(self.policy.documents(), self.stored().documents());
                 let change = Change { policy: self.stored().clone(), steps };
                 let mut planned = self.weigh(&change, current, *session, &self.live())?;
@@ -182,6 +187,7 @@ impl Control {
             let generation = together::next(current, self.stored(), &change.policy);
             let confirm = confirm.filter(|_| !planned.steps.is_empty());
             self.can_be_seen(confirm, &planned)?;
+            can_be_tried(confirm, *on_change)?;
             // What was applied stays what it was: going back is another way than an apply.
             let beside = Some(Beside { facts, ..self.beside() });
             let result = match confirm {

@@ -8,8 +8,8 @@ use crate::{
     daemon::{log, metrics::Transport},
     dataplane::{
         carry::Carried,
-        engine::{Beginning, OnChange, Report},
-        filter, flows,
+        engine::{Beginning, OnChange, Report, Resets},
+        flows,
         machine::Machine,
         quotas,
         report::{Denied, Observed},
@@ -173,6 +173,7 @@ impl Control {
             log::info!("{} live flows were adopted", report.adopted);
         }
         tell_denied("live flows that the rules deny are cut", &report.denied);
+        self.tell_reset(report.reset.as_ref());
         for line in &report.warnings {
             log::warning!("{line}");
         }
@@ -187,6 +188,15 @@ impl Control {
         }
         for device in report.absent.iter().filter(|d| !self.last.absent.contains(d)) {
             log::info!("{device} is named but not here; it will be protected when it appears");
+        }
+    }
+
+    /// Says what became of connections that were to be reset.
+    pub(super) fn tell_reset(&self, reset: Option<&Resets>) {
+        let Some(Resets { connections, only_cut, problem }) = reset else { return };
+        log::info!("{connections} connections were reset at both ends, {only_cut} flows are only cut");
+        if let Some(why) = problem {
+            log::warning!("connections that could not be reset are only cut: {why}");
         }
     }
 
@@ -207,10 +217,10 @@ impl Control {
     }
 
     /// Shares the conntrack tables out among the interfaces there are.
-    pub(super) fn share_out(&self) {
+    pub(super) fn share_out(&mut self) {
         // The file was read with them.
         let settings = self.config.conntrack.settings().unwrap_or_default();
-        if let Err(e) = quotas::set(self.engine.maps(), &settings, self.engine.bound().len()) {
+        if let Err(e) = self.engine.share_out(&settings) {
             log::warning!("cannot set the quotas of flows: {e}");
         }
     }
@@ -269,7 +279,7 @@ impl Control {
         if self.filter_fails {
             return;
         }
-        if let Err(e) = filter::renew(self.engine.maps()) {
+        if let Err(e) = self.engine.renew_filter() {
             self.filter_fails = true;
             log::warning!("cannot renew the filter of flows, packets without a flow will cost more: {e}");
         }

@@ -44,6 +44,8 @@ struct Kept {
 /// The candidate.
 pub(super) struct Shadow {
     kept: Kept,
+    /// The name of its document.
+    name: String,
     /// What it was planned on top of.
     base: Arc<Valid>,
     /// What would be in force; or why it cannot be.
@@ -103,7 +105,7 @@ impl Control {
             return Err(refused(message));
         }
         let kept = Kept { files: files.to_vec(), adopt, since: now() };
-        let policy = self.candidate(&kept)?;
+        let (name, policy) = self.candidate(&kept)?;
         forget(self.engine.maps()).map_err(|e| self.unread(&e))?;
         let text = serde_json::to_vec(&kept).map_err(|e| refused(format!("the candidate cannot be kept: {e}")))?;
         let (file, new) = (self.shadow_file(), self.shadow_file().with_extension("new"));
@@ -111,7 +113,7 @@ impl Control {
             .and_then(|()| std::fs::rename(&new, &file))
             .map_err(|e| refused(format!("the candidate cannot be kept: {}: {e}", new.display())))?;
         let base = self.policy.clone();
-        self.shadow = Some(Shadow { kept, base, policy: Ok(policy), devices: Vec::new(), problem: None });
+        self.shadow = Some(Shadow { kept, name, base, policy: Ok(policy), devices: Vec::new(), problem: None });
         self.follow_shadow();
         if let Err(e) = self.keep_counters() {
             log::error!("{e}");
@@ -128,12 +130,13 @@ impl Control {
         Ok(Reply::Shadow(Box::new(view)))
     }
 
-    /// What would be in force with a candidate.
-    fn candidate(&self, kept: &Kept) -> Result<Arc<Valid>, Reply> {
+    /// What would be in force with a candidate, and the name of its document.
+    fn candidate(&self, kept: &Kept) -> Result<(String, Arc<Valid>), Reply> {
         let file = |f: &File| Source { name: f.name.clone(), bytes: f.text.clone().into_bytes() };
         let document = parse(&kept.files.iter().map(file).collect::<Vec<_>>())?;
+        let name = document.name().to_owned();
         let change = documents::plan(&self.policy, document, kept.adopt, &self.config.quotas())?;
-        Ok(change.policy)
+        Ok((name, change.policy))
     }
 
     /// Takes up the candidate of an earlier daemon.
@@ -150,9 +153,9 @@ impl Control {
                 self.follow_shadow();
             }
             Ok(kept) => {
-                let policy = self.candidate(&kept).map_err(|reply| why(&reply));
+                let (name, policy) = planned(self.candidate(&kept));
                 let base = self.policy.clone();
-                self.shadow = Some(Shadow { kept, base, policy, devices: Vec::new(), problem: None });
+                self.shadow = Some(Shadow { kept, name, base, policy, devices: Vec::new(), problem: None });
                 self.follow_shadow();
             }
         }
@@ -163,9 +166,16 @@ impl Control {
         if let Some(shadow) = &self.shadow
             && !Arc::ptr_eq(&shadow.base, &self.policy)
         {
-            let policy = self.candidate(&shadow.kept).map_err(|reply| why(&reply));
+            let (old, new) = (shadow.base.documents(), self.policy.documents());
+            let again = shadow.policy.as_ref().ok().and_then(|before| {
+                documents::plan_again(before, (old, new), &shadow.name, shadow.kept.adopt, &self.config.quotas())
+            });
+            let (name, policy) = match again {
+                Some(policy) => (shadow.name.clone(), Ok(policy)),
+                None => planned(self.candidate(&shadow.kept)),
+            };
             if let Some(shadow) = &mut self.shadow {
-                (shadow.base, shadow.policy) = (self.policy.clone(), policy);
+                (shadow.base, shadow.name, shadow.policy) = (self.policy.clone(), name, policy);
             }
         }
         let model = self.shadow.as_ref().and_then(|s| s.policy.as_ref().ok()).map(|policy| policy.model().clone());
@@ -214,6 +224,14 @@ impl Control {
             kinds,
             kind_count,
         })
+    }
+}
+
+/// The name of a candidate's document, and what would be in force; or why it is refused.
+fn planned(candidate: Result<(String, Arc<Valid>), Reply>) -> (String, Result<Arc<Valid>, String>) {
+    match candidate {
+        Ok((name, policy)) => (name, Ok(policy)),
+        Err(reply) => (String::new(), Err(why(&reply))),
     }
 }
 

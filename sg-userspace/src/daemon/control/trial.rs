@@ -71,6 +71,15 @@ fn waits(action: &Action) -> bool {
     }
 }
 
+/// Why nothing that resets connections is tried out.
+pub const NO_RESET: &str = "a trial can be taken back and a reset can not: leave --reset out, or put it in force for good \
+     (--confirm off); nothing was changed";
+
+/// Refuses a trial of what cannot be taken back.
+pub(super) fn can_be_tried(confirm: Option<u32>, mode: OnChange) -> Result<(), Reply> {
+    if confirm.is_some() && mode == OnChange::Reset { Err(refused(NO_RESET)) } else { Ok(()) }
+}
+
 impl Control {
     /// What is on trial.
     pub fn on_trial(&self) -> Option<TrialView> {

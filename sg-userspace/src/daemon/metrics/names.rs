@@ -54,7 +54,7 @@ metrics! {
     // Whether what the program says is what the policy says.
     SAMPLES = Counter "sg_samples_total" ["result"] "Verdicts judged once more by the reference evaluator: same, mismatch (a defect, or tables that somebody else wrote to), skipped (not judged).";
     DIFFERENCES = Counter "sg_table_differences_total" [] "Tables of the kernel that held something else than what was written; they were written anew.";
-    FLOW_LOG = Counter "sg_flow_log_lines_total" ["result"] "Lines of the log of flows: written, or lost because the file could not be written.";
+    FLOW_LOG = Counter "sg_flow_log_lines_total" ["result"] "Lines of the log of flows: written, or lost because the file could not be written, or not fast enough.";
     // Live flows.
     FLOWS = Gauge "sg_flows" ["family"] "Confirmed live flows in the conntrack table of a family.";
     FLOWS_CAPACITY = Gauge "sg_flows_capacity" ["family"] "Confirmed live flows that the table of a family has room for.";

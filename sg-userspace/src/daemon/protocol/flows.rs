@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::Session;
+use crate::dataplane::report::Resets;
 
 /// What is asked of live flows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +32,9 @@ pub enum Want {
     Cut {
         /// The caller's own connection: when it is among them, all of it is refused.
         session: Option<Session>,
+        /// TCP connections of this host are reset before, so that both ends know at once.
+        #[serde(default)]
+        reset: bool,
     },
 }
 
@@ -132,7 +136,7 @@ pub struct TopView {
 }
 
 /// What became of flows that were to be cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CutView {
     /// Cut.
     pub cut: usize,
@@ -140,6 +144,9 @@ pub struct CutView {
     pub ended: usize,
     /// Begun anew each time that they were cut.
     pub open: usize,
+    /// What became of those that were to be reset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset: Option<Resets>,
 }
 
 /// What is said of live flows.

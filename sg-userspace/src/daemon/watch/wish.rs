@@ -139,6 +139,11 @@ impl Wish {
         self.0.every
     }
 
+    /// Events of a CPU in a window.
+    pub fn tokens(&self) -> u32 {
+        self.0.tokens[stream::WATCH]
+    }
+
     /// Whether an event is one of those it wants: as the kernel itself asks.
     pub fn wants(&self, e: &Event) -> bool {
         let query = Query {

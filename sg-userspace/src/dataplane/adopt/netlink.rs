@@ -4,7 +4,7 @@ use std::{fmt::Debug, io};
 
 use rtnetlink::{
     packet_core::{
-        NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+        NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload,
         NetlinkSerializable,
     },
     sys::{Socket, SocketAddr},
@@ -64,6 +64,18 @@ impl Netlink {
         let mut answer = None;
         self.receive(false, |message| answer = Some(message))?;
         Ok(answer)
+    }
+
+    /// Asks for something to be done, and waits until it is.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn order<M>(&self, order: M) -> io::Result<()>
+    where
+        M: NetlinkSerializable + NetlinkDeserializable + Debug,
+    {
+        self.send(order, NLM_F_REQUEST | NLM_F_ACK)?;
+        self.receive::<M>(true, drop)
     }
 
     fn send<M: NetlinkSerializable>(&self, question: M, flags: u16) -> io::Result<()> {

@@ -4,7 +4,7 @@
 use std::{collections::HashMap, io, net::IpAddr};
 
 use netlink_packet_sock_diag::{
-    SockDiagMessage,
+    SockDiagDestroy, SockDiagMessage,
     constants::{
         AF_INET, AF_INET6, IPPROTO_TCP, TCP_CLOSE, TCP_CLOSE_WAIT, TCP_CLOSING, TCP_ESTABLISHED, TCP_FIN_WAIT1,
         TCP_FIN_WAIT2, TCP_LAST_ACK, TCP_LISTEN, TCP_SYN_RECV, TCP_SYN_SENT,
@@ -15,6 +15,19 @@ use rtnetlink::sys::protocols::NETLINK_SOCK_DIAG;
 use sg_common::flow::seen;
 
 use super::{ESTABLISHED, Seen, netlink::Netlink};
+
+/// One end of a connection: address and port.
+pub type End = (IpAddr, u16);
+
+/// Protocol number of TCP.
+pub const TCP: u8 = IPPROTO_TCP;
+
+/// States of TCP in which the kernel resets what it closes, or has only begun.
+const OPEN: StateFlags = StateFlags::ESTABLISHED
+    .union(StateFlags::SYN_SENT)
+    .union(StateFlags::FIN_WAIT1)
+    .union(StateFlags::FIN_WAIT2)
+    .union(StateFlags::CLOSE_WAIT);
 
 /// A connected socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +108,48 @@ fn plain(addr: IpAddr) -> IpAddr {
     addr.to_canonical()
 }
 
+fn question(family: u8, protocol: u8, states: StateFlags, socket_id: SocketId) -> SockDiagMessage {
+    let extensions = ExtensionFlags::empty();
+    SockDiagMessage::InetRequest(InetRequest { family, protocol, extensions, states, socket_id })
+}
+
+/// Closes TCP connections of this machine: its stack sends the other end a reset, and who
+/// has the socket gets `ECONNABORTED`. `wanted` is asked with both ends and the device that a
+/// socket is bound to, 0 for none. Returns how many it were, and what went wrong first.
+pub fn close(wanted: impl Fn(End, End, u32) -> bool) -> (usize, io::Result<()>) {
+    let mut found = Vec::new();
+    let listed = Netlink::open(NETLINK_SOCK_DIAG).and_then(|netlink| {
+        for (family, any) in [(AF_INET, SocketId::new_v4()), (AF_INET6, SocketId::new_v6())] {
+            netlink.list(question(family, IPPROTO_TCP, OPEN, any), |message| {
+                if let SockDiagMessage::InetResponse(socket) = message {
+                    let id = &socket.header.socket_id;
+                    let local = (plain(id.source_address), id.source_port);
+                    let remote = (plain(id.destination_address), id.destination_port);
+                    if wanted(local, remote, id.interface_id) {
+                        found.push((family, id.clone()));
+                    }
+                }
+            })?;
+        }
+        Ok(netlink)
+    });
+    let (mut closed, mut failed) = (0, None);
+    let netlink = match listed {
+        Ok(netlink) => netlink,
+        Err(e) => return (0, Err(e)),
+    };
+    for (family, id) in found {
+        // By its cookie, too: whatever has its ends by now, such as who listens there, is not meant.
+        match netlink.order(SockDiagDestroy::new(question(family, IPPROTO_TCP, OPEN, id))) {
+            Ok(()) => closed += 1,
+            // It has ended meanwhile.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESTALE)) => {}
+            Err(e) => failed = failed.or(Some(e)),
+        }
+    }
+    (closed, failed.map_or(Ok(()), Err))
+}
+
 impl Sockets {
     /// Asks the kernel for the sockets of one protocol, of both families. What is
     /// there all the while is among them.
@@ -104,14 +159,8 @@ impl Sockets {
     pub fn read(&mut self, protocol: u8) -> io::Result<()> {
         let netlink = Netlink::open(NETLINK_SOCK_DIAG)?;
         for (family, socket_id) in [(AF_INET, SocketId::new_v4()), (AF_INET6, SocketId::new_v6())] {
-            let question = SockDiagMessage::InetRequest(InetRequest {
-                family,
-                protocol,
-                extensions: ExtensionFlags::empty(),
-                states: StateFlags::all().difference(StateFlags::TIME_WAIT),
-                socket_id,
-            });
-            netlink.list(question, |message| {
+            let states = StateFlags::all().difference(StateFlags::TIME_WAIT);
+            netlink.list(question(family, protocol, states, socket_id), |message| {
                 if let SockDiagMessage::InetResponse(socket) = message {
                     self.add(protocol, &socket);
                 }
@@ -182,5 +231,34 @@ mod tests {
         assert!(sockets.listeners.has(6, (end.ip(), narrow.local_addr().unwrap().port())));
         assert!(has(6, client.local_addr().unwrap()) && has(17, datagrams.local_addr().unwrap()));
         assert!(has(6, mapped.local_addr().unwrap()));
+    }
+
+    #[test]
+    fn a_connection_is_closed_at_both_ends_and_who_listens_stays() {
+        use std::io::{ErrorKind, Read};
+        // Root alone may; where the tests are not, that is what is said.
+        // SAFETY: no memory is passed.
+        let root = unsafe { libc::geteuid() } == 0;
+        for (listen, to) in [("127.0.0.1:0", "127.0.0.1"), ("[::1]:0", "::1"), ("[::]:0", "127.0.0.1")] {
+            let server = TcpListener::bind(listen).unwrap();
+            let to = std::net::SocketAddr::new(to.parse().unwrap(), server.local_addr().unwrap().port());
+            let pair = || (TcpStream::connect(to).unwrap(), server.accept().unwrap().0);
+            let ((mut client, mut served), (mut other, _kept)) = (pair(), pair());
+            let (ours, own) = (client.local_addr().unwrap(), plain(to.ip()));
+            let (closed, result) =
+                close(|local, remote, _| local == (own, to.port()) && remote == (plain(ours.ip()), ours.port()));
+            if !root {
+                assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::EPERM));
+                continue;
+            }
+            result.unwrap();
+            assert_eq!(closed, 1, "{listen}");
+            let error = |end: &mut TcpStream| end.read(&mut [0; 1]).unwrap_err().kind();
+            assert_eq!(error(&mut client), ErrorKind::ConnectionReset, "{listen}");
+            assert_eq!(error(&mut served), ErrorKind::ConnectionAborted, "{listen}");
+            other.set_read_timeout(Some(std::time::Duration::from_millis(1))).unwrap();
+            assert_eq!(error(&mut other), ErrorKind::WouldBlock, "{listen}: another connection");
+            drop(pair());
+        }
     }
 }

@@ -1,10 +1,10 @@
 //! Devices: what is named is bound, what is not is let go of. How a device
 //! begins that is already up, see [`super::observe`].
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use sg_common::{
-    generation::{Generation, NO_POLICY, flags},
+    generation::{Generation, NO_POLICY, OwnKey, flags},
     limits::MAX_SLOTS,
 };
 
@@ -22,6 +22,33 @@ use crate::{
 };
 
 impl Engine {
+    /// Gives a guest more addresses of its own.
+    pub(super) fn add_own(&mut self, index: u32, addresses: &[IpAddr]) -> Result<(), EngineError> {
+        let Some(bound) = self.bound.get_mut(&index) else { return Ok(()) };
+        for &addr in addresses {
+            if !bound.own.contains(&addr) {
+                let key = OwnKey { zone: bound.generation.zone, addr: addr.into() };
+                self.object.maps.own.update(&key, &1).map_err(kernel("write an own address"))?;
+                bound.own.insert(addr);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the own addresses of a guest what they are; whoever is no guest has none.
+    pub(super) fn own(&mut self, index: u32, addresses: &[IpAddr]) -> Result<(), EngineError> {
+        self.add_own(index, addresses)?;
+        let Some(bound) = self.bound.get_mut(&index) else { return Ok(()) };
+        let zone = bound.generation.zone;
+        let wanted: BTreeSet<IpAddr> = addresses.iter().copied().collect();
+        for &addr in bound.own.difference(&wanted) {
+            let key = OwnKey { zone, addr: addr.into() };
+            self.object.maps.own.delete(&key).map_err(kernel("remove an own address"))?;
+        }
+        bound.own = wanted;
+        Ok(())
+    }
+
     /// Binds what is named and is not bound yet, for when its policy cannot be
     /// put in force: such a device denies. The others keep what they enforce.
     ///

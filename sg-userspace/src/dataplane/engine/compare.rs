@@ -10,7 +10,7 @@ use std::{
 use sg_common::generation::{CONFIRMED, Generation, OVER, OwnKey};
 
 use super::{Bound, Engine, EngineError, kernel};
-use crate::dataplane::report::OnChange;
+use crate::dataplane::{comparing, report::OnChange};
 
 /// How far comparing has come.
 #[derive(Clone, Debug, Default)]
@@ -26,8 +26,8 @@ pub(super) struct Compared {
 /// Seconds between looks at the own addresses of all guests: there may be many.
 const OWN: u32 = 10;
 
-/// How long looking at policies may hold up the writer.
-const SPAN: Duration = Duration::from_millis(10);
+/// How long looking at policies may hold up the writer, a second, but for the part under way.
+const SPAN: Duration = Duration::from_millis(4);
 
 /// A record as it was written, with what the program itself may have written into it since.
 pub(super) fn expected(written: &Generation, there: &Generation) -> Generation {
@@ -44,6 +44,10 @@ impl Engine {
     pub fn compare(&mut self) -> (Vec<String>, Option<EngineError>) {
         let mut found = Vec::new();
         let mut failed = self.compare_devices(&mut found).err();
+        match self.compare_settings().map_err(kernel("compare what all devices share")) {
+            Ok(differs) => found.extend(differs.into_iter().map(str::to_owned)),
+            Err(e) => failed = failed.or(Some(e)),
+        }
         self.compared.own += 1;
         if self.compared.own >= OWN {
             self.compared.own = 0;
@@ -52,27 +56,34 @@ impl Engine {
                 Err(e) => failed = failed.or(Some(e)),
             }
         }
-        let (begun, first) = (Instant::now(), self.compared.policy);
-        loop {
-            let after = self.policies.range(self.compared.policy.saturating_add(1)..).next().map(|(i, _)| *i);
-            let Some(next) = after.or_else(|| self.policies.keys().next().copied()) else { break };
-            self.compared.policy = next;
-            match self.compare_policy(next).map_err(kernel("compare a policy")) {
-                Ok(differs) => found.extend(differs),
-                Err(e) => failed = failed.or(Some(e)),
+        let policies: BTreeSet<u32> = self.policies.keys().copied().collect();
+        let (begun, mut last) = (Instant::now(), self.compared.policy);
+        let visit = |policy, is_first| match self.compare_policy(policy, is_first).map_err(kernel("compare a policy")) {
+            Ok((more, differs)) => {
+                found.extend(differs);
+                more
             }
-            if next == first || begun.elapsed() >= SPAN {
-                break;
+            Err(e) => {
+                failed = failed.take().or(Some(e));
+                false
             }
-        }
+        };
+        comparing::round(&policies, &mut last, visit, || begun.elapsed() >= SPAN);
+        self.compared.policy = last;
         (found, failed)
     }
 
-    fn compare_policy(&mut self, index: u32) -> io::Result<Option<String>> {
+    /// Looks at a part of a policy; whether there is more, and what differs.
+    fn compare_policy(&mut self, index: u32, is_first: bool) -> io::Result<(bool, Option<String>)> {
         let Self { policies, object, bound, .. } = self;
-        let Some(policy) = policies.get_mut(&index).filter(|p| !p.spoiled) else { return Ok(None) };
+        let Some(policy) = policies.get_mut(&index).filter(|p| !p.spoiled) else { return Ok((false, None)) };
         let flat = &policy.live.tables.flat;
-        let Some(what) = policy.held.differs(&object.maps, flat, &mut policy.walk)? else { return Ok(None) };
+        let differs = if is_first { policy.held.differs(&object.maps, flat)? } else { None };
+        let (more, what) = match differs {
+            Some(what) => (false, Some(what)),
+            None => policy.held.walk(&mut policy.walks)?,
+        };
+        let Some(what) = what else { return Ok((more, None)) };
         policy.spoiled = true;
         let users = bound.values().filter(|b| b.policies().any(|p| p == index));
         let devices: Vec<&str> = users.map(|b| b.device.as_str()).collect();
@@ -83,7 +94,7 @@ impl Engine {
             text += &format!(" (to which a trial returns, and which cannot be mended: {e})");
         }
         self.shadowed = None;
-        Ok(Some(text))
+        Ok((false, Some(text)))
     }
 
     fn compare_devices(&mut self, found: &mut Vec<String>) -> Result<(), EngineError> {

@@ -203,7 +203,7 @@ impl Engine {
             } else {
                 observed.adopted += 1;
             }
-            let verdict = if mode == OnChange::Cut { verdict } else { Verdict::Accept };
+            let verdict = if mode.cuts() { verdict } else { Verdict::Accept };
             let found =
                 Found { origin: flow.origin, verdict, rule, seen: flow.seen, confirmed: flow.established || denied };
             if let Err(e) = flows::put(maps, &halves, &key, &found, generation, now) {

@@ -136,6 +136,8 @@ impl Engine {
             compared: Default::default(),
             shadowed: None,
             account: if setup.account { flags::ACCOUNT } else { 0 },
+            config,
+            quotas: None,
         })
     }
 

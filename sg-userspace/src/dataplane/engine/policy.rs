@@ -7,7 +7,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use sg_common::{
@@ -29,7 +32,7 @@ use crate::{
     dataplane::{
         clock::possible_cpus,
         machine::{Binding, Machine, Resolved},
-        policies::{self, Held, PolicyError, Walk},
+        policies::{self, Held, PolicyError, Walks},
         probe::generation_of,
         report::{Preview, Report},
         sys,
@@ -45,17 +48,37 @@ pub(super) struct Policy {
     /// What its sources are in the model in force.
     sources: Vec<Remote>,
     /// Whether it holds what the model in force says.
-    current: bool,
+    pub(super) current: bool,
     /// Whether what the kernel has may differ from what `live` says.
     pub(super) spoiled: bool,
-    /// How far its trie has been compared.
-    pub(super) walk: Walk,
+    /// How far its address tables have been compared.
+    pub(super) walks: Walks,
+    /// Another number after each change, and of each policy: who has it knows what it held then.
+    pub(super) version: u64,
+}
+
+fn next_version() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 impl Policy {
     /// One that no key of what is in force has.
     pub(super) fn beside(live: Live, held: Held, sources: Vec<Remote>) -> Self {
-        Self { live, held, sources, current: false, spoiled: false, walk: Walk::default() }
+        Self { live, held, sources, current: false, spoiled: false, walks: Walks::default(), version: next_version() }
+    }
+}
+
+impl Policy {
+    /// The writes of a change of addresses; `None` if it takes a policy made anew. Until the
+    /// kernel has what they say it is spoiled: nobody else may go by it.
+    pub(super) fn change(&mut self, changes: &[Change], grace: &mut u64) -> Option<Vec<Step>> {
+        if self.live.waits(*grace) && sys::grace_period().is_ok() {
+            *grace += 1;
+        }
+        self.spoiled = true;
+        self.version = next_version();
+        self.live.change(changes, *grace).ok()
     }
 }
 
@@ -81,7 +104,15 @@ pub(super) struct Ready {
     same: Vec<(PolicyKey, PolicyKey)>,
 }
 
-/// Where a policy is, and whether it was patched.
+/// New policies in the kernel, and what is still to be written to those that are there.
+pub(super) struct Prepared {
+    made: BTreeMap<u32, Policy>,
+    steps: BTreeMap<u32, Vec<Step>>,
+    /// Where the policy of each key is.
+    pub put: HashMap<PolicyKey, Put>,
+}
+
+/// Where a policy is, and whether it is patched.
 #[derive(Clone, Copy)]
 pub(super) struct Put {
     pub index: u32,
@@ -100,7 +131,7 @@ pub(super) fn key_of(model: &Model, resolved: &Resolved, binding: &Binding) -> P
 }
 
 /// What changes in a policy's sources.
-fn changes_of(sources: &[Remote], differences: &Differences) -> Vec<Change> {
+pub(super) fn changes_of(sources: &[Remote], differences: &Differences) -> Vec<Change> {
     let of = |(i, remote)| {
         let nets: &[_] = differences.get(remote).map_or(&[], Vec::as_slice);
         nets.iter().map(move |&(net, on)| Change { source: i as u16, net, on })
@@ -116,6 +147,15 @@ impl Engine {
         if !binding.device.ethernet {
             generation.flags |= flags::NO_L2;
         }
+        generation
+    }
+
+    /// What a device is to enforce.
+    pub(super) fn wanted(&mut self, model: &Model, resolved: &Resolved, binding: &Binding, put: Put) -> Generation {
+        let mut generation = self.generation(model, resolved, binding);
+        (generation.policy, generation.policy_class) = (put.index, put.class);
+        let side = model.interfaces[resolved.instances[binding.instance].interface].side;
+        generation.flags |= self.next_flags(binding.device.index, side);
         generation
     }
 
@@ -255,15 +295,12 @@ impl Engine {
                 Need::New { live, sources } => ready.new.push((key, *live, sources)),
                 Need::Change { index, sources, changes } => {
                     let Some(policy) = self.policies.get_mut(&index) else { continue };
-                    if !changes.is_empty() && !ready.steps.contains_key(&index) && !policy.spoiled {
-                        if policy.live.waits(self.grace) && sys::grace_period().is_ok() {
-                            self.grace += 1;
-                        }
-                        // Until the kernel has what `live` says, nobody else may go by it.
-                        policy.spoiled = true;
-                        if let Ok(steps) = policy.live.change(&changes, self.grace) {
-                            ready.steps.insert(index, steps);
-                        }
+                    if !changes.is_empty()
+                        && !ready.steps.contains_key(&index)
+                        && !policy.spoiled
+                        && let Some(steps) = policy.change(&changes, &mut self.grace)
+                    {
+                        ready.steps.insert(index, steps);
                     }
                     if policy.spoiled && !ready.steps.contains_key(&index) {
                         let skeleton = policy.live.skeleton.clone();
@@ -283,8 +320,8 @@ impl Engine {
         Ok(ready)
     }
 
-    /// Writes the policies; returns where each is.
-    pub(super) fn write(&mut self, ready: Ready, report: &mut Report) -> Result<HashMap<PolicyKey, Put>, EngineError> {
+    /// Makes the new policies, which nothing goes by yet.
+    pub(super) fn prepare(&mut self, ready: Ready, report: &mut Report) -> Result<Prepared, EngineError> {
         if self.policies.len() + self.foreign.len() + ready.new.len() > MAX_POLICIES as usize {
             if self.trial.is_none() {
                 self.drop_candidates()?;
@@ -298,17 +335,11 @@ impl Engine {
             let index = (0..MAX_POLICIES).find(|i| !taken(i)).ok_or(PolicyError::Full)?;
             let held = policies::make(index, &live.tables)?;
             put.insert(key, Put { index, class: live.tables.size_class() as u32, patched: false });
-            made.insert(index, Policy { live, held, sources, current: true, spoiled: false, walk: Walk::default() });
+            made.insert(index, Policy { current: true, ..Policy::beside(live, held, sources) });
         }
         policies::name(&self.object.maps, made.values().map(|p| &p.held))?;
         report.policies += made.len();
         made.values_mut().for_each(|p| p.live.settle());
-        for (index, steps) in &ready.steps {
-            let Some(policy) = self.policies.get_mut(index) else { continue };
-            policy.held.write(steps)?;
-            policy.spoiled = false;
-            report.deltas += usize::from(!steps.is_empty());
-        }
         for (key, index) in ready.there {
             let Some(policy) = self.policies.get(&index) else { continue };
             let patched = ready.steps.get(&index).is_some_and(|steps| !steps.is_empty());
@@ -318,6 +349,22 @@ impl Engine {
             if let Some(found) = put.get(&twin).copied() {
                 put.insert(key, found);
             }
+        }
+        Ok(Prepared { made, steps: ready.steps, put })
+    }
+
+    /// Writes to those that change in place; returns where each policy is.
+    pub(super) fn write(
+        &mut self,
+        prepared: Prepared,
+        report: &mut Report,
+    ) -> Result<HashMap<PolicyKey, Put>, EngineError> {
+        let Prepared { made, steps, put } = prepared;
+        for (index, steps) in &steps {
+            let Some(policy) = self.policies.get_mut(index) else { continue };
+            policy.held.write(steps)?;
+            policy.spoiled = false;
+            report.deltas += usize::from(!steps.is_empty());
         }
         self.policies.extend(made);
         self.keys = put.iter().map(|(key, put)| (key.clone(), put.index)).collect();

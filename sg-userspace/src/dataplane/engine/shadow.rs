@@ -3,7 +3,7 @@
 //! the epoch does.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -13,16 +13,49 @@ use sg_common::{
     shadow::{self, pack},
 };
 
-use super::{Engine, EngineError, compare::expected, kernel, key_of, policy::Policy};
+use super::{
+    Bound, Engine, EngineError,
+    compare::expected,
+    difference::{Differences, Known},
+    kernel, key_of,
+    policy::{Policy, changes_of},
+};
 use crate::{
     compiler::{live::Live, skeleton::sets},
     dataplane::{
-        machine::Machine,
+        machine::{Binding, Machine},
         policies::{self, PolicyError},
     },
-    effective::{Members, PolicyKey},
+    effective::{Members, PolicyKey, Remote},
     model::Model,
 };
+
+/// A candidate, when it was last given out.
+pub(super) struct Shadowed {
+    model: Arc<Model>,
+    machine: Machine,
+    /// What its groups and lists held.
+    known: Known,
+    /// Where the policy of each key was.
+    policies: HashMap<PolicyKey, Place>,
+}
+
+/// A candidate's policy.
+#[derive(Clone)]
+struct Place {
+    index: u32,
+    /// What its sources are in the candidate.
+    sources: Vec<Remote>,
+    /// Which it was.
+    version: u64,
+}
+
+impl Place {
+    /// As it is now; `None` if it is not what it was written as.
+    fn of<'a>(&self, policies: &'a BTreeMap<u32, Policy>) -> Option<&'a Policy> {
+        policies.get(&self.index).filter(|p| !p.spoiled && p.version == self.version)
+    }
+}
 
 impl Engine {
     /// Has the devices judged by a candidate, too, or by none; to be called after each change
@@ -35,17 +68,23 @@ impl Engine {
         if self.trial.is_some() {
             return Ok(Vec::new());
         }
-        if let (Some(model), Some((last, known))) = (candidate, &self.shadowed)
-            && Arc::ptr_eq(model, last)
-            && known == machine
+        if let (Some(model), Some(last)) = (candidate, &self.shadowed)
+            && Arc::ptr_eq(model, &last.model)
+            && last.machine == *machine
+            // One that is also in force may have been patched, or found to be no longer what it was.
+            && last.policies.values().all(|place| place.of(&self.policies).is_some())
             && self.bound.values().all(|b| b.is_told_apart())
         {
             return Ok(self.bound.values().filter(|b| b.generation.shadow != 0).map(|b| b.device.clone()).collect());
         }
-        self.shadowed = None;
-        let wanted = match candidate {
-            Some(model) => self.candidates(model, machine)?,
-            None => HashMap::new(),
+        // After a failure nothing is taken for known.
+        let last = self.shadowed.take();
+        let (wanted, given) = match candidate {
+            Some(model) => {
+                let (wanted, given) = self.candidates(model, machine, last)?;
+                (wanted, Some(given))
+            }
+            None => (HashMap::new(), None),
         };
         let devices: Vec<u32> = self.bound.keys().copied().collect();
         let mut shadowed = Vec::new();
@@ -58,7 +97,7 @@ impl Engine {
                 bound.told_apart = Some((bound.generation.policy, shadow));
             }
         }
-        self.shadowed = candidate.map(|model| (model.clone(), machine.clone()));
+        self.shadowed = given;
         Ok(shadowed)
     }
 
@@ -72,56 +111,119 @@ impl Engine {
     }
 
     /// The candidate's policies by device, written.
-    fn candidates(&mut self, model: &Arc<Model>, machine: &Machine) -> Result<HashMap<u32, u32>, EngineError> {
-        let resolved = machine.resolve(model);
-        let members = Members::of_all(model, &resolved.instances);
-        let mut by_key: BTreeMap<PolicyKey, u32> = BTreeMap::new();
+    fn candidates(
+        &mut self,
+        model: &Arc<Model>,
+        machine: &Machine,
+        last: Option<Shadowed>,
+    ) -> Result<(HashMap<u32, u32>, Shadowed), EngineError> {
+        let resolved = machine.local(model);
+        let (mut known, before) = match last {
+            Some(last) => (Some(last.known), last.policies),
+            None => (None, HashMap::new()),
+        };
+        let differences = known.as_mut().and_then(|known| known.follow(model, &resolved));
+        let known = match (known, &differences) {
+            (Some(known), Some(_)) => known,
+            _ => Known::new(model, &resolved),
+        };
+        let judged = |b: &&Binding| {
+            self.bound.get(&b.device.index).is_some_and(|b| b.generation.policy != NO_POLICY && !b.passes())
+        };
+        let keys: HashMap<u32, PolicyKey> =
+            resolved.bindings.iter().filter(judged).map(|b| (b.device.index, key_of(model, &resolved, b))).collect();
+        let mut places: HashMap<PolicyKey, Place> = HashMap::new();
         let mut made: BTreeMap<u32, Policy> = BTreeMap::new();
-        let mut wanted = HashMap::new();
-        for binding in &resolved.bindings {
-            let index = binding.device.index;
-            if self.bound.get(&index).is_none_or(|b| b.generation.policy == NO_POLICY || b.passes()) {
-                continue;
-            }
-            let key = key_of(model, &resolved, binding);
-            let shadow = match by_key.get(&key) {
-                Some(shadow) => *shadow,
-                None => {
-                    let (skeleton, sources) = self.skeleton(model, &key)?;
-                    let sets = sets(model, &members, &sources);
-                    // One in force that says the same will do.
-                    let same =
-                        |p: &Policy| !p.spoiled && p.live.skeleton == skeleton && p.live.difference(&sets).is_empty();
-                    let found = self.policies.iter().chain(&made).find(|(_, p)| same(p));
-                    let found = found.map(|(i, p)| pack(*i, p.live.tables.size_class() as u32));
-                    match found {
-                        Some(shadow) => shadow,
-                        None => {
-                            let free = match self.free_index(&made) {
-                                Some(free) => free,
-                                None => {
-                                    let keep = by_key.values().map(|shadow| shadow::index(*shadow)).collect();
-                                    self.tidy_but(&keep)?;
-                                    self.free_index(&made).ok_or(PolicyError::Full)?
-                                }
-                            };
-                            let mut live = Live::build(skeleton, &sets)?;
-                            let held = policies::make(free, &live.tables)?;
-                            live.settle();
-                            let class = live.tables.size_class() as u32;
-                            made.insert(free, Policy::beside(live, held, sources));
-                            pack(free, class)
-                        }
-                    }
-                }
+        // In the order of keys, so that the same candidate has the same policies.
+        for key in keys.values().collect::<BTreeSet<_>>() {
+            let follows = before.get(key).zip(differences.as_ref());
+            let kept = match follows {
+                Some((place, differences)) => self.follow_candidate(place, differences, &keys, &before)?,
+                None => None,
             };
-            by_key.insert(key, shadow);
-            wanted.insert(index, shadow);
+            let place = match kept {
+                Some(place) => place,
+                None => self.candidate(model, &known.members, key, &places, &mut made)?,
+            };
+            places.insert(key.clone(), place);
         }
         self.counters.keep();
         policies::name(&self.object.maps, made.values().map(|p| &p.held))?;
         self.policies.extend(made);
-        Ok(wanted)
+        let shadow = |key| {
+            let index = places.get(key).map(|place: &Place| place.index)?;
+            Some(pack(index, self.policies.get(&index)?.live.tables.size_class() as u32))
+        };
+        let wanted = keys.iter().filter_map(|(device, key)| Some((*device, shadow(key)?))).collect();
+        let given = Shadowed { model: model.clone(), machine: machine.clone(), known, policies: places };
+        Ok((wanted, given))
+    }
+
+    /// A candidate's policy after its groups and lists have changed: the same where it is,
+    /// patched if need be. `None` where it has to be looked for: one that is in force as well
+    /// follows what is in force, and one that a device goes over to, or leaves, at the same
+    /// time would judge that by the addresses of another moment.
+    fn follow_candidate(
+        &mut self,
+        place: &Place,
+        differences: &Differences,
+        keys: &HashMap<u32, PolicyKey>,
+        before: &HashMap<PolicyKey, Place>,
+    ) -> Result<Option<Place>, EngineError> {
+        let Some(policy) = place.of(&self.policies) else { return Ok(None) };
+        let changes = changes_of(&place.sources, differences);
+        if changes.is_empty() {
+            return Ok(Some(place.clone()));
+        }
+        let index = place.index;
+        let named = |b: &Bound| b.generation.shadow != 0 && shadow::index(b.generation.shadow) == index;
+        let keeps = |(device, bound): (&u32, &Bound)| {
+            let own = keys.get(device).and_then(|key| before.get(key)).is_some_and(|p| p.index == index);
+            own == named(bound)
+        };
+        let in_force =
+            policy.current || self.bound.values().any(|b| b.generation.policy == index || b.returns_to(index));
+        if in_force || !self.bound.iter().all(keeps) {
+            return Ok(None);
+        }
+        let Some(policy) = self.policies.get_mut(&index) else { return Ok(None) };
+        let Some(steps) = policy.change(&changes, &mut self.grace) else { return Ok(None) };
+        policy.held.write(&steps)?;
+        policy.spoiled = false;
+        Ok(Some(Place { version: policy.version, ..place.clone() }))
+    }
+
+    /// A policy of a candidate that is looked for among those there are, or made.
+    fn candidate(
+        &mut self,
+        model: &Model,
+        members: &Members,
+        key: &PolicyKey,
+        places: &HashMap<PolicyKey, Place>,
+        made: &mut BTreeMap<u32, Policy>,
+    ) -> Result<Place, EngineError> {
+        let (skeleton, sources) = self.skeleton(model, key)?;
+        let sets = sets(model, members, &sources);
+        // One in force that says the same will do.
+        let same = |p: &Policy| !p.spoiled && p.live.skeleton == skeleton && p.live.difference(&sets).is_empty();
+        if let Some((&index, found)) = self.policies.iter().chain(&*made).find(|(_, p)| same(p)) {
+            return Ok(Place { index, sources, version: found.version });
+        }
+        let free = match self.free_index(made) {
+            Some(free) => free,
+            None => {
+                let keep = places.values().map(|place| place.index).collect();
+                self.tidy_but(&keep)?;
+                self.free_index(made).ok_or(PolicyError::Full)?
+            }
+        };
+        let mut live = Live::build(skeleton, &sets)?;
+        let held = policies::make(free, &live.tables)?;
+        live.settle();
+        let policy = Policy::beside(live, held, sources.clone());
+        let version = policy.version;
+        made.insert(free, policy);
+        Ok(Place { index: free, sources, version })
     }
 
     fn free_index(&self, made: &BTreeMap<u32, Policy>) -> Option<u32> {

@@ -17,25 +17,22 @@ const CHUNK: usize = 4096;
 const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
 
 impl<K: Raw, V: Raw> RawMap<K, V> {
-    /// Calls `f` for every element of a hash that is there all the while. The
-    /// walk goes by buckets, so that what others add or delete hides nothing.
+    /// Some elements from a cursor on, about as many as `count`, and the cursor behind them:
+    /// `None` at the end. Of a hash a cursor is a `u32`, of a trie a key.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn each(&self, mut f: impl FnMut(&K, &V)) -> io::Result<()> {
-        let mut chunk = CHUNK;
-        let mut cursor = [0u32; 2];
-        let mut begun = false;
+    pub fn batch<C: Raw>(&self, from: Option<&C>, mut count: usize) -> io::Result<(Vec<(K, V)>, Option<C>)> {
         loop {
-            let mut keys = Vec::<K>::with_capacity(chunk);
-            let mut values = Vec::<V>::with_capacity(chunk);
-            let mut next = [0u32; 2];
+            let mut keys = Vec::<K>::with_capacity(count);
+            let mut values = Vec::<V>::with_capacity(count);
+            let mut next = super::zeroed::<C>();
             let mut attr = Batch {
-                in_batch: if begun { cursor.as_ptr() as u64 } else { 0 },
-                out_batch: next.as_mut_ptr() as u64,
+                in_batch: from.map_or(0, |from| std::ptr::from_ref(from) as u64),
+                out_batch: std::ptr::from_mut(&mut next) as u64,
                 keys: keys.as_mut_ptr() as u64,
                 values: values.as_mut_ptr() as u64,
-                count: chunk as u32,
+                count: count as u32,
                 fd: self.fd() as u32,
                 ..Batch::default()
             };
@@ -43,8 +40,8 @@ impl<K: Raw, V: Raw> RawMap<K, V> {
                 Ok(_) => false,
                 Err(e) if e.raw_os_error() == Some(libc::ENOENT) => true,
                 // One bucket holds more than was asked for.
-                Err(e) if e.raw_os_error() == Some(libc::ENOSPC) && chunk < 1 << 20 => {
-                    chunk *= 2;
+                Err(e) if e.raw_os_error() == Some(libc::ENOSPC) && count < 1 << 20 => {
+                    count *= 2;
                     continue;
                 }
                 Err(e) => return Err(e),
@@ -52,14 +49,27 @@ impl<K: Raw, V: Raw> RawMap<K, V> {
             // SAFETY: the kernel wrote that many of both, at most as many as
             // there is room for; they take any bits.
             unsafe {
-                keys.set_len((attr.count as usize).min(chunk));
+                keys.set_len((attr.count as usize).min(count));
                 values.set_len(keys.len());
             }
-            keys.iter().zip(&values).for_each(|(key, value)| f(key, value));
-            if end {
+            return Ok((keys.into_iter().zip(values).collect(), (!end).then_some(next)));
+        }
+    }
+
+    /// Calls `f` for every element of a hash that is there all the while. The
+    /// walk goes by buckets, so that what others add or delete hides nothing.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn each(&self, mut f: impl FnMut(&K, &V)) -> io::Result<()> {
+        let mut cursor: Option<u32> = None;
+        loop {
+            let (elements, next) = self.batch(cursor.as_ref(), CHUNK)?;
+            elements.iter().for_each(|(key, value)| f(key, value));
+            if next.is_none() {
                 return Ok(());
             }
-            (cursor, begun) = (next, true);
+            cursor = next;
         }
     }
 }

@@ -1,0 +1,97 @@
+//! Connections of this host that a change is about to cut, and that both ends are to know of.
+
+use std::collections::HashMap;
+
+use sg_common::reason::Verdict;
+use sg_ebpf::conntrack::Clock;
+
+use super::{
+    Engine,
+    policy::{Put, key_of},
+};
+use crate::{
+    dataplane::{
+        adopt::Living,
+        flows,
+        judges::Judges,
+        machine::{Device, Machine, Resolved},
+        report::Resets,
+        reset::Wanted,
+    },
+    effective::PolicyKey,
+    model::{Model, Side},
+};
+
+/// A device whose flows are about to be judged anew.
+struct Judged {
+    instance: usize,
+    /// To what sockets of its flows may be bound; none where they are somebody else's.
+    sockets: Option<Vec<u32>>,
+}
+
+/// Devices that a socket is bound to whose packets cross one: itself, and what it is enslaved to.
+pub fn bound_to(machine: &Machine, device: &Device) -> Vec<u32> {
+    let master = device.master.as_ref().map(|(name, _)| name);
+    let masters = machine.devices.iter().filter(|d| Some(&d.name) == master).map(|d| d.index);
+    std::iter::once(device.index).chain(masters).collect()
+}
+
+impl Engine {
+    /// Resets what the policies deny that each device is about to go by, as far as it is this
+    /// host's; the other flows that they deny are counted. What has a policy already, and
+    /// keeps it, is not looked at: nothing of it is judged anew.
+    pub(super) fn reset(
+        &mut self,
+        model: &Model,
+        machine: &Machine,
+        resolved: &Resolved,
+        put: &HashMap<PolicyKey, Put>,
+    ) -> Resets {
+        let all = machine.resolve(model);
+        let places: HashMap<u32, usize> = all.bindings.iter().map(|b| (b.device.index, b.instance)).collect();
+        let mut judges = Judges::new(model, &all);
+        let (mut zones, mut wanted, mut denied) = (HashMap::new(), Wanted::default(), 0);
+        let mut living = None;
+        for binding in &resolved.bindings {
+            let device = &binding.device;
+            let (Some(put), Some(&instance)) = (put.get(&key_of(model, resolved, binding)), places.get(&device.index))
+            else {
+                continue;
+            };
+            let generation = self.wanted(model, resolved, binding, *put);
+            let Some(bound) = self.bound.get(&device.index) else { continue };
+            let host = model.interfaces[all.instances[instance].interface].side == Side::Host;
+            let sockets = host.then(|| bound_to(machine, device));
+            if let (true, Some(sockets)) = (bound.is_observing(), &sockets) {
+                // It is about to adopt what lives there.
+                let Some(policy) = judges.policy(instance) else { continue };
+                for flow in living.get_or_insert_with(Living::read).crossing(machine, device) {
+                    let judged = flow.judge(policy);
+                    if judged.verdict == Verdict::Drop {
+                        denied += 1;
+                        wanted.add(&judged.flow.key(0), sockets);
+                    }
+                }
+            } else if !bound.is_observing()
+                && (put.patched || bound.settle(generation, self.trial.is_some()) != bound.generation)
+            {
+                zones.insert(bound.generation.zone, Judged { instance, sockets });
+            }
+        }
+        // A clock that cannot be read has nothing expire.
+        let clock = self.jiffies().ok().map(|now| Clock { now, hz: self.hz });
+        let read = flows::each(&self.object.maps, |flow| {
+            let Some(Judged { instance, sockets }) = zones.get(&flow.key.zone) else { return };
+            let lives = flow.verdict == Verdict::Accept && clock.is_none_or(|clock| !flow.is_expired(clock));
+            if lives && judges.denies(*instance, &flow) {
+                denied += 1;
+                if let Some(sockets) = sockets {
+                    wanted.add(&flow.key, sockets);
+                }
+            }
+        });
+        let resets = wanted.close(denied);
+        let unread = read.err().map(|e| format!("live flows cannot be read ({e})"));
+        Resets { problem: resets.problem.or(unread), ..resets }
+    }
+}
