@@ -289,7 +289,7 @@ mod tests {
         };
         let own_before = read("document: a\nsecurity_groups: [{security_group_name: g}]\n");
         let old = [theirs("10.0.0.1"), own_before.clone()];
-        let before = plan(&old, read(own), false, &quotas, None).unwrap().policy;
+        let before = plan(&valid(&old), read(own), false, &quotas).unwrap().policy;
         let again = |documents: &[Document], adopt| plan_again(&before, (&old, documents), "a", adopt, &quotas);
         // Nothing beside it is different: whatever its own document says by now.
         let mut others = [theirs("10.0.0.1"), read("document: a\nsecurity_groups: []\n")];
@@ -298,7 +298,7 @@ mod tests {
         others[0] = theirs("10.0.0.2");
         for documents in [others.to_vec(), vec![others[0].clone()], vec![own_before, others[0].clone()]] {
             let made = again(&documents, false).unwrap();
-            let anew = plan(&documents, read(own), false, &quotas, None).unwrap().policy;
+            let anew = plan(&valid(&documents), read(own), false, &quotas).unwrap().policy;
             assert_eq!((made.documents(), made.model()), (anew.documents(), anew.model()));
             assert!(again(&documents, true).is_none(), "objects may be taken over");
         }

@@ -16,13 +16,16 @@ const CHUNK: usize = 4096;
 /// `MEMBARRIER_CMD_GLOBAL`: waits for an RCU grace period.
 const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
 
+/// Elements, and the cursor behind them unless they are the last.
+pub type Part<K, V, C> = (Vec<(K, V)>, Option<C>);
+
 impl<K: Raw, V: Raw> RawMap<K, V> {
     /// Some elements from a cursor on, about as many as `count`, and the cursor behind them:
     /// `None` at the end. Of a hash a cursor is a `u32`, of a trie a key.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn batch<C: Raw>(&self, from: Option<&C>, mut count: usize) -> io::Result<(Vec<(K, V)>, Option<C>)> {
+    pub fn batch<C: Raw>(&self, from: Option<&C>, mut count: usize) -> io::Result<Part<K, V, C>> {
         loop {
             let mut keys = Vec::<K>::with_capacity(count);
             let mut values = Vec::<V>::with_capacity(count);
