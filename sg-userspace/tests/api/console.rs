@@ -194,7 +194,7 @@ fn a_group_is_named_labelled_and_looked_up() {
     let intents = || audit().lines().filter(|l| l.contains("\"kind\":\"intent\"")).count();
     let before = (json(&["status"])["generation"].as_u64().unwrap(), intents());
     let said = refused(&daemon, &["group", "modify", "front", "--description", "x", "--inner-access", "accept"]);
-    assert!(said.contains("InvalidSecurityGroupDiscription.Malformed"), "{said}");
+    assert!(said.contains("InvalidDescription.Malformed"), "{said}");
     assert_eq!(json(&["group", "show", "front"])["InnerAccessPolicy"], "Drop");
     let both = json(&["group", "modify", "front", "--description", "seen by all", "--inner-access", "accept"]);
     assert_eq!((both["Generation"].as_u64(), intents()), (Some(before.0 + 1), before.1 + 2), "{both}");
