@@ -299,9 +299,18 @@ fn a_lower_quota_leaves_what_is_in_force() {
     daemon.configure("quotas = {rules_per_interface = 1}").unwrap();
     daemon.start().unwrap();
     assert!(world.client.tcp(to("10.0.0.10:80")).unwrap() && !world.client.tcp(to("10.0.0.10:81")).unwrap());
-    assert!(daemon.log().contains("the stored policy stays in force, but a change like it would be refused"));
-    let more = policy(&world).replace("  - {direction: ingress", "  - {direction: ingress, ip_protocol: udp, port_range: 8/8, source_cidr_ip: 0.0.0.0/0}\n  - {direction: ingress");
-    assert!(daemon.apply(&more, &[]).is_err(), "and no change goes past them");
+    assert!(daemon.log().contains("the stored policy stays in force, but passes quotas of today"));
+    let with = |ports: &[u16]| {
+        let rule = |port| {
+            format!(
+                "  - {{direction: ingress, ip_protocol: udp, port_range: {port}/{port}, source_cidr_ip: 0.0.0.0/0}}\n"
+            )
+        };
+        let rules: String = ports.iter().map(rule).collect();
+        policy(&world).replacen("  - {direction: ingress", &format!("{rules}  - {{direction: ingress"), 1)
+    };
+    daemon.apply(&with(&[8]), &[]).expect("no change for the worse");
+    assert!(daemon.apply(&with(&[8, 9]), &[]).is_err(), "and none goes further past them");
 }
 
 #[test]
