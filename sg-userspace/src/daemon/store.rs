@@ -39,7 +39,7 @@ pub struct State {
     pub documents: Vec<Document>,
     /// Documents as they were last applied: what is different now, something else changed.
     /// One that an older daemon applied is not here.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_none")]
     pub applied: Arc<Vec<Document>>,
     /// Rule counters by identity.
     pub counters: Arc<HashMap<String, u32>>,
@@ -49,6 +49,10 @@ pub struct State {
     /// Calls that were answered, so that a repeated one changes nothing.
     #[serde(default)]
     pub replay: Replay,
+}
+
+fn is_none(documents: &[Document]) -> bool {
+    documents.is_empty()
 }
 
 impl Default for State {

@@ -121,7 +121,7 @@ fn what_others_changed_is_told_apart_and_undone() {
 
     // On trial, and taken back: it is as it was. Confirmed: there is none.
     daemon.apply(&some, &["--confirm", "60s"]).unwrap();
-    done(&daemon, &["rollback"]);
+    done(&daemon, &["rollback", "--yes"]);
     assert_eq!(counts(&daemon), (true, 3, 5));
     daemon.apply(&some, &["--confirm", "60s"]).unwrap();
     done(&daemon, &["confirm"]);

@@ -55,7 +55,8 @@ case "$*" in
 *) echo "systemctl $*: not on this machine" && exit 1 ;;
 esac
 log=/run/journal
-$(sed -n 's/^ExecStart=//p' /etc/systemd/system/sgd.service) < /dev/null > $log 2>&1 &
+: > $log
+$(sed -n 's/^ExecStart=//p' /etc/systemd/system/sgd.service) < /dev/null >> $log 2>&1 &
 while ! grep -q 'ready on' $log; do
     kill -0 $! 2> /dev/null || { cat $log && exit 1; }
     sleep 0.02
