@@ -338,6 +338,11 @@ pub fn of_all(applied: &[Document], now: &[Document], names: &Names) -> Vec<Docu
     named.into_iter().map(of).collect()
 }
 
+/// By what an instance is known.
+fn instance(instance: &Instance) -> Option<&str> {
+    instance.instance_id.as_ref().or(instance.instance_name.as_ref()).map(|t| t.value.as_str())
+}
+
 /// The documents as they were applied, after one more was, which is in force: what it took
 /// over from others is no longer theirs.
 pub fn applied(before: &Arc<Vec<Document>>, new: &Document) -> Arc<Vec<Document>> {
@@ -354,6 +359,12 @@ pub fn applied(before: &Arc<Vec<Document>>, new: &Document) -> Arc<Vec<Document>
         keep(&mut other.prefix_lists, &theirs.prefix_lists, &names.prefix_lists);
         keep(&mut other.port_range_lists, &theirs.port_lists, &names.port_lists);
         keep(&mut other.network_interfaces, &theirs.interfaces, &names.interfaces);
+        let taken = |i: &Instance| instance(i).is_some_and(|id| new.instances.iter().any(|n| instance(n) == Some(id)));
+        for i in (0..other.instances.len()).rev() {
+            if other.instances.get(i).is_some_and(|i| taken(i)) {
+                other.instances.remove(i);
+            }
+        }
     }
     match all.iter_mut().find(|d| d.name() == new.name()) {
         Some(old) => *old = new.clone(),

@@ -163,6 +163,10 @@ impl Sink {
 
     /// Writes lines, and says once that it cannot, and that it can again.
     fn write(&mut self, lines: &[Line]) -> io::Result<()> {
+        // Nothing is no proof that something can be written.
+        if lines.is_empty() && self.lines.is_some() {
+            return Ok(());
+        }
         let result = self.append(lines);
         let path = self.config.file.display();
         match (&result, std::mem::replace(&mut self.failing, result.is_err())) {
@@ -264,6 +268,10 @@ impl FlowLog {
     /// # Errors
     /// What the kernel says.
     pub fn look(&mut self, maps: &Maps, names: &mut Names, time: &Time, sums: &Sums) -> io::Result<()> {
+        // Still due, and all stays where it is: no walk before there is room.
+        if !self.queue.has_room(1) {
+            return Ok(());
+        }
         self.looked = Some(Instant::now());
         let mut accounts = Vec::new();
         maps.accounts.each(|key, _| accounts.push(*key))?;

@@ -79,7 +79,9 @@ impl Meter {
     /// Whether there is room for an event at a time, in jiffies, where a window of so many holds
     /// so many events. CPUs tell a little out of order: an older event is one of this window.
     fn takes(&mut self, at: u32, window: u32, room: u32) -> bool {
-        if self.start.is_none_or(|start| at.wrapping_sub(start) as i32 >= window as i32) {
+        let age = |start: u32| i64::from(at.wrapping_sub(start) as i32);
+        // Far behind is far ahead, once the clock has gone round half way.
+        if self.start.is_none_or(|start| age(start) >= i64::from(window) || age(start) < -i64::from(window)) {
             *self = Self { start: Some(at), left: room };
         }
         let takes = self.left > 0;
@@ -277,6 +279,7 @@ mod tests {
         let begun = u32::MAX - 10;
         assert!(takes(begun) && takes(begun + 9) && !takes(begun + 10) && !takes(begun.wrapping_add(24)));
         assert!(takes(begun.wrapping_add(25)) && takes(begun.wrapping_add(20)) && !takes(begun.wrapping_add(49)));
+        assert!(takes(begun.wrapping_add(25 + (3 << 30))), "the clock went round half way since");
     }
 
     #[test]

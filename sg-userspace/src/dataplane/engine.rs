@@ -370,8 +370,9 @@ impl Engine {
         };
         let failures = self.bind(model, &resolved, &mut report)?;
         let prepared = self.prepare(ready, &mut report)?;
-        // Everything is there that the flips need, and nothing is judged by it yet.
-        if mode == OnChange::Reset {
+        // Everything is there that the flips need, and nothing is judged by it yet. A change that is
+        // about to be taken back resets nothing: that could not be.
+        if mode == OnChange::Reset && failures.is_none() {
             report.reset = Some(self.reset(model, machine, &resolved, &prepared.put));
         }
         let policies = self.write(prepared, &mut report)?;

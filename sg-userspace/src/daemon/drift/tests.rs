@@ -137,9 +137,12 @@ fn each_document_is_told_apart_and_what_came_by_the_api_is_none() {
 #[test]
 fn what_an_apply_takes_over_is_no_drift_of_whom_it_was_taken_from() {
     let named = |name: &str, text: &str| Document { document: Some(name.into()), ..read(text) };
-    let a = named("a", "security_groups: [{security_group_name: g}, {security_group_name: h}]");
+    let a = named(
+        "a",
+        "security_groups: [{security_group_name: g}, {security_group_name: h}]\ninstances: [{instance_id: i-1}]",
+    );
     let before = Arc::new(vec![a]);
-    let b = named("b", "security_groups: [{security_group_name: g}]");
+    let b = named("b", "security_groups: [{security_group_name: g}]\ninstances: [{instance_id: i-1}]");
     let after = applied(&before, &b);
     assert_eq!(*after, [named("a", "security_groups: [{security_group_name: h}]"), b.clone()]);
     assert!(Arc::ptr_eq(&applied(&after, &b), &after), "the same again changes nothing");
