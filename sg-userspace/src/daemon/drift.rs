@@ -361,7 +361,7 @@ pub fn applied(before: &Arc<Vec<Document>>, new: &Document) -> Arc<Vec<Document>
         keep(&mut other.network_interfaces, &theirs.interfaces, &names.interfaces);
         let taken = |i: &Instance| instance(i).is_some_and(|id| new.instances.iter().any(|n| instance(n) == Some(id)));
         for i in (0..other.instances.len()).rev() {
-            if other.instances.get(i).is_some_and(|i| taken(i)) {
+            if other.instances.get(i).is_some_and(taken) {
                 other.instances.remove(i);
             }
         }
