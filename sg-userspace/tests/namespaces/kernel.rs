@@ -46,9 +46,10 @@ fn counted(view: &InterfaceView) -> [u64; 2] {
     })
 }
 
-fn flows(daemon: &Daemon<'_>) -> String {
+/// Flows of both families. Those of earlier documents are swept in their time.
+fn flows(daemon: &Daemon<'_>) -> u64 {
     match asked(daemon, &Action::Status) {
-        Reply::Status(status) => format!("{:?}", status.flows),
+        Reply::Status(status) => (status.flows.0 + status.flows.1) as u64,
         other => panic!("{other:?}"),
     }
 }
@@ -82,7 +83,7 @@ fn judged_and_sent(seeds: impl Iterator<Item = u64>) -> u64 {
         let (before, seen) = (flows(&daemon), views());
         let (policy, kernel) = (answers(&daemon, &file, false), answers(&daemon, &file, true));
         assert_eq!(policy, kernel, "seed {seed}\n{text}");
-        assert_eq!(flows(&daemon), before, "seed {seed}: it made a flow");
+        assert!(flows(&daemon) <= before, "seed {seed}: it made a flow");
         assert_eq!(views(), seen, "seed {seed}: it counted");
 
         // One of them for real.
