@@ -239,6 +239,13 @@ mapping! {
     }
 }
 
+impl Instance {
+    /// By what it is known: its id, else its name.
+    pub fn key(&self) -> Option<&Text> {
+        self.instance_id.as_ref().or(self.instance_name.as_ref())
+    }
+}
+
 impl Document {
     /// All documents as one.
     pub fn merge(documents: &[Self]) -> Self {

@@ -59,12 +59,7 @@ fn objects(document: &Document) -> BTreeMap<ObjectId, Object> {
     add("prefix list", &names.prefix_lists.ids, &names.prefix_lists.names, values(&document.prefix_lists));
     add("port range list", &names.port_lists.ids, &names.port_lists.names, values(&document.port_range_lists));
     add("network interface", &names.interfaces.ids, &names.interfaces.names, values(&document.network_interfaces));
-    let ids: Vec<String> = document
-        .instances
-        .iter()
-        .filter_map(|i| i.instance_id.as_ref().or(i.instance_name.as_ref()))
-        .map(|t| t.value.clone())
-        .collect();
+    let ids: Vec<String> = document.instances.iter().filter_map(|i| Some(i.key()?.value.clone())).collect();
     add("instance", &ids, &ids, values(&document.instances));
     all
 }
@@ -79,8 +74,7 @@ fn remove(document: &mut Document, (kind, id): &ObjectId) {
         "port range list" => at(&names.port_lists.ids).map(|i| document.port_range_lists.remove(i)),
         "network interface" => at(&names.interfaces.ids).map(|i| document.network_interfaces.remove(i)),
         _ => {
-            let id_of = |i: &Instance| i.instance_id.as_ref().or(i.instance_name.as_ref()).map(|t| t.value.clone());
-            let found = document.instances.iter().position(|i| id_of(i).as_ref() == Some(id));
+            let found = document.instances.iter().position(|i| i.key().is_some_and(|t| t.value == *id));
             found.map(|i| document.instances.remove(i))
         }
     };
@@ -177,7 +171,7 @@ fn ids(document: &Document) -> BTreeSet<ObjectId> {
         ("port range list", &names.port_lists.ids),
         ("network interface", &names.interfaces.ids),
     ];
-    let instances = document.instances.iter().filter_map(|i| i.instance_id.as_ref().or(i.instance_name.as_ref()));
+    let instances = document.instances.iter().filter_map(Instance::key);
     let instances = instances.map(|t| ("instance", t.value.clone()));
     kinds.into_iter().flat_map(|(kind, ids)| ids.iter().map(move |id| (kind, id.clone()))).chain(instances).collect()
 }

@@ -242,7 +242,7 @@ pub fn drift(applied: &Document, now: &Document, names: &Names) -> Vec<Drift> {
     }
     found.kind = "instance";
     let ids = |document: &Document| -> Vec<String> {
-        let id = |i: &Instance| text(if i.instance_id.is_some() { &i.instance_id } else { &i.instance_name });
+        let id = |i: &Instance| i.key().map(|t| t.value.clone()).unwrap_or_default();
         document.instances.iter().map(id).collect()
     };
     let (old, new) = (ids(applied), ids(now));
@@ -338,11 +338,6 @@ pub fn of_all(applied: &[Document], now: &[Document], names: &Names) -> Vec<Docu
     named.into_iter().map(of).collect()
 }
 
-/// By what an instance is known.
-fn instance(instance: &Instance) -> Option<&str> {
-    instance.instance_id.as_ref().or(instance.instance_name.as_ref()).map(|t| t.value.as_str())
-}
-
 /// The documents as they were applied, after one more was, which is in force: what it took
 /// over from others is no longer theirs.
 pub fn applied(before: &Arc<Vec<Document>>, new: &Document) -> Arc<Vec<Document>> {
@@ -359,7 +354,9 @@ pub fn applied(before: &Arc<Vec<Document>>, new: &Document) -> Arc<Vec<Document>
         keep(&mut other.prefix_lists, &theirs.prefix_lists, &names.prefix_lists);
         keep(&mut other.port_range_lists, &theirs.port_lists, &names.port_lists);
         keep(&mut other.network_interfaces, &theirs.interfaces, &names.interfaces);
-        let taken = |i: &Instance| instance(i).is_some_and(|id| new.instances.iter().any(|n| instance(n) == Some(id)));
+        let known = |i: &Instance| i.key().map(|t| t.value.clone());
+        let taken =
+            |i: &Instance| known(i).is_some_and(|id| new.instances.iter().any(|n| known(n) == Some(id.clone())));
         for i in (0..other.instances.len()).rev() {
             if other.instances.get(i).is_some_and(taken) {
                 other.instances.remove(i);

@@ -252,7 +252,7 @@ mod tests {
     use super::{names::SlotName, *};
     use sg_common::addr::Addr;
 
-    fn event(at: u32) -> Event {
+    pub(super) fn event(at: u32) -> Event {
         Event {
             time: at,
             epoch: 1,

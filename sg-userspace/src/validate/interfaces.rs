@@ -214,7 +214,7 @@ pub fn instances(document: &Document, names: &Names, problems: &mut Problems) {
     let mut owner: HashMap<usize, &str> = HashMap::new();
     for (i, instance) in document.instances.iter().enumerate() {
         let path = format!("instances[{i}]");
-        let Some(id) = instance.instance_id.as_ref().or(instance.instance_name.as_ref()) else {
+        let Some(id) = instance.key() else {
             problems.add(&instance.at.0, &path, "an instance needs an id or a name", None);
             continue;
         };

@@ -31,7 +31,7 @@ pub struct Instance {
 pub fn instances(draft: &Draft<'_>) -> Vec<Instance> {
     let mut all: Vec<Instance> = Vec::new();
     for i in draft.instances() {
-        let Some(id) = i.instance_id.as_ref().or(i.instance_name.as_ref()) else { continue };
+        let Some(id) = i.key() else { continue };
         let find = |t: &Text| draft.names.interfaces.with_id(t).or_else(|| draft.names.interfaces.named(t));
         let interfaces = i.network_interface_ids.iter().filter_map(find).collect();
         let name = i.instance_name.as_deref().unwrap_or_default().to_owned();

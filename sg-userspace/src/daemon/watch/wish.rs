@@ -209,22 +209,7 @@ mod tests {
     }
 
     fn event() -> Event {
-        Event {
-            time: 0,
-            epoch: 1,
-            slot: 65,
-            rule: 3,
-            vlan_proto: 6,
-            length: 60,
-            local: Addr::v4([10, 0, 0, 5]),
-            remote: Addr::v4([192, 0, 2, 7]),
-            local_port: 22,
-            remote_port: 40_000,
-            direction: 0,
-            verdict: Verdict::Drop as u8,
-            reason: Reason::Default as u8,
-            streams: 1,
-        }
+        Event { slot: 65, rule: 3, ..super::super::tests::event(0) }
     }
 
     #[test]
