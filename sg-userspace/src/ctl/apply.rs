@@ -14,7 +14,10 @@ use crate::{
         control::NO_RESET,
         protocol::{Action, File, Planned, Reply, TrialView},
     },
-    dataplane::engine::{OnChange, Resets},
+    dataplane::{
+        engine::{OnChange, Resets},
+        report::SHOWN,
+    },
     document::{MAX_DOCUMENT, Problems, parse},
 };
 
@@ -46,11 +49,12 @@ fn show(planned: &Planned) -> Result<()> {
     // What hurts comes first.
     if planned.cut_count > 0 {
         writeln!(out, "{} that the new rules deny:", count(planned.cut_count, "live flow"))?;
-        for flow in &planned.cut {
+        for flow in planned.cut.iter().take(SHOWN) {
             writeln!(out, "  {flow}")?;
         }
-        if planned.cut_count > planned.cut.len() {
-            writeln!(out, "  … and {} more", planned.cut_count - planned.cut.len())?;
+        if planned.cut_count > SHOWN {
+            let named = planned.cut.len();
+            writeln!(out, "  … and {} more; `sgctl plan -o json` names {named}", planned.cut_count - SHOWN)?;
         }
     }
     if let Some(reason) = &planned.session {

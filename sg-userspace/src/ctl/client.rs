@@ -1,7 +1,7 @@
 //! The daemon's socket: one line there, one line back.
 
 use std::{
-    io::{BufRead, BufReader, ErrorKind, Read, Write},
+    io::{BufRead, BufReader, ErrorKind, Write},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     time::Duration,
@@ -134,11 +134,18 @@ pub fn ask(socket: &Path, action: &Action) -> Result<Reply, ClientError> {
 pub fn download(socket: &Path, into: &mut dyn Write) -> Result<u64> {
     let (mut stream, reply) = converse(socket, &Action::Backup, None)?;
     let Reply::Backup(backup) = reply else { return unexpected(reply) };
-    let read = std::io::copy(&mut stream.by_ref().take(backup.bytes), into).context("cannot write the backup")?;
-    if read < backup.bytes {
-        bail!("the daemon on {} hung up in its backup; its log says why", socket.display());
+    let mut left = backup.bytes;
+    while left > 0 {
+        let part = stream.fill_buf().with_context(|| format!("cannot read the backup from {}", socket.display()))?;
+        if part.is_empty() {
+            bail!("the daemon on {} hung up in its backup; its log says why", socket.display());
+        }
+        let some = part.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        into.write_all(&part[..some]).context("cannot write the backup")?;
+        stream.consume(some);
+        left -= some as u64;
     }
-    Ok(read)
+    Ok(backup.bytes)
 }
 
 /// The same of one who does not wait for ever.

@@ -32,7 +32,7 @@ use std::{
 };
 
 use difference::Known;
-use policy::{Policy, key_of};
+use policy::{Policy, Prepared, key_of};
 use sg_common::{
     generation::{CONFIRMED, Config, Generation, NO_POLICY, flags},
     limits::{MAX_GENERATIONS, MAX_IFINDEX, MAX_RULES, MAX_SLOTS},
@@ -48,7 +48,7 @@ use super::{
     counters::Counters,
     dry::{Dry, DryError},
     events::Ring,
-    machine::Machine,
+    machine::{Machine, Resolved},
     object::{self, Object, ObjectError},
     pins::{PinError, Pins},
     policies::PolicyError,
@@ -102,6 +102,9 @@ pub enum EngineError {
     /// Too many interfaces.
     #[error("{0} interfaces are named, the tables hold {max}", max = MAX_SLOTS - 1)]
     Slots(usize),
+    /// It failed half-way, and what was reset before cannot be taken back.
+    #[error("{1}; {0} connections had been reset by then")]
+    AfterReset(usize, #[source] Box<EngineError>),
     /// Too many rules alive.
     #[error("{0} rules have counters, the tables hold {max}", max = MAX_RULES - 1)]
     Counters(usize),
@@ -375,14 +378,35 @@ impl Engine {
         if mode == OnChange::Reset && failures.is_none() {
             report.reset = Some(self.reset(model, machine, &resolved, &prepared.put));
         }
-        let policies = self.write(prepared, &mut report)?;
+        if let Err(error) = self.put_in_force(model, machine, &resolved, prepared, mode, &mut report) {
+            let connections = report.reset.map_or(0, |resets| resets.connections);
+            return Err(if connections == 0 { error } else { EngineError::AfterReset(connections, Box::new(error)) });
+        }
+        self.known = known;
+        match failures {
+            Some(e) => Err(e),
+            None => Ok(report),
+        }
+    }
+
+    /// Writes what is prepared, and has every device go by it.
+    fn put_in_force(
+        &mut self,
+        model: &Model,
+        machine: &Machine,
+        resolved: &Resolved,
+        prepared: Prepared,
+        mode: OnChange,
+        report: &mut Report,
+    ) -> Result<(), EngineError> {
+        let policies = self.write(prepared, report)?;
         for binding in &resolved.bindings {
             if !self.bound.contains_key(&binding.device.index) {
                 continue;
             }
             let instance = &resolved.instances[binding.instance];
-            let put = *policies.get(&key_of(model, &resolved, binding)).ok_or(PolicyError::Full)?;
-            let generation = self.wanted(model, &resolved, binding, put);
+            let put = *policies.get(&key_of(model, resolved, binding)).ok_or(PolicyError::Full)?;
+            let generation = self.wanted(model, resolved, binding, put);
             let guest = generation.flags & flags::GUEST != 0;
             let own = if guest { instance.addresses.as_slice() } else { &[] };
             // What it is to have is there before the flip, what it no longer has until after.
@@ -396,14 +420,9 @@ impl Engine {
             }
         }
         if !self.carrying {
-            self.adopt_hosts(model, machine, &resolved, mode, &mut report)?;
+            self.adopt_hosts(model, machine, resolved, mode, report)?;
         }
-        self.unbind(machine, &resolved, &mut report)?;
-        self.known = known;
-        match failures {
-            Some(e) => Err(e),
-            None => Ok(report),
-        }
+        self.unbind(machine, resolved, report)
     }
 
     /// Flips a device to a new generation, unless it already enforces the same.

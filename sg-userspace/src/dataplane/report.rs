@@ -57,8 +57,11 @@ impl Report {
     }
 }
 
-/// Live flows that are named; the others are counted.
-const SHOWN: usize = 20;
+/// Live flows that are named in an answer; those beyond are counted.
+pub const NAMED: usize = 1000;
+
+/// Of them, those that are shown in lines to read.
+pub const SHOWN: usize = 20;
 
 /// Live flows that rules deny.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,7 +76,7 @@ impl Denied {
     /// Counts one, and names it if it is among the first.
     pub fn add(&mut self, text: impl FnOnce() -> String) {
         self.count += 1;
-        if self.shown.len() < SHOWN {
+        if self.shown.len() < NAMED {
             self.shown.push(text());
         }
     }
@@ -81,14 +84,14 @@ impl Denied {
     /// Adds those of a device.
     pub fn extend(&mut self, device: &str, more: &Self) {
         self.count += more.count;
-        let room = SHOWN.saturating_sub(self.shown.len());
+        let room = NAMED.saturating_sub(self.shown.len());
         self.shown.extend(more.shown.iter().take(room).map(|flow| format!("{device} {flow}")));
     }
 
     /// The first few and how many more, one a line.
     pub fn lines(&self) -> Vec<String> {
-        let more = self.count - self.shown.len();
-        self.shown.iter().cloned().chain((more > 0).then(|| format!("… and {more} more"))).collect()
+        let more = self.count.saturating_sub(SHOWN);
+        self.shown.iter().take(SHOWN).cloned().chain((more > 0).then(|| format!("… and {more} more"))).collect()
     }
 }
 

@@ -14,32 +14,68 @@ use super::{
 
 /// Connections that are to be reset.
 #[derive(Debug, Default)]
-pub struct Wanted(HashMap<(End, End), Vec<u32>>);
+pub struct Wanted(HashMap<(End, End), Asked>);
+
+/// What is known of one of them.
+#[derive(Debug, Default)]
+struct Asked {
+    /// Flows that it is: one on each device that its packets cross, as of a bond and its slave.
+    flows: usize,
+    /// Devices that its socket may be bound to.
+    devices: Vec<u32>,
+    /// It has a live flow elsewhere, too, that stays: its packets have moved there.
+    lives_on: bool,
+}
+
+/// Both ends of a flow, this machine's first.
+fn ends(key: &FlowKey) -> (End, End) {
+    ((IpAddr::from(key.local), key.local_port), (IpAddr::from(key.remote), key.remote_port))
+}
 
 impl Wanted {
     /// Adds a flow, unless it is none of TCP. A socket of it that is bound to a device is bound
     /// to one of these.
     pub fn add(&mut self, key: &FlowKey, devices: &[u32]) {
         if key.protocol() == TCP {
-            let ends = ((IpAddr::from(key.local), key.local_port), (IpAddr::from(key.remote), key.remote_port));
-            self.0.entry(ends).or_default().extend(devices);
+            let asked = self.0.entry(ends(key)).or_default();
+            asked.flows += 1;
+            asked.devices.extend(devices);
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether a flow is of one of them, on whatever device.
+    pub fn knows(&self, key: &FlowKey) -> bool {
+        self.0.contains_key(&ends(key))
+    }
+
+    /// Takes note of a live flow that stays. A socket with its ends that is bound to no device
+    /// goes by the other one now, and is not what is cut.
+    pub fn spare(&mut self, key: &FlowKey) {
+        if let Some(asked) = self.0.get_mut(&ends(key)) {
+            asked.lives_on = true;
         }
     }
 
     /// Whether a socket is one of them; `device` is the one it is bound to, or 0.
     fn has(&self, local: End, remote: End, device: u32) -> bool {
-        self.0.get(&(local, remote)).is_some_and(|devices| device == 0 || devices.contains(&device))
+        let meant = |asked: &Asked| if device == 0 { !asked.lives_on } else { asked.devices.contains(&device) };
+        self.0.get(&(local, remote)).is_some_and(meant)
     }
 
     /// Has the kernel close those that have a socket here. What cannot be closed is only cut.
     pub fn close(&self, denied: usize) -> Resets {
-        let (mut closed, mut problem) = (0, None);
-        if !self.0.is_empty() {
-            let result;
-            (closed, result) = close(|local, remote, device| self.has(local, remote, device));
-            problem = result.err().map(|e| why(&e));
+        if self.is_empty() {
+            return Resets { connections: 0, only_cut: denied, problem: None };
         }
-        Resets { connections: closed, only_cut: denied.saturating_sub(closed), problem }
+        let (closed, result) = close(|local, remote, device| self.has(local, remote, device));
+        let flows: usize = closed.iter().filter_map(|ends| self.0.get(ends)).map(|asked| asked.flows).sum();
+        let problem = result.err().map(|e| why(&e));
+        Resets { connections: closed.len(), only_cut: denied.saturating_sub(flows), problem }
     }
 }
 
@@ -87,6 +123,34 @@ mod tests {
         assert!(!has("10.0.0.1:22", "192.0.2.7:4000", 3), "of another device");
         assert!(!has("10.0.0.1:22", "192.0.2.7:4001", 0) && !has("10.0.0.2:22", "192.0.2.7:4000", 0));
         assert!(!has("10.0.0.1:53", "192.0.2.7:4000", 0), "not TCP");
+    }
+
+    #[test]
+    fn a_connection_that_moved_to_another_device_is_spared_unless_it_is_bound() {
+        let mut wanted = Wanted::default();
+        wanted.add(&key(6, "10.0.0.1:22", "192.0.2.7:4000"), &[2]);
+        wanted.add(&key(6, "10.0.0.1:22", "192.0.2.7:4001"), &[2]);
+        wanted.spare(&key(6, "10.0.0.1:22", "192.0.2.7:4000"));
+        wanted.spare(&key(6, "10.0.0.1:22", "192.0.2.7:4002"));
+        let has = |remote, device| wanted.has(end("10.0.0.1:22"), end(remote), device);
+        assert!(!has("192.0.2.7:4000", 0) && has("192.0.2.7:4000", 2));
+        assert!(has("192.0.2.7:4001", 0) && !has("192.0.2.7:4002", 0));
+    }
+
+    #[test]
+    fn a_connection_over_a_bond_and_its_slave_is_one_and_both_its_flows_are_told() {
+        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = std::net::TcpStream::connect(server.local_addr().unwrap()).unwrap();
+        let (local, remote) = (client.local_addr().unwrap().to_string(), server.local_addr().unwrap().to_string());
+        let mut wanted = Wanted::default();
+        for device in [2, 3] {
+            wanted.add(&key(6, &local, &remote), &[device]);
+        }
+        let resets = wanted.close(3);
+        match resets.problem {
+            None => assert_eq!((resets.connections, resets.only_cut), (1, 1)),
+            Some(why) => assert!(why.contains("CAP_NET_ADMIN") && resets.only_cut == 3, "{why}"),
+        }
     }
 
     #[test]

@@ -99,6 +99,25 @@ fn listings_heed_their_filters() {
             let listed = api.good("DescribeInstances", filter.clone());
             assert_eq!(ids(&listed, "Instances", "Instance", "InstanceId"), expected, "{filter}");
         }
+        // Labels by what is like them, or exactly.
+        for (filter, found) in [
+            (json!({"TagFilter": [{"TagKey": "tie"}]}), 1),
+            (json!({"TagFilter": [{"TagKey": "tier", "TagValues": ["web", "d*"]}]}), 1),
+            (json!({"TagFilter": [{"TagKey": "tier", "TagValues": ["*x"]}]}), 0),
+            (json!({"TagFilter": [{"TagKey": "t*"}, {"TagKey": "env"}]}), 0),
+            (json!({"Tag": [{"Key": "tie"}]}), 0),
+        ] {
+            let mut asked = json!({"ResourceType": "instance"});
+            asked.as_object_mut().unwrap().extend(filter.as_object().unwrap().clone());
+            let listed = api.good("ListTagResources", asked);
+            assert_eq!(ids(&listed, "TagResources", "TagResource", "ResourceId").len(), found, "{filter}");
+        }
+        // What cannot be changed here is refused, not passed over.
+        for field in ["InstanceName", "Description", "DeletionProtection"] {
+            let value = if field == "DeletionProtection" { json!(true) } else { json!("another") };
+            let change = json!({"InstanceId": "i-far", field: value});
+            api.bad("ModifyInstanceAttribute", change, 400, "InvalidParameter");
+        }
         let listed = api.good("DescribeInstances", json!({"InstanceIds": "[\"i-far\"]"}));
         let item = &listed["Instances"]["Instance"][0];
         assert_eq!(item["Tags"]["Tag"], json!([{"TagKey": "tier", "TagValue": "db"}]), "{item}");

@@ -107,6 +107,20 @@ pub fn is(p: &Params, filter: &str, value: &str) -> bool {
     p.get(filter).is_none_or(|wanted| wanted == value)
 }
 
+/// Whether a name is the one that is wanted, of which `*` is any text.
+pub fn called(name: &str, wanted: &str) -> bool {
+    let mut parts = wanted.split('*');
+    let Some(rest) = name.strip_prefix(parts.next().unwrap_or_default()) else { return false };
+    let mut parts: Vec<&str> = parts.collect();
+    let Some(last) = parts.pop() else { return rest.is_empty() };
+    let mut rest = rest;
+    for part in parts {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(last)
+}
+
 /// Whether the call only asks if it would be answered; said once all else is good.
 pub fn dry_run(p: &Params) -> Result<(), ApiError> {
     let asked = p.get("DryRun").is_some_and(|v| v.eq_ignore_ascii_case("true"));

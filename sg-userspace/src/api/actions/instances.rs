@@ -88,7 +88,24 @@ pub fn primary(draft: &Draft<'_>, id: &str) -> Result<usize, ApiError> {
     found.interfaces.first().copied().ok_or(error::INSTANCE_NOT_FOUND.into())
 }
 
+/// What else the cloud lets one change of an instance. Of one that is named by a document, or is this
+/// host, it cannot be changed by a call: done silently, it would be taken for done.
+const NOT_CHANGED: &[&str] = &[
+    "InstanceName",
+    "Description",
+    "HostName",
+    "Password",
+    "UserData",
+    "DeletionProtection",
+    "CreditSpecification",
+    "Recyclable",
+    "NetworkInterfaceQueueNumber",
+];
+
 pub fn modify(draft: &mut Draft<'_>, p: &Params) -> Answer {
+    if let Some(field) = NOT_CHANGED.iter().find(|field| p.has(field)) {
+        return Err(error::UNREADABLE.of(field).and("Only SecurityGroupIds of an instance can be changed here."));
+    }
     let ids = group_ids(p, "SecurityGroupIds")?;
     let interface = primary(draft, instance_id(draft, p)?.ok_or_else(|| error::NOT_SIGNED.of("InstanceId"))?)?;
     if !ids.is_empty() {
@@ -124,20 +141,6 @@ fn listed(p: &Params, field: &str) -> Result<Option<Vec<String>>, ApiError> {
     if list.len() > 100 { Err(wrong()) } else { Ok(Some(list)) }
 }
 
-/// Whether a name is the one that is wanted, of which `*` is any text.
-fn called(name: &str, wanted: &str) -> bool {
-    let mut parts = wanted.split('*');
-    let Some(rest) = name.strip_prefix(parts.next().unwrap_or_default()) else { return false };
-    let mut parts: Vec<&str> = parts.collect();
-    let Some(last) = parts.pop() else { return rest.is_empty() };
-    let mut rest = rest;
-    for part in parts {
-        let Some(at) = rest.find(part) else { return false };
-        rest = &rest[at + part.len()..];
-    }
-    rest.ends_with(last)
-}
-
 pub fn list(draft: &mut Draft<'_>, p: &Params) -> Answer {
     let (ids, private) = (listed(p, "InstanceIds")?, listed(p, "PrivateIpAddresses")?);
     let (v6, tags) = (common::ids(p, "Ipv6Address")?, common::tags(p)?);
@@ -150,7 +153,7 @@ pub fn list(draft: &mut Draft<'_>, p: &Params) -> Answer {
     };
     let found = instances(draft).into_iter().filter(|i| {
         ids.as_ref().is_none_or(|ids| ids.contains(&i.id))
-            && p.get("InstanceName").is_none_or(|n| called(&i.name, n))
+            && p.get("InstanceName").is_none_or(|n| common::called(&i.name, n))
             && common::is(p, "Status", RUNNING)
             && common::is(p, "InstanceNetworkType", "vpc")
             && common::is(p, "VpcId", vpc(i))

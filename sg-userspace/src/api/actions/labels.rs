@@ -118,10 +118,40 @@ pub fn untag(draft: &mut Draft<'_>, p: &Params) -> Answer {
     Ok(Map::new())
 }
 
+/// What a `TagFilter.N` asks of a resource's labels: one whose key and value are like these.
+struct Filter {
+    key: String,
+    /// Any when there are none.
+    values: Vec<String>,
+}
+
+impl Filter {
+    fn takes(&self, tags: &BTreeMap<String, String>) -> bool {
+        // "Fuzzy", as the documentation has it: with a `*` it is a pattern, else a part will do.
+        let like = |text: &str, wanted: &String| {
+            if wanted.contains('*') { common::called(text, wanted) } else { text.contains(wanted.as_str()) }
+        };
+        tags.iter().any(|(key, value)| {
+            like(key, &self.key) && (self.values.is_empty() || self.values.iter().any(|wanted| like(value, wanted)))
+        })
+    }
+}
+
+/// `TagFilter.N.TagKey` with `TagFilter.N.TagValues.M`, all of which must be met.
+fn filters(p: &Params) -> Result<Vec<Filter>, ApiError> {
+    let records = p.records("TagFilter").map_err(|name| error::UNREADABLE.of(&name))?;
+    let filter = |(n, record): (usize, Params)| {
+        let key = record.get("TagKey").ok_or_else(|| error::UNREADABLE.of(&format!("TagFilter.{n}.TagKey")))?;
+        let values = record.list("TagValues").map_err(|name| error::UNREADABLE.of(&format!("TagFilter.{n}.{name}")))?;
+        Ok(Filter { key: key.to_owned(), values: values.into_iter().map(str::to_owned).collect() })
+    };
+    records.into_iter().map(filter).collect()
+}
+
 pub fn list(draft: &mut Draft<'_>, p: &Params) -> Answer {
     let kind = kind(p)?;
     let ids = p.list("ResourceId").map_err(|name| error::UNREADABLE.of(&name))?;
-    let wanted = common::tags(p)?;
+    let (wanted, filters) = (common::tags(p)?, filters(p)?);
     let all: Vec<String> = match kind {
         "securitygroup" => draft.names.groups.ids.clone(),
         "prefixlist" => draft.names.prefix_lists.ids.clone(),
@@ -133,7 +163,7 @@ pub fn list(draft: &mut Draft<'_>, p: &Params) -> Answer {
     for id in all.iter().filter(|id| ids.is_empty() || ids.contains(&id.as_str())) {
         let Ok(resource) = resource(draft, kind, id) else { continue };
         let tags = labels(draft, &resource);
-        if common::has_labels(&tags, &wanted) {
+        if common::has_labels(&tags, &wanted) && filters.iter().all(|filter| filter.takes(&tags)) {
             items.extend(tags.iter().map(|(k, v)| {
                 let item = json!({"ResourceId": id, "ResourceType": kind, "TagKey": k, "TagValue": v});
                 (format!("{id} {k}"), item)

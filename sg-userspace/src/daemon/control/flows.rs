@@ -143,7 +143,7 @@ impl Control {
             Want::Cut { session, reset } => {
                 let ToCut { all, open } = self.to_cut(&meant, &zones, session.as_ref())?;
                 // While they are open: the resets leave as packets of theirs.
-                let reset = reset.then(|| self.reset(&open, all.len(), &zones));
+                let reset = reset.then(|| self.reset(&open, &all, &zones, clock));
                 self.cut(&all, reset).map(FlowsView::Cut)
             }
         };
@@ -245,14 +245,33 @@ impl Control {
     }
 
     /// Has the kernel close connections of this host, so that both ends know.
-    fn reset(&self, open: &[FlowKey], all: usize, zones: &HashMap<u32, &Bound>) -> Resets {
+    fn reset(
+        &self,
+        open: &[FlowKey],
+        all: &[(FlowKey, u32)],
+        zones: &HashMap<u32, &Bound>,
+        clock: Clock,
+    ) -> Resets {
         let mut wanted = Wanted::default();
         for key in open {
             let Some(bound) = zones.get(&key.zone).filter(|b| b.generation.flags & flags::GUEST == 0) else { continue };
             let device = self.machine.devices.iter().find(|d| d.name == bound.device);
             wanted.add(key, &device.map(|d| bound_to(&self.machine, d)).unwrap_or_default());
         }
-        wanted.close(all)
+        // One that has moved to another device, and is not meant there, goes on.
+        let meant: HashSet<FlowKey> = all.iter().map(|(key, _)| *key).collect();
+        let enforcing = |b: &&Bound| b.generation.flags & flags::GUEST == 0 && !b.is_observing();
+        let hosts: HashSet<u32> =
+            self.engine.bound().values().filter(enforcing).map(|b| b.generation.zone).collect();
+        let read = flows::each(self.engine.maps(), |flow| {
+            let stays = wanted.knows(&flow.key) && !meant.contains(&flow.key) && hosts.contains(&flow.key.zone);
+            if stays && verdict_of(&flow) == FlowVerdict::Accept && !flow.is_expired(clock) {
+                wanted.spare(&flow.key);
+            }
+        });
+        let resets = wanted.close(all.len());
+        let unread = read.err().map(|e| format!("live flows cannot be read ({e})"));
+        Resets { problem: resets.problem.or(unread), ..resets }
     }
 
     fn cut(&self, found: &[(FlowKey, u32)], reset: Option<Resets>) -> io::Result<CutView> {

@@ -115,8 +115,8 @@ fn question(family: u8, protocol: u8, states: StateFlags, socket_id: SocketId) -
 
 /// Closes TCP connections of this machine: its stack sends the other end a reset, and who
 /// has the socket gets `ECONNABORTED`. `wanted` is asked with both ends and the device that a
-/// socket is bound to, 0 for none. Returns how many it were, and what went wrong first.
-pub fn close(wanted: impl Fn(End, End, u32) -> bool) -> (usize, io::Result<()>) {
+/// socket is bound to, 0 for none. Returns the ends of those closed, and what went wrong first.
+pub fn close(wanted: impl Fn(End, End, u32) -> bool) -> (Vec<(End, End)>, io::Result<()>) {
     let mut found = Vec::new();
     let listed = Netlink::open(NETLINK_SOCK_DIAG).and_then(|netlink| {
         for (family, any) in [(AF_INET, SocketId::new_v4()), (AF_INET6, SocketId::new_v6())] {
@@ -126,22 +126,22 @@ pub fn close(wanted: impl Fn(End, End, u32) -> bool) -> (usize, io::Result<()>) 
                     let local = (plain(id.source_address), id.source_port);
                     let remote = (plain(id.destination_address), id.destination_port);
                     if wanted(local, remote, id.interface_id) {
-                        found.push((family, id.clone()));
+                        found.push(((local, remote), family, id.clone()));
                     }
                 }
             })?;
         }
         Ok(netlink)
     });
-    let (mut closed, mut failed) = (0, None);
+    let (mut closed, mut failed) = (Vec::new(), None);
     let netlink = match listed {
         Ok(netlink) => netlink,
-        Err(e) => return (0, Err(e)),
+        Err(e) => return (closed, Err(e)),
     };
-    for (family, id) in found {
+    for (ends, family, id) in found {
         // By its cookie, too: whatever has its ends by now, such as who listens there, is not meant.
         match netlink.order(SockDiagDestroy::new(question(family, IPPROTO_TCP, OPEN, id))) {
-            Ok(()) => closed += 1,
+            Ok(()) => closed.push(ends),
             // It has ended meanwhile.
             Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESTALE)) => {}
             Err(e) => failed = failed.or(Some(e)),
@@ -252,7 +252,7 @@ mod tests {
                 continue;
             }
             result.unwrap();
-            assert_eq!(closed, 1, "{listen}");
+            assert_eq!(closed.len(), 1, "{listen}");
             let error = |end: &mut TcpStream| end.read(&mut [0; 1]).unwrap_err().kind();
             assert_eq!(error(&mut client), ErrorKind::ConnectionReset, "{listen}");
             assert_eq!(error(&mut served), ErrorKind::ConnectionAborted, "{listen}");

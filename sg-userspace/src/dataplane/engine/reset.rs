@@ -1,18 +1,18 @@
 //! Connections of this host that a change is about to cut, and that both ends are to know of.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sg_common::reason::Verdict;
 use sg_ebpf::conntrack::Clock;
 
 use super::{
-    Engine,
+    Bound, Engine,
     policy::{Put, key_of},
 };
 use crate::{
     dataplane::{
         adopt::Living,
-        flows,
+        flows::{self, Live},
         judges::Judges,
         machine::{Device, Machine, Resolved},
         report::Resets,
@@ -80,16 +80,29 @@ impl Engine {
         }
         // A clock that cannot be read has nothing expire.
         let clock = self.jiffies().ok().map(|now| Clock { now, hz: self.hz });
-        let read = flows::each(&self.object.maps, |flow| {
+        let lives = |flow: &Live| flow.verdict == Verdict::Accept && clock.is_none_or(|clock| !flow.is_expired(clock));
+        let mut read = flows::each(&self.object.maps, |flow| {
             let Some(Judged { instance, sockets }) = zones.get(&flow.key.zone) else { return };
-            let lives = flow.verdict == Verdict::Accept && clock.is_none_or(|clock| !flow.is_expired(clock));
-            if lives && judges.denies(*instance, &flow) {
+            if lives(&flow) && judges.denies(*instance, &flow) {
                 denied += 1;
                 if let Some(sockets) = sockets {
                     wanted.add(&flow.key, sockets);
                 }
             }
         });
+        // What has moved to another device of this host by now, and may go on there, is not reset.
+        if !wanted.is_empty() && read.is_ok() {
+            let enforcing = |b: &&Bound| b.generation.flags & flags::GUEST == 0 && !b.is_observing();
+            let hosts: HashSet<u32> = self.bound.values().filter(enforcing).map(|b| b.generation.zone).collect();
+            read = flows::each(&self.object.maps, |flow| {
+                if !wanted.knows(&flow.key) || !hosts.contains(&flow.key.zone) || !lives(&flow) {
+                    return;
+                }
+                if zones.get(&flow.key.zone).is_none_or(|j| !judges.denies(j.instance, &flow)) {
+                    wanted.spare(&flow.key);
+                }
+            });
+        }
         let resets = wanted.close(denied);
         let unread = read.err().map(|e| format!("live flows cannot be read ({e})"));
         Resets { problem: resets.problem.or(unread), ..resets }
