@@ -148,3 +148,26 @@ pub fn addresses(draft: &Draft<'_>, interface: usize) -> Vec<IpAddr> {
     let instances = draft.resolved.instances.iter().filter(|i| i.interface == interface);
     instances.flat_map(|i| i.addresses.iter().copied()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_in_a_name_is_any_text() {
+        for (name, wanted, is) in [
+            ("web-1", "web-1", true),
+            ("web-1", "web", false),
+            ("web-1", "web*", true),
+            ("web-1", "*-1", true),
+            ("web-1", "w*b*1", true),
+            ("web-1", "*b*", true),
+            ("web-1", "*", true),
+            ("web-1", "x*", false),
+            ("web-1", "web-1*1", false),
+            ("", "*", true),
+        ] {
+            assert_eq!(called(name, wanted), is, "{name} {wanted}");
+        }
+    }
+}

@@ -211,26 +211,3 @@ pub fn list(draft: &mut Draft<'_>, p: &Params) -> Answer {
     answer.insert("Instances".into(), json!({"Instance": items}));
     Ok(answer)
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_star_in_a_name_is_any_text() {
-        for (name, wanted, is) in [
-            ("web-1", "web-1", true),
-            ("web-1", "web", false),
-            ("web-1", "web*", true),
-            ("web-1", "*-1", true),
-            ("web-1", "w*b*1", true),
-            ("web-1", "*b*", true),
-            ("web-1", "*", true),
-            ("web-1", "x*", false),
-            ("web-1", "web-1*1", false),
-            ("", "*", true),
-        ] {
-            assert_eq!(called(name, wanted), is, "{name} {wanted}");
-        }
-    }
-}

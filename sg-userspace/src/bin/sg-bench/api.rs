@@ -128,7 +128,7 @@ fn pushed(figures: &mut Vec<Figure>, name: &str, samples: Vec<f64>, peer: Option
     let samples = Samples::new(samples);
     let figure = Figure::new(PART, format!("{name}: in force when answered"), "ms", &samples);
     figures.push(match peer {
-        Some((peer, values)) => figure.faster_than(peer, Samples::new(values).median()),
+        Some((peer, values)) => figure.faster_than(peer, &samples, &Samples::new(values)),
         None => figure,
     });
     let last = Samples::new(vec![samples.quantile(0.99)]);

@@ -88,7 +88,7 @@ pub fn deltas(_: &Peers, scale: &Scale, figures: &mut Vec<Figure>) -> Result<()>
     let other = Arc::new(model(&text)?);
     let (net, peer) = (Net::new("delta")?, Net::new("peer")?);
     net.veth("eth0", &peer, "eth0")?;
-    let rounds = scale.rounds;
+    let rounds = scale.rounds.min(15);
     let (one, rule) = with_bpf(&net, |bpf| {
         let machine = machine("eth0")?;
         let setup = Setup { pin_root: &bpf.join("sg"), tcx: true, max_flows: MAX_FLOWS, account: false };

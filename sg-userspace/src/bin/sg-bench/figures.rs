@@ -82,7 +82,14 @@ impl Figure {
         }
     }
 
-    /// Beside a peer: the ratio is value over peer.
+    /// Beside a peer of the same rounds: the ratio is value over peer.
+    pub fn beside(mut self, name: impl Into<String>, samples: &Samples, peer: &Samples) -> Self {
+        self = self.over(name, peer.median());
+        self.ratio = Some(samples.ratio(peer));
+        self
+    }
+
+    /// Beside a peer that is one number: the ratio is value over peer.
     pub fn over(mut self, name: impl Into<String>, peer: f64) -> Self {
         self.against = Some(name.into());
         self.peer = Some(peer);
@@ -91,9 +98,9 @@ impl Figure {
     }
 
     /// Beside a peer that we want to be faster than: the ratio is peer over value.
-    pub fn faster_than(mut self, name: impl Into<String>, peer: f64) -> Self {
-        self = self.over(name, peer);
-        self.ratio = Some(peer / self.value);
+    pub fn faster_than(mut self, name: impl Into<String>, samples: &Samples, peer: &Samples) -> Self {
+        self = self.over(name, peer.median());
+        self.ratio = Some(peer.ratio(samples));
         self
     }
 

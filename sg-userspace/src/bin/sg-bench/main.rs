@@ -25,7 +25,7 @@ mod wire;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Parser;
 use figures::{Curve, Figure};
 
@@ -92,26 +92,25 @@ const PARTS: &[(&str, Part)] = &[
 
 fn run(arguments: &Arguments) -> Result<bool> {
     let scale =
-        if arguments.quick { Scale { rounds: 5, repeat: 200_000 } } else { Scale { rounds: 15, repeat: 1_000_000 } };
+        if arguments.quick { Scale { rounds: 5, repeat: 200_000 } } else { Scale { rounds: 45, repeat: 333_333 } };
     measure::pin(1).or_else(|_| measure::pin(0))?;
     let peers = peers::Peers::load(&arguments.peers)?;
     if arguments.profile {
         profile::profile(&peers, &scale, arguments.only.as_deref())?.iter().for_each(profile::Profile::print);
         return Ok(true);
     }
+    let wanted = |name: &str| arguments.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
+    let names = || PARTS.iter().map(|(name, _)| *name).chain(GROWTHS.iter().map(|(name, _)| *name));
+    if !names().any(wanted) {
+        bail!("no part of the benchmark is called that; there are: {}", names().collect::<Vec<_>>().join(", "));
+    }
     let mut figures = Vec::new();
-    for (name, part) in PARTS {
-        if arguments.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
-            continue;
-        }
+    for (name, part) in PARTS.iter().filter(|(name, _)| wanted(name)) {
         eprintln!("\x1b[1m--> {name}\x1b[0m");
         part(&peers, &scale, &mut figures).with_context(|| format!("{name} could not be measured"))?;
     }
     let mut curves = Vec::new();
-    for (name, growth) in GROWTHS {
-        if arguments.only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
-            continue;
-        }
+    for (name, growth) in GROWTHS.iter().filter(|(name, _)| wanted(name)) {
         eprintln!("\x1b[1m--> {name}\x1b[0m");
         growth(&peers, &scale, &mut curves).with_context(|| format!("{name} could not be measured"))?;
     }

@@ -21,13 +21,30 @@ impl<'a> Contestant<'a> {
 
 /// Samples of one contestant.
 #[derive(Clone, Debug, Default)]
-pub struct Samples(Vec<f64>);
+pub struct Samples {
+    /// By the rounds they are of.
+    rounds: Vec<f64>,
+    sorted: Vec<f64>,
+}
 
 impl Samples {
-    /// From what was measured.
-    pub fn new(mut values: Vec<f64>) -> Self {
-        values.sort_by(f64::total_cmp);
-        Self(values)
+    /// From what was measured, a value a round.
+    pub fn new(rounds: Vec<f64>) -> Self {
+        let mut sorted = rounds.clone();
+        sorted.sort_by(f64::total_cmp);
+        Self { rounds, sorted }
+    }
+    /// What is left of each round without that of another.
+    pub fn without(&self, other: &Self) -> Self {
+        Self::new(self.rounds.iter().zip(&other.rounds).map(|(a, b)| a - b).collect())
+    }
+    /// How many times another's this is: the median of the rounds, as a machine that has other
+    /// guests is slower for seconds at a time. Those of other rounds are compared by their medians.
+    pub fn ratio(&self, other: &Self) -> f64 {
+        if self.count() != other.count() {
+            return self.median() / other.median();
+        }
+        Self::new(self.rounds.iter().zip(&other.rounds).map(|(a, b)| a / b).collect()).median()
     }
     /// The middle one.
     pub fn median(&self) -> f64 {
@@ -39,12 +56,12 @@ impl Samples {
     }
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.0.len()
+        self.sorted.len()
     }
     /// The value that a part `q` of them, 0 to 1, does not exceed.
     pub fn quantile(&self, q: f64) -> f64 {
-        let last = self.0.len().saturating_sub(1);
-        self.0.get((last as f64 * q).round() as usize).copied().unwrap_or(f64::NAN)
+        let last = self.count().saturating_sub(1);
+        self.sorted.get((last as f64 * q).round() as usize).copied().unwrap_or(f64::NAN)
     }
 }
 

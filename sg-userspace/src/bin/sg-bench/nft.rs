@@ -155,7 +155,7 @@ pub fn denied(peers: &Peers, scale: &Scale, figures: &mut Vec<Figure>) -> Result
     ] {
         figures.push(
             Figure::new("packet", "denied, 1000 rules, live XDP, IPv4, 65,536 senders", "ns", &samples[0])
-                .faster_than(name, samples[i].median())
+                .faster_than(name, &samples[0], &samples[i])
                 .goal(Bound::Least(goal), Some(Bound::Least(aim))),
         );
     }

@@ -90,14 +90,10 @@ pub fn established(peers: &Peers, scale: &Scale, figures: &mut Vec<Figure>) -> R
                 ],
             )?;
             let family = if v4 { "IPv4" } else { "IPv6" };
-            let nothing = samples[0].median();
-            let mut figure =
-                Figure::new(PART, format!("established, {hook}, {family}, beyond empty"), "ns", &samples[2]);
-            figure.value -= nothing;
-            figure.spread = (figure.spread.0 - nothing, figure.spread.1 - nothing);
+            let (least, ours) = (samples[1].without(&samples[0]), samples[2].without(&samples[0]));
             figures.push(
-                figure
-                    .over("parse and one hash lookup, beyond empty", samples[1].median() - nothing)
+                Figure::new(PART, format!("established, {hook}, {family}, beyond empty"), "ns", &ours)
+                    .beside("parse and one hash lookup, beyond empty", &ours, &least)
                     .goal(Bound::Most(1.6), Some(Bound::Most(1.3))),
             );
         }
@@ -133,7 +129,7 @@ pub fn denied(peers: &Peers, scale: &Scale, figures: &mut Vec<Figure>) -> Result
         for (i, kind) in [(0, "one sender"), (2, "65,536 senders")] {
             figures.push(
                 Figure::new(PART, format!("denied, 1000 rules, live XDP, {family}, {kind}"), "ns", &samples[i + 1])
-                    .over("an empty XDP drop program", samples[i].median())
+                    .beside("an empty XDP drop program", &samples[i + 1], &samples[i])
                     .goal(Bound::Most(2.4), Some(Bound::Most(1.6))),
             );
         }
@@ -168,7 +164,7 @@ pub fn new_flows(peers: &Peers, scale: &Scale, figures: &mut Vec<Figure>) -> Res
             let family = if v4 { "IPv4" } else { "IPv6" };
             figures.push(
                 Figure::new(PART, format!("new flow, {kind}, {hook}, {family}, 1000 rules"), "ns", &samples[1])
-                    .over("10 rules", samples[0].median())
+                    .beside("10 rules", &samples[1], &samples[0])
                     .goal(Bound::Most(1.25), Some(Bound::Most(1.1))),
             );
         }

@@ -96,7 +96,7 @@ fn machine() -> String {
 const HEAD: &str = "# Benchmarks
 
 Written by `cargo xtask bench --docs`; `cargo xtask bench` prints the same table. Each figure stands beside its
-peers of the same run: all contestants run once a round, in turn, on one CPU, and the medians are compared.
+peers of the same run: all contestants run once a round, in turn, on one CPU, and a ratio is the median of the ratios of all rounds.
 *Beyond empty* means that what an empty program costs at the same hook has been taken off.
 ";
 

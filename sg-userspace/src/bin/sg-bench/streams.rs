@@ -168,8 +168,8 @@ pub fn streams(_: &Peers, scale: &Scale, figures: &mut Vec<Figure>) -> Result<()
         .replace("    counter drop", "    ip saddr 192.0.0.0/16 tcp dport 443-444 accept\n    counter drop");
     nft::load(&pairs[2].server, &rules)?;
     let _servers = [Iperf::serve(&pairs[0].server)?, Iperf::serve(&pairs[1].server)?, Iperf::serve(&pairs[2].server)?];
-    let count = scale.rounds.min(7);
-    let seconds = if scale.rounds > 5 { 3 } else { 1 };
+    let count = scale.rounds.min(21);
+    let seconds = 1;
     for (name, many, goal, aim) in [("super-packets", true, 0.97, 0.99), ("packets of the MTU", false, 0.93, 0.97)] {
         for pair in &pairs {
             pair.segments(many)?;
@@ -180,7 +180,7 @@ pub fn streams(_: &Peers, scale: &Scale, figures: &mut Vec<Figure>) -> Result<()
     for pair in &pairs {
         pair.segments(true)?;
     }
-    let time = Duration::from_millis(if scale.rounds > 5 { 1000 } else { 500 });
+    let time = Duration::from_millis(500);
     let samples = contest(count, &pairs, |pair| connections(pair, time))?;
     record(figures, "TCP connections", "k/s", &samples, 0.93, 0.97);
     Ok(())
@@ -199,7 +199,7 @@ fn record(figures: &mut Vec<Figure>, name: &str, unit: &'static str, samples: &[
     for (peer, goal, aim) in [(0, goal, Some(aim)), (2, 1.0, None)] {
         figures.push(
             Figure::new("traffic", name, unit, &samples[1])
-                .over(["no firewall", "", "nftables with conntrack"][peer], samples[peer].median())
+                .beside(["no firewall", "", "nftables with conntrack"][peer], &samples[1], &samples[peer])
                 .goal(Bound::Least(goal), aim.map(Bound::Least)),
         );
     }

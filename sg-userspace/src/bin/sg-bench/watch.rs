@@ -84,7 +84,7 @@ pub fn floods(_: &Peers, scale: &Scale, figures: &mut Vec<Figure>) -> Result<()>
         for (i, kind) in [(1, "sampled"), (2, "watched, logged and sampled")] {
             figures.push(
                 Figure::new(PART, format!("denied flood, live XDP, {family}, {kind}"), "ns", &measured[i])
-                    .over("nothing told", base)
+                    .beside("nothing told", &measured[i], &measured[0])
                     .goal(goal, None),
             );
         }
@@ -139,8 +139,11 @@ pub fn flows(peers: &Peers, scale: &Scale, figures: &mut Vec<Figure>) -> Result<
         ] {
             for i in [1, 2] {
                 figures.push(
-                    Figure::new(PART, format!("{what}, TC, {family}, {}", kinds[i].0), "ns", &samples[i])
-                        .over("as it is", samples[0].median()),
+                    Figure::new(PART, format!("{what}, TC, {family}, {}", kinds[i].0), "ns", &samples[i]).beside(
+                        "as it is",
+                        &samples[i],
+                        &samples[0],
+                    ),
                 );
             }
         }

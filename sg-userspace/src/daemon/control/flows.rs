@@ -245,13 +245,7 @@ impl Control {
     }
 
     /// Has the kernel close connections of this host, so that both ends know.
-    fn reset(
-        &self,
-        open: &[FlowKey],
-        all: &[(FlowKey, u32)],
-        zones: &HashMap<u32, &Bound>,
-        clock: Clock,
-    ) -> Resets {
+    fn reset(&self, open: &[FlowKey], all: &[(FlowKey, u32)], zones: &HashMap<u32, &Bound>, clock: Clock) -> Resets {
         let mut wanted = Wanted::default();
         for key in open {
             let Some(bound) = zones.get(&key.zone).filter(|b| b.generation.flags & flags::GUEST == 0) else { continue };
@@ -261,8 +255,7 @@ impl Control {
         // One that has moved to another device, and is not meant there, goes on.
         let meant: HashSet<FlowKey> = all.iter().map(|(key, _)| *key).collect();
         let enforcing = |b: &&Bound| b.generation.flags & flags::GUEST == 0 && !b.is_observing();
-        let hosts: HashSet<u32> =
-            self.engine.bound().values().filter(enforcing).map(|b| b.generation.zone).collect();
+        let hosts: HashSet<u32> = self.engine.bound().values().filter(enforcing).map(|b| b.generation.zone).collect();
         let read = flows::each(self.engine.maps(), |flow| {
             let stays = wanted.knows(&flow.key) && !meant.contains(&flow.key) && hosts.contains(&flow.key.zone);
             if stays && verdict_of(&flow) == FlowVerdict::Accept && !flow.is_expired(clock) {

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use sg_common::reason::Verdict;
+use sg_common::{generation::flags, reason::Verdict};
 use sg_ebpf::conntrack::Clock;
 
 use super::{
