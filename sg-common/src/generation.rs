@@ -53,6 +53,12 @@ impl Generation {
         self.observe_until != 0 && self.observe_until.wrapping_sub(now) as i32 > 0
     }
 
+    /// Whether what lived before it came, and it denies, still lives on.
+    #[inline(always)]
+    pub const fn drains_at(&self, now: u32) -> bool {
+        self.on_change == on_change::DRAIN && self.drain_until.wrapping_sub(now) as i32 > 0
+    }
+
     /// Whether a generation on trial, see [`Generation::deadline`], counts no longer.
     #[inline(always)]
     pub const fn is_over_at(&self, now: u32) -> bool {

@@ -197,14 +197,12 @@ pub fn rejudge<T: Tables>(
     }
     let decision = judge(tables, generation, keys, origin);
     if !decision.is_accept() && flow.verdict.get() == Verdict::Accept as u8 {
-        let draining = (generation.drain_until.wrapping_sub(clock.now) as i32) > 0;
-        match generation.on_change {
-            on_change::KEEP => {
-                flow.epoch.set(generation.epoch);
-                return;
-            }
-            on_change::DRAIN if draining => return,
-            _ => {}
+        if generation.on_change == on_change::KEEP {
+            flow.epoch.set(generation.epoch);
+            return;
+        }
+        if generation.drains_at(clock.now) {
+            return;
         }
     }
     flow.rule.set(decision.rule);

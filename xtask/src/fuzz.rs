@@ -170,6 +170,7 @@ fn one(program: &Path, name: &str, wish: &Wish) -> Result<Outcome> {
             kept(name).display()
         );
     }
+    ensure!(outcome.runs > 0 && outcome.edges > 0, "{name} ran nothing, or nothing that is counted");
     if wish.keep {
         pack(program, name, &corpus)?;
     }

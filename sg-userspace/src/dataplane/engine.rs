@@ -34,7 +34,7 @@ use std::{
 use difference::Known;
 use policy::{Policy, Prepared, key_of};
 use sg_common::{
-    generation::{CONFIRMED, Config, Generation, NO_POLICY, flags},
+    generation::{CONFIRMED, Config, Generation, NO_POLICY, flags, on_change},
     limits::{MAX_GENERATIONS, MAX_IFINDEX, MAX_RULES, MAX_SLOTS},
     quota::Quotas,
 };
@@ -62,6 +62,9 @@ use crate::{
     model::{Hook, Model},
 };
 pub use order::Order;
+
+/// What fails where the kernel's clock cannot be read.
+const CLOCK: &str = "read the kernel's clock";
 
 /// Why the policy could not be put in force.
 #[derive(Debug, Error)]
@@ -439,11 +442,14 @@ impl Engine {
         wanted.previous = if wanted.deadline == CONFIRMED { bound.record } else { bound.generation.previous };
         (wanted.on_change, wanted.drain_until) = match mode {
             _ if self.carrying => (wanted.on_change, wanted.drain_until),
-            OnChange::Cut | OnChange::Reset => (sg_common::generation::on_change::CUT, 0),
-            OnChange::Keep => (sg_common::generation::on_change::KEEP, 0),
+            OnChange::Unasked if bound.generation.drains_at(self.object.jiffies().map_err(kernel(CLOCK))?) => {
+                (on_change::DRAIN, bound.generation.drain_until)
+            }
+            OnChange::Cut | OnChange::Reset | OnChange::Unasked => (on_change::CUT, 0),
+            OnChange::Keep => (on_change::KEEP, 0),
             OnChange::Drain(seconds) => {
-                let now = self.object.jiffies().map_err(kernel("read the kernel's clock"))?;
-                (sg_common::generation::on_change::DRAIN, now.wrapping_add(seconds.saturating_mul(self.hz)))
+                let now = self.object.jiffies().map_err(kernel(CLOCK))?;
+                (on_change::DRAIN, now.wrapping_add(seconds.saturating_mul(self.hz)))
             }
         };
         self.on_trial(index, &mut wanted)?;

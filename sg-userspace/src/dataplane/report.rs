@@ -131,6 +131,10 @@ pub enum OnChange {
     Keep,
     /// What lives may live on for some seconds.
     Drain(u32),
+    /// Nobody asked for the change: the machine is another, or a table was written anew. What
+    /// drains goes on draining, the rest is cut.
+    #[serde(skip)]
+    Unasked,
 }
 
 impl OnChange {

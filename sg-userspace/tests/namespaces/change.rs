@@ -45,6 +45,36 @@ fn a_flow_is_kept_then_cut_and_stays_cut() {
     }
 }
 
+/// What nobody asked for does not end a drain that was asked for; what is asked does.
+#[test]
+fn a_flow_drains_on_while_the_machine_changes() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::HostTc);
+    let with = |port: u16| {
+        policy(&world, port).replace(
+            "  permissions:\n",
+            "  permissions:\n  - {direction: ingress, ip_protocol: udp, port_range: 9/9, source_group_id: g}\n",
+        )
+    };
+    world.instance.tcp_server(80).unwrap();
+    let daemon = world.daemon();
+    daemon.apply(&with(80), &[]).unwrap();
+    let mut live = world.client.connect(to("10.0.0.10:80")).unwrap();
+    daemon.apply(&with(81), &["--on-change", "drain:86400"]).unwrap();
+    assert!(echoes(&mut live, b"drains"));
+    assert!(!world.client.tcp(to("10.0.0.10:80")).unwrap(), "but no new one");
+    // The group has another member: a delta, which a look finds.
+    let epoch = || daemon.interface("eth0").unwrap().status.epoch;
+    let before = epoch();
+    world.instance.ip("addr add 10.0.0.77/24 dev eth0").unwrap();
+    eventually("the new address is a member", || epoch() != before);
+    assert!(echoes(&mut live, b"drains on"));
+    daemon.apply(&with(82), &[]).unwrap();
+    assert!(!echoes(&mut live, b"cut"));
+}
+
 /// The instance keeps sending; what it sends must not open the flow anew.
 #[test]
 fn a_server_that_keeps_sending_stays_cut() {

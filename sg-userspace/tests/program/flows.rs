@@ -93,6 +93,7 @@ impl Bench {
         generation.on_change = mode;
         generation.flags |= set;
         generation.observe_until = self.in_ten_seconds();
+        generation.drain_until = generation.observe_until;
         self.probe.enforce(&generation).unwrap();
     }
     fn in_ten_seconds(&mut self) -> u32 {
@@ -243,6 +244,20 @@ fn a_change_that_keeps_lets_flows_live() {
     b.inbound(&to_server(ACK), Accept, Established);
     b.outbound(&from_server(ACK), Accept, Established);
     b.inbound(&from_remote(6, &tcp(40001, 80, SYN)), Drop, Default);
+}
+
+#[test]
+fn a_change_that_drains_lets_flows_live_for_its_time() {
+    let Some(mut b) = Bench::new() else { return };
+    handshake(&mut b);
+    b.change(CLOSED, on_change::DRAIN);
+    b.inbound(&to_server(ACK), Accept, Established);
+    b.inbound(&from_remote(6, &tcp(40001, 80, SYN)), Drop, Default);
+    b.wait(9);
+    b.outbound(&from_server(ACK), Accept, Established);
+    b.wait(2);
+    b.outbound(&from_server(ACK), Drop, Cut);
+    b.inbound(&to_server(ACK), Drop, Cut);
 }
 
 #[test]

@@ -63,7 +63,8 @@ pub struct Manner {
     /// default 60s if your own SSH connection would be dropped
     #[arg(long, value_name = "TIME", value_parser = confirm)]
     pub confirm: Option<Confirm>,
-    /// What becomes of live flows that the new rules deny: cut, keep, or drain:SECONDS
+    /// What becomes of live flows that the new rules deny: cut, keep (until the next change of
+    /// their interface's rules or members, which decides anew), or drain:SECONDS
     #[arg(long, value_name = "HOW", default_value = "cut", value_parser = on_change)]
     pub on_change: OnChange,
     /// Reset TCP connections of this host that the new rules deny before they are cut, so that

@@ -40,7 +40,7 @@ impl Control {
         let begun = Instant::now();
         self.engine.begin(self.beginning(start));
         self.keep_pinned();
-        let result = self.enforce(OnChange::Cut);
+        let result = self.enforce(OnChange::Unasked);
         self.share_out();
         match result {
             Ok(report) => {
