@@ -52,11 +52,15 @@ fn a_flow_drains_on_while_the_machine_changes() {
         return;
     }
     let world = World::new(Way::HostTc);
+    // A rule of its own group's names another group, of which the device is a member, too.
     let with = |port: u16| {
-        policy(&world, port).replace(
-            "  permissions:\n",
-            "  permissions:\n  - {direction: ingress, ip_protocol: udp, port_range: 9/9, source_group_id: g}\n",
-        )
+        policy(&world, port)
+            .replace("security_groups:\n", "security_groups:\n- {security_group_name: m, security_group_id: m}\n")
+            .replace(
+                "  permissions:\n",
+                "  permissions:\n  - {direction: ingress, ip_protocol: udp, port_range: 9/9, source_group_id: m}\n",
+            )
+            .replace("[g]", "[g, m]")
     };
     world.instance.tcp_server(80).unwrap();
     let daemon = world.daemon();

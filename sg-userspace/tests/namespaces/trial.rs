@@ -255,3 +255,27 @@ fn a_change_that_cuts_its_own_session_is_on_trial_unasked() {
     done(&daemon, &["rollback", "--yes"]);
     assert!(reaches(&world, 7001));
 }
+
+/// After a restart of the machine there is nothing in the kernel that could go back: the store does.
+#[test]
+fn a_trial_that_a_restart_of_the_machine_ends_is_taken_back() {
+    if !can_run() {
+        return;
+    }
+    let world = served(Way::HostTc);
+    let mut daemon = world.daemon();
+    daemon.apply(&lets_in(&world, &[7000]), &[]).unwrap();
+    let base = generation(&daemon);
+    daemon.apply(&lets_in(&world, &[7001]), &["--yes", "--confirm", "1h"]).unwrap();
+    assert!(!reaches(&world, 7000) && reaches(&world, 7001));
+    daemon.stop(libc::SIGKILL).unwrap();
+    let pins = daemon.dir().join("bpf/sg");
+    daemon.enter(|| Ok(fs::remove_dir_all(&pins)?)).unwrap();
+    within(Duration::from_secs(20), "nothing is attached", || reaches(&world, 7000) && reaches(&world, 7001));
+    daemon.start().unwrap();
+    assert_eq!(generation(&daemon), base);
+    assert!(reaches(&world, 7000) && !reaches(&world, 7001));
+    assert!(!done(&daemon, &["status"]).contains("ON TRIAL"));
+    let audit = fs::read_to_string(daemon.dir().join("state/audit.jsonl")).unwrap();
+    assert!(audit.contains("\"take back\"") && audit.contains("sgd ended before it was confirmed"), "{audit}");
+}

@@ -13,6 +13,7 @@ use std::{
 
 use serde_json::Value;
 use sg_common::{
+    addr::Addr,
     generation::{Config, Generation, OVER, OwnKey, events, flags},
     limits, maps,
     policy::{CLASS_SIZES, CLASS_SLACK, DirectionHeader, PolicyHeader},
@@ -21,7 +22,7 @@ use sg_common::{
 };
 use sg_userspace::{
     daemon::protocol::Seen,
-    dataplane::sys::{self, Mapping, RawMap},
+    dataplane::sys::{self, LpmKey, Mapping, RawMap},
     testbed::Daemon,
 };
 
@@ -320,5 +321,78 @@ fn what_somebody_else_writes_into_our_tables_is_found_and_written_anew() {
     let (config, quotas) = daemon.enter(shared).unwrap();
     assert_eq!((config.events, config.time_offset, quotas), (events::DECISIONS, 1, written));
     eventually("it is taken out", || daemon.log().contains("own addresses in the kernel was not what sgd had written"));
+    daemon.stop(libc::SIGTERM).unwrap();
+}
+
+/// Addresses that are in the hash of hosts and in the trie: more than a list holds, all over the place.
+fn scattered(world: &World) -> String {
+    let hosts: Vec<String> = (1..=200).map(|i| format!("'2001:db8:{:x}::{i:x}'", i * 37)).collect();
+    let prefixes: Vec<String> = (1..=100).map(|i| format!("{{cidr: '2001:db9:{:x}::/64'}}", i * 53)).collect();
+    let text = lets_in(world, &[7000]);
+    let rules = "permissions: [\
+                 {direction: ingress, ip_protocol: tcp, port_range: 7002/7002, source_group_id: web},\
+                 {direction: ingress, ip_protocol: tcp, port_range: 7003/7003, source_prefix_list_id: pl-far},";
+    assert!(text.contains("permissions: [") && text.contains("network_interfaces:\n"), "{text}");
+    text.replacen("permissions: [", rules, 1).replacen(
+        "network_interfaces:\n",
+        &format!(
+            "- {{security_group_name: web, security_group_id: web}}\n\
+             prefix_lists:\n- {{prefix_list_name: far, prefix_list_id: pl-far, address_family: IPv6, max_entries: 100,\n\
+             \x20  entries: [{}]}}\n\
+             network_interfaces:\n- {{network_interface_id: eni-web, private_ip_addresses: [{}], security_group_ids: [web]}}\n",
+            prefixes.join(", "),
+            hosts.join(", ")
+        ),
+        1,
+    )
+}
+
+#[test]
+fn an_entry_that_somebody_else_writes_into_an_address_table_is_found() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::HostTc);
+    world.instance.tcp_server(7000).unwrap();
+    let mut daemon = world.daemon();
+    daemon.apply(&scattered(&world), &[]).unwrap();
+    let pins = daemon.dir().join("bpf/sg").join(format!("v{}", sg_common::ABI_VERSION));
+    /// Gives the first entry of each inner table another class.
+    fn alter_first<K: sys::Raw + Copy>(outer: std::os::fd::OwnedFd) -> anyhow::Result<usize> {
+        let outer = RawMap::<u32, u32>::new(outer, 4, 4)?;
+        let mut altered = 0;
+        for index in 0..limits::MAX_POLICIES {
+            let Some(id) = outer.get(&index)? else { continue };
+            let inner = RawMap::<K, u32>::new(sys::map_by_id(id)?, size_of::<K>() as u32, 4)?;
+            let Some(key) = inner.next_key(None)? else { continue };
+            let there = inner.get(&key)?.unwrap();
+            inner.update(&key, &(there ^ 1))?;
+            altered += 1;
+        }
+        Ok(altered)
+    }
+    let told = |what: &str| daemon.log().matches(&format!("the {what} of the policy of")).count();
+    let epoch = || daemon.interface("eth0").unwrap().status.epoch;
+    for (name, what) in [(maps::HOSTS, "host table"), (maps::PREFIXES, "prefix table")] {
+        let alter = || {
+            let outer = sys::open_pin(&pins.join(name))?;
+            if name == maps::HOSTS { alter_first::<Addr>(outer) } else { alter_first::<LpmKey>(outer) }
+        };
+        let before = epoch();
+        assert!(daemon.enter(alter).unwrap() > 0, "there is no {what}");
+        eventually("it is found, and made anew", || told(what) == 1 && epoch() != before);
+    }
+    // And a place that leads to no table at all.
+    let taken = || {
+        let outer = RawMap::<u32, u32>::new(sys::open_pin(&pins.join(maps::HOSTS))?, 4, 4)?;
+        let held = (0..limits::MAX_POLICIES).find(|index| outer.get(index).is_ok_and(|id| id.is_some()));
+        Ok(outer.delete(&held.expect("a host table"))?)
+    };
+    let before = epoch();
+    daemon.enter(taken).unwrap();
+    let what = "address tables are not those that were written";
+    eventually("it is found, and made anew", || told(what) == 1 && epoch() != before);
+    assert!(world.client.tcp(to("10.0.0.10:7000")).unwrap());
+    assert_eq!((told("host table"), told("prefix table")), (1, 1), "{}", daemon.log());
     daemon.stop(libc::SIGTERM).unwrap();
 }
