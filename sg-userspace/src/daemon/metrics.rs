@@ -272,4 +272,34 @@ mod tests {
         assert!(text.contains("sg_api_requests_total{class=\"write\",code=\"InvalidVersion\"} 1"), "{text}");
         assert!(text.contains("sg_api_refused_requests_total{reason=\"other\"} 1000") && text.len() < 10_000, "{text}");
     }
+
+    #[test]
+    fn whatever_is_there_from_the_start_can_rise() {
+        let metrics = Metrics::new().unwrap();
+        for transport in Transport::ALL {
+            metrics.change(transport, true);
+            metrics.change(transport, false);
+        }
+        for writes in [true, false] {
+            for code in ["ok", error::INTERNAL.code, error::UNAVAILABLE.code] {
+                metrics.request(Some(writes), code);
+            }
+        }
+        metrics.sampled(&Judged { same: 5, mismatches: 2, skipped: 3 });
+        metrics.sampled(&Judged { mismatches: 1, ..Judged::default() });
+        metrics.flows_logged(&Written { written: 7, lost: 4 });
+        let text = prometheus::TextEncoder::new().encode_to_string(&metrics.gather()).unwrap();
+        for line in [
+            "sg_samples_total{result=\"same\"} 5",
+            "sg_samples_total{result=\"mismatch\"} 3",
+            "sg_samples_total{result=\"skipped\"} 3",
+            "sg_flow_log_lines_total{result=\"written\"} 7",
+            "sg_flow_log_lines_total{result=\"lost\"} 4",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}: {text}");
+        }
+        // A value of a label that nobody counts by would stay as it was made.
+        let still = text.lines().filter(|l| l.contains('{') && !l.contains("_bucket{") && l.ends_with(" 0"));
+        assert_eq!(still.collect::<Vec<_>>(), Vec::<&str>::new());
+    }
 }

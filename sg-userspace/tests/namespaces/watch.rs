@@ -3,8 +3,9 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read, Write},
     mem::offset_of,
+    net::TcpStream,
     os::fd::AsFd,
     process::Child,
     sync::mpsc::{self, Receiver},
@@ -116,7 +117,6 @@ fn shows_what_is_decided(way: Way) {
 
     // A change ends the flow, and takes the rule of the other away.
     daemon.apply(&lets_in(&world, &[7002]), &["--yes"]).unwrap();
-    use std::io::Write;
     let _ = session.write_all(b"x");
     let seen = loop {
         let seen = watcher.next();
@@ -223,6 +223,23 @@ fn what_is_not_there_cannot_be_watched() {
     assert!(refused(&["--port", "ssh"]).contains("not a port such as 22"));
 }
 
+/// Where the metrics are.
+const METRICS: &str = "127.0.0.1:19100";
+
+/// A value among the metrics of now, or of less than a second ago.
+fn sample(daemon: &Daemon<'_>, series: &str) -> f64 {
+    let ask = || {
+        let mut stream = TcpStream::connect(METRICS)?;
+        write!(stream, "GET /metrics HTTP/1.1\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
+    };
+    let text = daemon.enter(ask).unwrap();
+    let value = text.lines().find_map(|l| l.strip_prefix(series)?.strip_prefix(' '));
+    value.unwrap_or_else(|| panic!("no {series}: {text}")).parse().unwrap()
+}
+
 #[test]
 fn what_somebody_else_writes_into_our_tables_is_found_and_written_anew() {
     if !can_run() {
@@ -232,7 +249,9 @@ fn what_somebody_else_writes_into_our_tables_is_found_and_written_anew() {
     for port in [7000, 7001] {
         world.instance.tcp_server(port).unwrap();
     }
-    let mut daemon = world.daemon();
+    let mut daemon = Daemon::new(&world.instance, bin()).unwrap();
+    daemon.configure(&format!("metrics.listen = {METRICS:?}")).unwrap();
+    daemon.start().unwrap();
     daemon.apply(&lets_in(&world, &[7000]), &[]).unwrap();
     let reaches = |port: u16| world.client.tcp(to(&format!("10.0.0.10:{port}"))).unwrap();
     assert!(reaches(7000) && !reaches(7001));
@@ -266,6 +285,11 @@ fn what_somebody_else_writes_into_our_tables_is_found_and_written_anew() {
         daemon.log().contains("in the kernel was not what sgd had written") && !reaches(7001)
     });
     assert!(reaches(7000));
+    eventually("both are counted", || {
+        ["sg_samples_total{result=\"mismatch\"}", "sg_table_differences_total"]
+            .iter()
+            .all(|series| sample(&daemon, series) >= 1.0)
+    });
 
     // A device's entry, and its record.
     alter(&daemon, |device, there| {
