@@ -25,7 +25,7 @@ use super::{
     client::daemon,
     walk::{all, walk},
 };
-use crate::world::{Way, World, bin, can_run};
+use crate::world::{Way, World, bin, can_run, lets_in};
 
 /// Commands whose answer is a file, for other programs: a line that was broken would be another.
 const FILES: &[&str] = &["api", "backup", "completions", "export", "group export", "snapshot show"];
@@ -51,7 +51,18 @@ const IDS: &[&str] = &["sg-", "sgr-", "pl-", "prl-", "eni-"];
 /// Runs `sgctl` with a terminal of so many columns and no input: whether it succeeded, and
 /// all that is on the terminal then.
 fn on_terminal(daemon: &Daemon<'_>, columns: u16, no_color: bool, arguments: &[&str]) -> (bool, String) {
-    let socket = daemon.dir().join("sgd.sock");
+    let socket = daemon.dir().join("sgd.sock").display().to_string();
+    run_on_terminal(daemon, columns, no_color, &bin().join("sgctl"), &[&["--socket", &socket], arguments].concat())
+}
+
+/// The same with any program.
+fn run_on_terminal(
+    daemon: &Daemon<'_>,
+    columns: u16,
+    no_color: bool,
+    program: &Path,
+    arguments: &[&str],
+) -> (bool, String) {
     let shown = daemon.enter(|| {
         let size = libc::winsize { ws_row: 24, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
         let (mut here, mut there) = (-1, -1);
@@ -60,8 +71,8 @@ fn on_terminal(daemon: &Daemon<'_>, columns: u16, no_color: bool, arguments: &[&
         assert_eq!(made, 0, "{}", std::io::Error::last_os_error());
         // SAFETY: descriptors that nobody else owns.
         let (mut here, there) = unsafe { (File::from_raw_fd(here), OwnedFd::from_raw_fd(there)) };
-        let mut command = Command::new(bin().join("sgctl"));
-        command.arg("--socket").arg(socket).args(arguments).env_remove("COLUMNS").env("TERM", "xterm-256color");
+        let mut command = Command::new(program);
+        command.args(arguments).env_remove("COLUMNS").env("TERM", "xterm-256color");
         if no_color {
             command.env("NO_COLOR", "1");
         } else {
@@ -195,6 +206,39 @@ fn a_pipe_gets_text_and_nothing_else() {
         let (good, text) = daemon.sgctl(line).unwrap();
         assert!(good && !text.contains(['\x1b', '\r', '\x08']), "{}: {text:?}", line.join(" "));
     });
+}
+
+/// What must not be overlooked is red, where colours are shown and wanted.
+#[test]
+fn what_drops_ones_own_session_is_red_on_a_terminal_alone() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::HostTc);
+    world.client.tcp_server(7002).unwrap();
+    let daemon = world.daemon();
+    let file = daemon.dir().join("closed.yaml");
+    fs::write(&file, lets_in(&world, &[7000])).unwrap();
+    // Whoever has a connection and is called like this is taken for the way in.
+    let sshd = daemon.dir().join("sshd");
+    fs::copy("/bin/bash", &sshd).unwrap();
+    let script = format!(
+        "exec 3<>/dev/tcp/192.0.2.10/7002; {} --socket {} plan -f {}; exit $?",
+        bin().join("sgctl").display(),
+        daemon.dir().join("sgd.sock").display(),
+        file.display()
+    );
+    let plain = "YOUR OWN SSH CONNECTION would be dropped";
+    let red = format!("\x1b[1;31m{plain}");
+    let (good, text) = run_on_terminal(&daemon, 200, false, &sshd, &["-c", &script]);
+    let line = text.lines().find(|l| l.contains(plain)).unwrap_or_else(|| panic!("{text}"));
+    assert!(good && line.starts_with(&red) && line.ends_with("\x1b[0m"), "{text:?}");
+    for (good, text) in
+        [run_on_terminal(&daemon, 200, true, &sshd, &["-c", &script]), daemon.command(&sshd, &["-c", &script]).unwrap()]
+    {
+        let is_plain = text.lines().any(|l| l.starts_with(plain));
+        assert!(good && is_plain && !text.contains('\x1b'), "{text:?}");
+    }
 }
 
 #[test]
