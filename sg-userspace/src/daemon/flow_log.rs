@@ -339,7 +339,9 @@ impl FlowLog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testbed::TempDir;
     use sg_common::addr::Addr;
+    use std::fs;
 
     fn live(verdict: Verdict, seen: [u8; 2], last: u32) -> Live {
         let local = Addr::v4([10, 0, 0, 5]);
@@ -366,5 +368,29 @@ mod tests {
         assert_eq!(ended(Some(&live(Verdict::Accept, [seen::RST, 0], 9_000)), clock), Some("closed"));
         assert_eq!(ended(Some(&live(Verdict::Accept, [seen::FIN; 2], 9_900)), clock), None, "its last packets");
         assert_eq!(ended(Some(&live(Verdict::Drop, [1, 1], 9_999)), clock), Some("cut"));
+    }
+
+    #[test]
+    fn the_file_is_put_aside_as_it_is_configured() {
+        let dir = TempDir::new().unwrap();
+        let file = dir.path().join("made/flows.jsonl");
+        let config = FlowLogConfig { file: file.clone(), max_size: 3, kept: 1, ..FlowLogConfig::default() };
+        let mut sink = Sink { config, lines: None, failing: false };
+        let length = |path: &str| fs::metadata(dir.path().join("made").join(path)).map(|m| m.len()).ok();
+        // Two lines in a file that has so many bytes already.
+        let mut write = |size: u64| {
+            sink.append(&[]).unwrap();
+            fs::OpenOptions::new().write(true).open(&file).unwrap().set_len(size).unwrap();
+            let line = || Line::LeftOut(LeftOut { kind: "left_out", time: "now".into(), denied: 1, packets: 2 });
+            sink.append(&[line(), line()]).unwrap();
+        };
+        // Mebibytes.
+        write(3 << 20);
+        assert!(length("flows.jsonl") > Some(3 << 20) && length("flows.jsonl.1").is_none());
+        for size in [(3 << 20) + 1, (3 << 20) + 2] {
+            write(size);
+            assert_eq!(length("flows.jsonl.1"), Some(size));
+            assert!(length("flows.jsonl").is_some_and(|new| new < 1000) && length("flows.jsonl.2").is_none());
+        }
     }
 }

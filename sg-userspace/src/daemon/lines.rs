@@ -87,3 +87,69 @@ impl Lines {
         kept
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testbed::TempDir;
+
+    /// Names of the files in a directory, in order.
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<String> =
+            fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// A line of ten bytes, as it is written.
+    fn line(n: u32) -> String {
+        format!("line {n:02}")
+    }
+
+    /// Numbers of the lines in a file.
+    fn read(path: &Path) -> Vec<u32> {
+        let number = |l: &str| serde_json::from_str::<String>(l).unwrap()["line ".len()..].parse::<u32>().unwrap();
+        fs::read_to_string(path).unwrap().lines().map(number).collect()
+    }
+
+    #[test]
+    fn a_file_is_put_aside_behind_its_size_and_so_many_are_kept() {
+        // At its size it is not too large yet.
+        for (max, each) in [(29, 3), (30, 4)] {
+            let dir = TempDir::new().unwrap();
+            let path = dir.path().join("log");
+            let mut lines = Lines::open(&path, max, 2).unwrap();
+            let mut kept = Vec::new();
+            for n in 0..each * 5 {
+                // The next daemon goes on where this one ended.
+                if n == each * 2 + 1 {
+                    lines = Lines::open(&path, max, 2).unwrap();
+                }
+                lines.append(&[line(n)], n % 2 == 0).unwrap();
+                kept.push(names(dir.path()).len());
+            }
+            let file = |from: u32| (from..from + each).collect::<Vec<_>>();
+            assert_eq!(read(&path), file(each * 4), "{max}");
+            assert_eq!(read(&dir.path().join("log.1")), file(each * 3), "{max}");
+            assert_eq!(read(&dir.path().join("log.2")), file(each * 2), "{max}");
+            assert_eq!(names(dir.path()), ["log", "log.1", "log.2"], "{max}");
+            // One more with each that was full, up to all that are kept.
+            let full = |n: u32| (n / each + 1).min(3) as usize;
+            assert_eq!(kept, (0..each * 5).map(full).collect::<Vec<_>>(), "{max}");
+        }
+    }
+
+    #[test]
+    fn lines_of_one_call_stay_together() {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("log");
+        let mut lines = Lines::open(&path, 5, 1).unwrap();
+        lines.append(&[line(0), line(1), line(2)], false).unwrap();
+        assert_eq!(names(dir.path()), ["log"]);
+        lines.append(&[line(3), line(4)], false).unwrap();
+        assert_eq!((read(&path), read(&dir.path().join("log.1"))), (vec![3, 4], vec![0, 1, 2]));
+        lines.append(&[line(5)], false).unwrap();
+        assert_eq!((read(&path), read(&dir.path().join("log.1"))), (vec![5], vec![3, 4]));
+        assert_eq!(names(dir.path()), ["log", "log.1"]);
+    }
+}
