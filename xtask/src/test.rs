@@ -12,6 +12,7 @@ use crate::{
     build, fuzz,
     run::{cargo, is_root, output_of, run, shown, step, target},
     sdks::{prometheus, sdks},
+    setup::packages,
     tally::Tally,
     vm,
 };
@@ -110,8 +111,14 @@ pub fn test(scale: u32) -> Result<()> {
         step(&format!("layer {name}"));
         let empty = PathBuf::new();
         let path = object.as_ref().unwrap_or(&empty);
-        let clients = if name == "4 API" { sdks().and_then(|_| prometheus()) } else { Ok(PathBuf::new()) };
-        let result = if let Err(e) = &clients {
+        let tools = match name {
+            "3 namespaces" => {
+                packages("nftables, with which a test translates addresses", &["nft"]).map(|()| empty.clone())
+            }
+            "4 API" => sdks().and_then(|_| prometheus()),
+            _ => Ok(empty.clone()),
+        };
+        let result = if let Err(e) = &tools {
             Err(anyhow::anyhow!("{e:#}"))
         } else if name == machines.0 {
             vm::test(path, &vm::Choice { everything: scale > 1, ..vm::Choice::default() })
@@ -119,7 +126,7 @@ pub fn test(scale: u32) -> Result<()> {
             fuzz::fuzz(&fuzz::Wish { seconds: 15 * scale, ..fuzz::Wish::default() })
                 .map(|targets| Tally::of(targets.len() as u32))
         } else {
-            layer(arguments, needs_root, path, &clients.unwrap_or_default(), scale)
+            layer(arguments, needs_root, path, &tools.unwrap_or_default(), scale)
         };
         match result {
             Ok(counts) => {

@@ -485,11 +485,7 @@ fn a_change_that_keeps_cuts_nothing_that_lives() {
 /// connections are no sockets of the host's; nf_conntrack knows them.
 #[test]
 fn translated_and_forwarded_connections_are_adopted() {
-    if !can_run() {
-        return;
-    }
-    if std::process::Command::new("nft").arg("--version").output().is_err() {
-        eprintln!("skipped: nftables is not installed");
+    if !can_run() || !has("nft", "nftables") {
         return;
     }
     let world = World::new(Way::HostTc);

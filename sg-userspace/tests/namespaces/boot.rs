@@ -369,7 +369,11 @@ fn the_unit_says_the_order() {
     assert!(!UNIT.lines().any(|l| l.starts_with("ProtectKernelTunables=") || l.starts_with("ExecStop")));
     let needs = UNIT.lines().find(|l| l.starts_with("After=")).unwrap();
     assert!(!needs.contains("network"), "{needs}");
-    let Ok(_) = Command::new("systemd-analyze").arg("--version").output() else { return };
+    // It comes with a service manager, which is not installed for a test.
+    if Command::new("systemd-analyze").arg("--version").output().is_err() {
+        eprintln!("skipped in part: no systemd-analyze, which says whether the unit is one");
+        return;
+    }
     let dir = sg_userspace::testbed::TempDir::new().unwrap();
     let unit = dir.path().join("sgd.service");
     std::fs::write(&unit, UNIT.replace("/usr/sbin/sgd", &bin().join("sgd").to_string_lossy())).unwrap();

@@ -4,6 +4,7 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
+    process::Command,
     sync::OnceLock,
     time::{Duration, Instant},
 };
@@ -36,6 +37,20 @@ pub fn can_run() -> bool {
     }
     let why = if root { "no kernel program is built in" } else { "not root" };
     assert!(std::env::var_os("SG_TEST_REQUIRE").is_none(), "{why}");
+    eprintln!("skipped: {why}");
+    false
+}
+
+/// Whether a program is here that a test works with. If not that test is skipped, unless
+/// `SG_TEST_REQUIRE` says that this is a failure. The machines of `cargo xtask vm` have few programs,
+/// and get none.
+pub fn has(program: &str, package: &str) -> bool {
+    if Command::new(program).arg("--version").output().is_ok() {
+        return true;
+    }
+    let why = format!("{program} is not here: install {package}");
+    let required = std::env::var_os("SG_TEST_REQUIRE").is_some() && std::env::var_os("SG_VM").is_none();
+    assert!(!required, "{why}");
     eprintln!("skipped: {why}");
     false
 }
