@@ -35,8 +35,10 @@ impl Params {
     /// The values of `name.N`, in the order of N; empty ones are left out.
     ///
     /// # Errors
-    /// The name of what has no good index.
+    /// The name of what has no good index, or of a list in one parameter: passed over, it would
+    /// be taken for heeded.
     pub fn list(&self, name: &str) -> Result<Vec<&str>, String> {
+        self.flat(name)?;
         let mut values = BTreeMap::new();
         for (rest, value) in self.under(name).filter(|(_, value)| !value.is_empty()) {
             values.insert(index(name, rest)?, value);
@@ -44,11 +46,17 @@ impl Params {
         Ok(values.into_values().collect())
     }
 
+    /// Refuses a list that is not flattened.
+    fn flat(&self, name: &str) -> Result<(), String> {
+        if self.get(name).is_some() { Err(name.to_owned()) } else { Ok(()) }
+    }
+
     /// The records of `name.N.Field`, with their N, in its order.
     ///
     /// # Errors
-    /// The name of what has no good index.
+    /// As [`Params::list`].
     pub fn records(&self, name: &str) -> Result<Vec<(usize, Self)>, String> {
+        self.flat(name)?;
         let mut records: BTreeMap<usize, Self> = BTreeMap::new();
         for (rest, value) in self.under(name) {
             let Some((number, field)) = rest.split_once('.') else { return Err(format!("{name}.{rest}")) };
@@ -95,6 +103,14 @@ mod tests {
         assert_eq!(tags.len(), 2);
         assert_eq!((tags[0].1.get("Key"), tags[0].1.get("Value")), (Some("k"), None));
         assert!(p.has("Tag") && p.has("Identity") && !p.has("Ident"));
+    }
+
+    #[test]
+    fn a_list_in_one_parameter_is_refused() {
+        let p: Params = [("Id", "a"), ("Tag", "[]"), ("Empty", "")].into_iter().collect();
+        assert_eq!(p.list("Id").unwrap_err(), "Id");
+        assert_eq!(p.records("Tag").unwrap_err(), "Tag");
+        assert!(p.list("Empty").unwrap().is_empty());
     }
 
     #[test]

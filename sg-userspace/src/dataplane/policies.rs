@@ -209,7 +209,7 @@ impl Held {
     pub(super) fn differs(&self, maps: &Maps, flat: &[u8]) -> io::Result<Option<&'static str>> {
         let id = |fd: BorrowedFd<'_>| sys::map_info(fd).map(|[_, id, ..]| id);
         if maps.policies[self.class].get(&self.index)? != Some(id(self.flat.as_fd())?) {
-            return Ok(Some("tables are not those that were written"));
+            return Ok(Some("place of the tables"));
         }
         for (outer, inner) in [
             (&maps.hosts, self.hosts.as_ref().map(RawMap::as_fd)),
@@ -218,7 +218,7 @@ impl Held {
             if let Some(inner) = inner
                 && outer.get(&self.index)? != Some(id(inner)?)
             {
-                return Ok(Some("address tables are not those that were written"));
+                return Ok(Some("place of the address tables"));
             }
         }
         Ok((!self.mapping.holds(flat)).then_some("tables"))

@@ -201,6 +201,9 @@ fn a_group_is_named_labelled_and_looked_up() {
     let shown = json(&["group", "show", "front"]);
     assert_eq!((&shown["InnerAccessPolicy"], &shown["Description"]), (&"Accept".into(), &"seen by all".into()));
     done(&daemon, &["group", "modify", "front", "--inner-access", "drop"]);
+    // A copy of a group whose members do not trust each other is such a one.
+    done(&daemon, &["group", "clone", "front", "front-too"]);
+    assert_eq!(json(&["group", "show", "front-too"])["InnerAccessPolicy"], "Drop");
     let said = done(&daemon, &["group", "tag", "front", "env=prod", "tier=1", "seen"]);
     assert!(said.contains("its tags: env=prod, seen, tier=1"), "{said}");
     let tags = json(&["group", "untag", "front", "tier", "seen"])["Tags"].clone();

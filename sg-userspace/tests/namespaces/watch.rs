@@ -414,7 +414,7 @@ fn an_entry_that_somebody_else_writes_into_an_address_table_is_found() {
     };
     let before = epoch();
     daemon.enter(taken).unwrap();
-    let what = "address tables are not those that were written";
+    let what = "place of the address tables";
     eventually("it is found, and made anew", || told(what) == 1 && epoch() != before);
     assert!(world.client.tcp(to("10.0.0.10:7000")).unwrap());
     assert_eq!((told("host table"), told("prefix table")), (1, 1), "{}", daemon.log());

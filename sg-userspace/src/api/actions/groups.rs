@@ -78,17 +78,19 @@ pub fn delete(draft: &mut Draft<'_>, p: &Params) -> Answer {
     draft.not_managed(i)?;
     let id = draft.names.groups.ids[i].clone();
     if draft.is_protected(&id) {
-        return Err(error::PROTECTED.into());
+        return Err(error::PROTECTED.because(&format!("The administrator lifts it: sgctl group protect {id} --off.")));
     }
     let members = draft.members(i);
     if !members.is_empty() {
         let who = shown(members.iter().map(|&m| draft.names.interfaces.names[m].clone()));
-        return Err(error::HAS_MEMBERS.because(&format!("They are: {who}; take them out first.")));
+        return Err(error::HAS_MEMBERS
+            .because(&format!("They are: {who}; take them out first (LeaveSecurityGroup, sgctl interface leave).")));
     }
     let users = referencing(draft, i);
     if !users.is_empty() {
         let who = shown(users.iter().map(|&g| draft.names.groups.ids[g].clone()));
-        return Err(error::IS_REFERENCED.because(&format!("Rules of {who} name it; revoke them first.")));
+        return Err(error::IS_REFERENCED
+            .because(&format!("Rules of {who} name it; revoke them first (RevokeSecurityGroup, sgctl rule remove).")));
     }
     draft.remove_group(i);
     draft.facts.to_mut().objects.remove(&id);

@@ -109,6 +109,9 @@ pub fn tag(draft: &mut Draft<'_>, p: &Params) -> Answer {
 pub fn untag(draft: &mut Draft<'_>, p: &Params) -> Answer {
     let keys = p.list("TagKey").map_err(|name| error::UNREADABLE.of(&name))?;
     let everything = keys.is_empty() && p.get("All").is_some_and(|v| v.eq_ignore_ascii_case("true"));
+    if keys.is_empty() && !everything {
+        return Err(error::NOT_SIGNED.of("TagKey"));
+    }
     let keys: Vec<String> = keys.into_iter().map(str::to_owned).collect();
     for resource in named(draft, p)? {
         let mut all = labels(draft, &resource);

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use super::{authorize, created, listed, permission, tables::remote, whole};
@@ -35,6 +35,7 @@ pub fn clone(
     tags: bool,
 ) -> Result<Ended> {
     if Path::new(source).is_file() {
+        ensure!(!tags, "a file of rules has no tags: leave --tags out; nothing was made");
         return clone_file(arguments, Path::new(source), name, vpc, rules);
     }
     let (mut found, group) = whole(arguments, source)?;
@@ -49,11 +50,23 @@ pub fn clone(
         let of = listed["Tags"]["Tag"].as_array().cloned().unwrap_or_default();
         ask["Tag"] = of.iter().map(|t| json!({"Key": t["TagKey"], "Value": t["TagValue"]})).collect();
     }
+    if !text(&listed, "ResourceGroupId").is_empty() {
+        ask["ResourceGroupId"] = listed["ResourceGroupId"].clone();
+    }
     if !rules {
         found.clear();
     }
     let note = lowered_note(lowered(found.iter_mut()));
     let new = created(arguments, &ask, &found)?;
+    // A group is made open to its own members: a copy of one that is not must not be.
+    if group["InnerAccessPolicy"] == "Drop" && listed["SecurityGroupType"] == "normal" {
+        let id = &new["SecurityGroupId"];
+        let close = json!({"SecurityGroupId": id, "InnerAccessPolicy": "Drop"});
+        if let Err(e) = call(arguments, "ModifySecurityGroupPolicy", &close, false) {
+            call(arguments, "DeleteSecurityGroup", &json!({"SecurityGroupId": id}), false)?;
+            return Err(e.context("no group was made"));
+        }
+    }
     let line = format!("{} made with {} rules{note}", text(&new, "SecurityGroupId"), found.len());
     made(arguments.output, &new, &line)
 }

@@ -54,6 +54,8 @@ pub const BAD: &[(&str, &str)] = &[
     ("NO_ACTION", "RunInstances"),
     ("VERSION", "DescribeRegions Version=2016-03-14"),
     ("UNREADABLE", "RevokeSecurityGroup SecurityGroupId=$a Permissions.0.IpProtocol=tcp"),
+    ("UNREADABLE", "ModifyInstanceAttribute InstanceId=i-guest SecurityGroupIds=$a"),
+    ("UNREADABLE", "ModifyInstanceAttribute InstanceId=i-guest InstanceName=another"),
     ("JSON_PARAMETER", "AuthorizeSecurityGroup SecurityGroupId=$a Permissions=[]"),
     ("REGION_MISSING", "DescribeSecurityGroups RegionId=<absent>"),
     ("REGION_MISSING_POLICY", "ModifySecurityGroupPolicy SecurityGroupId=$a InnerAccessPolicy=Drop RegionId=<absent>"),
