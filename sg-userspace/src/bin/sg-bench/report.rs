@@ -19,8 +19,8 @@ const WHY: &[(&str, &str)] = &[
     ),
     (
         "denied flood",
-        "What is told costs a look at the window of each stream, on lines of their CPU: three where there \
-      is room in the cache, tens where other guests of the machine have taken it.",
+        "What is told costs a look at the window of each stream, on lines of their CPU: two to five \
+      nanoseconds on a quiet machine, more on one whose caches other guests use.",
     ),
     ("TCP stream", "Both ends and the firewall share two CPUs here, and every packet crosses the program twice."),
     (
