@@ -136,7 +136,10 @@ pub fn download(socket: &Path, into: &mut dyn Write) -> Result<u64> {
     let Reply::Backup(backup) = reply else { return unexpected(reply) };
     let mut left = backup.bytes;
     while left > 0 {
-        let part = stream.fill_buf().with_context(|| format!("cannot read the backup from {}", socket.display()))?;
+        let part = match stream.fill_buf() {
+            Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+            part => part.with_context(|| format!("cannot read the backup from {}", socket.display()))?,
+        };
         if part.is_empty() {
             bail!("the daemon on {} hung up in its backup; its log says why", socket.display());
         }

@@ -131,8 +131,8 @@ pub enum OnChange {
     Keep,
     /// What lives may live on for some seconds.
     Drain(u32),
-    /// Nobody asked for the change: the machine is another, or a table was written anew. What
-    /// drains goes on draining, the rest is cut.
+    /// Nobody asked for the change: the machine is another. On a device that drains, what is
+    /// denied drains with the rest until its time is over; elsewhere it is cut.
     #[serde(skip)]
     Unasked,
 }
@@ -140,7 +140,7 @@ pub enum OnChange {
 impl OnChange {
     /// Whether what the new rules deny is cut.
     pub const fn cuts(self) -> bool {
-        matches!(self, Self::Cut | Self::Reset)
+        matches!(self, Self::Cut | Self::Reset | Self::Unasked)
     }
 }
 

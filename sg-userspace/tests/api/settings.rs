@@ -127,7 +127,11 @@ fn in_force(daemon: &Daemon<'_>) -> (String, String, Vec<String>, bool) {
 
 /// Makes a call with everything that it should not heed; what it answered.
 fn make(daemon: &Daemon<'_>, key: &(String, String), text: &str, last: &Value) -> (u16, Value) {
-    let text = format!("{text} {OTHERWISE}").replace("$rule", "IpProtocol=tcp PortRange=80/80");
+    let mut text = format!("{text} {OTHERWISE}").replace("$rule", "IpProtocol=tcp PortRange=80/80");
+    if text.starts_with("ModifyInstanceAttribute ") {
+        // An instance has such a field in the cloud: what cannot be changed here is refused.
+        text = text.replace(" DeletionProtection=false", "");
+    }
     let mut words = text.split_whitespace();
     let mut pairs = vec![("Action", words.next().unwrap().to_owned())];
     for (name, value) in words.map(|w| w.split_once('=').unwrap()) {

@@ -83,8 +83,10 @@ pub fn delete(draft: &mut Draft<'_>, p: &Params) -> Answer {
     let members = draft.members(i);
     if !members.is_empty() {
         let who = shown(members.iter().map(|&m| draft.names.interfaces.names[m].clone()));
-        return Err(error::HAS_MEMBERS
-            .because(&format!("They are: {who}; take them out first (LeaveSecurityGroup, sgctl interface leave).")));
+        return Err(error::HAS_MEMBERS.because(&format!(
+            "They are: {who}; take them out first (LeaveSecurityGroup, sgctl interface leave), \
+             or move them (sgctl group delete {id} --force --move-to GROUP)."
+        )));
     }
     let users = referencing(draft, i);
     if !users.is_empty() {

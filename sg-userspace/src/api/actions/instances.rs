@@ -100,6 +100,10 @@ const NOT_CHANGED: &[&str] = &[
     "CreditSpecification",
     "Recyclable",
     "NetworkInterfaceQueueNumber",
+    "EnableJumboFrame",
+    "RemoteConnectionOptions",
+    "CpuOptions",
+    "PrivateDnsNameOptions",
 ];
 
 pub fn modify(draft: &mut Draft<'_>, p: &Params) -> Answer {

@@ -57,14 +57,17 @@ pub fn clone(
         found.clear();
     }
     let note = lowered_note(lowered(found.iter_mut()));
-    let new = created(arguments, &ask, &found)?;
+    let mut new = created(arguments, &ask, &found)?;
     // A group is made open to its own members: a copy of one that is not must not be.
-    if group["InnerAccessPolicy"] == "Drop" && listed["SecurityGroupType"] == "normal" {
-        let id = &new["SecurityGroupId"];
+    if group["InnerAccessPolicy"] == "Drop" && listed["SecurityGroupType"] != "enterprise" {
+        let id = new["SecurityGroupId"].clone();
         let close = json!({"SecurityGroupId": id, "InnerAccessPolicy": "Drop"});
-        if let Err(e) = call(arguments, "ModifySecurityGroupPolicy", &close, false) {
-            call(arguments, "DeleteSecurityGroup", &json!({"SecurityGroupId": id}), false)?;
-            return Err(e.context("no group was made"));
+        match call(arguments, "ModifySecurityGroupPolicy", &close, false) {
+            Ok(done) => new["Generation"] = done["Generation"].clone(),
+            Err(e) => {
+                call(arguments, "DeleteSecurityGroup", &json!({"SecurityGroupId": id}), false)?;
+                return Err(e.context("no group was made"));
+            }
         }
     }
     let line = format!("{} made with {} rules{note}", text(&new, "SecurityGroupId"), found.len());

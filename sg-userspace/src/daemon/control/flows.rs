@@ -262,7 +262,9 @@ impl Control {
                 wanted.spare(&flow.key);
             }
         });
-        let resets = wanted.close(all.len());
+        // It cannot be taken back: where it is not known what stays, nothing is reset.
+        let resets =
+            if read.is_ok() { wanted.close(all.len()) } else { Resets { only_cut: all.len(), ..Resets::default() } };
         let unread = read.err().map(|e| format!("live flows cannot be read ({e})"));
         Resets { problem: resets.problem.or(unread), ..resets }
     }

@@ -114,7 +114,7 @@ impl Engine {
         for index in self.compared.repaired.clone() {
             // Flows that began meanwhile are judged once more.
             if let Some(generation) = self.bound.get(&index).map(|b| b.generation) {
-                self.flip(index, generation, OnChange::Unasked, true)?;
+                self.flip(index, generation, OnChange::Cut, true)?;
             }
             self.compared.repaired.remove(&index);
         }

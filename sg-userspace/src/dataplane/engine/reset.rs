@@ -103,7 +103,8 @@ impl Engine {
                 }
             });
         }
-        let resets = wanted.close(denied);
+        // It cannot be taken back: where it is not known what stays, nothing is reset.
+        let resets = if read.is_ok() { wanted.close(denied) } else { Resets { only_cut: denied, ..Resets::default() } };
         let unread = read.err().map(|e| format!("live flows cannot be read ({e})"));
         Resets { problem: resets.problem.or(unread), ..resets }
     }
