@@ -8,6 +8,7 @@
 mod bind;
 mod compare;
 mod difference;
+mod error;
 mod observe;
 mod open;
 mod order;
@@ -32,102 +33,35 @@ use std::{
 };
 
 use difference::Known;
+use error::{CLOCK, kernel};
 use policy::{Policy, Prepared, key_of};
 use sg_common::{
     generation::{CONFIRMED, Config, Generation, NO_POLICY, flags, on_change},
-    limits::{MAX_GENERATIONS, MAX_IFINDEX, MAX_RULES, MAX_SLOTS},
+    limits::{MAX_GENERATIONS, MAX_IFINDEX, MAX_SLOTS},
     quota::Quotas,
 };
-use thiserror::Error;
 
-pub use self::{observe::Beginning, proof::Attached, reset::bound_to, room::Used};
+pub use self::{error::EngineError, observe::Beginning, proof::Attached, reset::bound_to, room::Used};
 pub use super::report::{OnChange, Preview, Report, Resets};
 use super::{
-    attach::{self, AttachError, Place},
+    attach::{self, Place},
     carry::Carried,
     counters::Counters,
     dry::{Dry, DryError},
     events::Ring,
     machine::{Machine, Resolved},
-    object::{self, Object, ObjectError},
-    pins::{PinError, Pins},
+    object::{self, Object},
+    pins::Pins,
     policies::PolicyError,
     report::Observed,
     shapes::Sizes,
     sys,
 };
 use crate::{
-    compiler::CompileError,
     effective::{Members, PolicyKey},
     model::{Hook, Model},
 };
 pub use order::Order;
-
-/// What fails where the kernel's clock cannot be read.
-const CLOCK: &str = "read the kernel's clock";
-
-/// Why the policy could not be put in force.
-#[derive(Debug, Error)]
-pub enum EngineError {
-    /// No program.
-    #[error(transparent)]
-    Object(#[from] ObjectError),
-    /// No pins.
-    #[error(transparent)]
-    Pins(#[from] PinError),
-    /// Does not fit.
-    #[error(transparent)]
-    Compile(#[from] CompileError),
-    /// Not written.
-    #[error(transparent)]
-    Policy(#[from] PolicyError),
-    /// Not attached.
-    #[error(transparent)]
-    Attach(#[from] AttachError),
-    /// Not let go of.
-    #[error("cannot take the protection off {device}: {error}")]
-    Detach {
-        /// The device.
-        device: String,
-        /// Why.
-        #[source]
-        error: io::Error,
-    },
-    /// A map write failed.
-    #[error("cannot {what}: {error}")]
-    Kernel {
-        /// What was tried.
-        what: &'static str,
-        /// What the kernel said.
-        #[source]
-        error: io::Error,
-    },
-    /// Too many interfaces.
-    #[error("{0} interfaces are named, the tables hold {max}", max = MAX_SLOTS - 1)]
-    Slots(usize),
-    /// It failed half-way, and what was reset before cannot be taken back.
-    #[error("{1}; {0} connections had been reset by then")]
-    AfterReset(usize, #[source] Box<EngineError>),
-    /// Too many rules alive.
-    #[error("{0} rules have counters, the tables hold {max}", max = MAX_RULES - 1)]
-    Counters(usize),
-    /// A trial is to begin while something else is under way.
-    #[error(
-        "{0} only observes yet, so nothing can be tried out: wait until it enforces (`sgctl status` says for how long), \
-         or go without (`--confirm off`)"
-    )]
-    Observing(String),
-    /// Too late to confirm.
-    #[error("the time to confirm is over")]
-    Late,
-    /// An interface index that the direct table does not reach.
-    #[error("the device {0} has index {1}; indices from {MAX_IFINDEX} on are not supported")]
-    Index(String, u32),
-}
-
-fn kernel(what: &'static str) -> impl FnOnce(io::Error) -> EngineError {
-    move |error| EngineError::Kernel { what, error }
-}
 
 /// A protected device.
 #[derive(Clone, Debug)]

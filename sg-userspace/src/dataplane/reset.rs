@@ -9,6 +9,8 @@ use sg_common::flow::FlowKey;
 
 use super::{
     adopt::sockets::{End, TCP, close},
+    flows::{self, Live},
+    object::Maps,
     report::Resets,
 };
 
@@ -43,21 +45,11 @@ impl Wanted {
         }
     }
 
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// Whether a flow is of one of them, on whatever device.
-    pub fn knows(&self, key: &FlowKey) -> bool {
-        self.0.contains_key(&ends(key))
-    }
-
-    /// Takes note of a live flow that stays. A socket with its ends that is bound to no device
+    /// Takes note of a flow of one of them, if it stays. A socket with its ends that is bound to no device
     /// goes by the other one now, and is not what is cut.
-    pub fn spare(&mut self, key: &FlowKey) {
+    fn spare(&mut self, key: &FlowKey, stays: impl FnOnce() -> bool) {
         if let Some(asked) = self.0.get_mut(&ends(key)) {
-            asked.lives_on = true;
+            asked.lives_on |= stays();
         }
     }
 
@@ -67,16 +59,30 @@ impl Wanted {
         self.0.get(&(local, remote)).is_some_and(meant)
     }
 
-    /// Has the kernel close those that have a socket here. What cannot be closed is only cut.
-    pub fn close(&self, denied: usize) -> Resets {
-        if self.is_empty() {
-            return Resets { connections: 0, only_cut: denied, problem: None };
+    /// Has the kernel close those of the `denied` flows that have a socket here, but for what has
+    /// moved to another device of this host by now: `stays` is asked of live flows. What cannot
+    /// be closed is only cut.
+    pub fn close(mut self, maps: &Maps, denied: usize, mut stays: impl FnMut(&Live) -> bool) -> Resets {
+        if self.0.is_empty() {
+            return Resets { only_cut: denied, ..Resets::default() };
         }
+        match flows::each(maps, |flow| self.spare(&flow.key, || stays(&flow))) {
+            Ok(()) => self.close_all(denied),
+            Err(e) => unread(denied, &e),
+        }
+    }
+
+    fn close_all(&self, denied: usize) -> Resets {
         let (closed, result) = close(|local, remote, device| self.has(local, remote, device));
         let flows: usize = closed.iter().filter_map(|ends| self.0.get(ends)).map(|asked| asked.flows).sum();
         let problem = result.err().map(|e| why(&e));
         Resets { connections: closed.len(), only_cut: denied.saturating_sub(flows), problem }
     }
+}
+
+/// Nothing is reset where it is not known what stays: that cannot be taken back.
+pub fn unread(denied: usize, e: &io::Error) -> Resets {
+    Resets { only_cut: denied, problem: Some(format!("live flows cannot be read ({e})")), ..Resets::default() }
 }
 
 /// Why connections could not be reset, and what to do.
@@ -130,8 +136,12 @@ mod tests {
         let mut wanted = Wanted::default();
         wanted.add(&key(6, "10.0.0.1:22", "192.0.2.7:4000"), &[2]);
         wanted.add(&key(6, "10.0.0.1:22", "192.0.2.7:4001"), &[2]);
-        wanted.spare(&key(6, "10.0.0.1:22", "192.0.2.7:4000"));
-        wanted.spare(&key(6, "10.0.0.1:22", "192.0.2.7:4002"));
+        for (remote, stays) in [("192.0.2.7:4000", true), ("192.0.2.7:4001", false), ("192.0.2.7:4002", true)] {
+            let key = key(6, "10.0.0.1:22", remote);
+            wanted.spare(&key, || stays);
+            // One that goes on in one place goes on, whatever is said of others.
+            wanted.spare(&key, || false);
+        }
         let has = |remote, device| wanted.has(end("10.0.0.1:22"), end(remote), device);
         assert!(!has("192.0.2.7:4000", 0) && has("192.0.2.7:4000", 2));
         assert!(has("192.0.2.7:4001", 0) && !has("192.0.2.7:4002", 0));
@@ -146,7 +156,7 @@ mod tests {
         for device in [2, 3] {
             wanted.add(&key(6, &local, &remote), &[device]);
         }
-        let resets = wanted.close(3);
+        let resets = wanted.close_all(3);
         match resets.problem {
             None => assert_eq!((resets.connections, resets.only_cut), (1, 1)),
             Some(why) => assert!(why.contains("CAP_NET_ADMIN") && resets.only_cut == 3, "{why}"),
@@ -157,7 +167,7 @@ mod tests {
     fn what_has_no_socket_here_is_only_cut() {
         let mut wanted = Wanted::default();
         wanted.add(&key(6, "192.0.2.1:1", "192.0.2.2:2"), &[2]);
-        assert_eq!(wanted.close(3), Resets { connections: 0, only_cut: 3, problem: None });
+        assert_eq!(wanted.close_all(3), Resets { connections: 0, only_cut: 3, problem: None });
     }
 
     #[test]

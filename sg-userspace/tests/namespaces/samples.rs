@@ -4,8 +4,7 @@
 
 use std::{
     fmt::Write as _,
-    io::{Read, Write},
-    net::{TcpStream, UdpSocket},
+    net::UdpSocket,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
@@ -19,8 +18,6 @@ use sg_userspace::{
 
 use super::world::*;
 use crate::support::{Random, many};
-
-const AT: &str = "127.0.0.1:19100";
 
 /// A policy that differs a little from others: rules, a list, members.
 fn policy(r: &mut Random, world: &World) -> String {
@@ -50,21 +47,6 @@ fn policy(r: &mut Random, world: &World) -> String {
     text
 }
 
-/// A metric's value.
-fn metric(daemon: &Daemon<'_>, name: &str) -> u64 {
-    let text = daemon
-        .enter(|| {
-            let mut answer = String::new();
-            let mut stream = TcpStream::connect(AT)?;
-            write!(stream, "GET /metrics HTTP/1.0\r\n\r\n")?;
-            stream.read_to_string(&mut answer)?;
-            Ok(answer)
-        })
-        .unwrap();
-    let line = text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' ')).unwrap_or_else(|| panic!("{name}"));
-    line.parse::<f64>().unwrap() as u64
-}
-
 /// Sends to ports of the instance, from two addresses, until told to stop.
 fn send(world: &World, stop: &AtomicBool) {
     let socket = |from: &str| world.client.run(|| Ok(UdpSocket::bind(from)?)).unwrap();
@@ -87,7 +69,7 @@ fn samples_under_changes(way: Way) {
     let world = World::new(way);
     let mut daemon = Daemon::new(if way == Way::Guest { &world.router } else { &world.instance }, bin()).unwrap();
     daemon.configure("samples = 100000").unwrap();
-    daemon.configure(&format!("metrics.listen = {AT:?}")).unwrap();
+    daemon.configure(&format!("metrics.listen = {METRICS:?}")).unwrap();
     daemon.start().unwrap();
     let (changes, samples) = (many(500, 10_000), many(50_000, 1_000_000));
     let (stop, socket) = (AtomicBool::new(false), daemon.dir().join("sgd.sock"));

@@ -33,6 +33,16 @@ fn generation(daemon: &Daemon<'_>) -> u64 {
     serde_json::from_str::<serde_json::Value>(&text).unwrap()["generation"].as_u64().unwrap()
 }
 
+/// What was on trial when the daemon was killed is told as taken back, and is over.
+#[track_caller]
+fn is_taken_back(daemon: &Daemon<'_>, base: u64) {
+    assert_eq!(generation(daemon), base);
+    assert!(!done(daemon, &["status"]).contains("ON TRIAL"));
+    assert!(refused(daemon, &["confirm"]).contains("nothing is on trial"));
+    let audit = fs::read_to_string(daemon.dir().join("state/audit.jsonl")).unwrap();
+    assert!(audit.contains("\"take back\"") && audit.contains("sgd ended before it was confirmed"), "{audit}");
+}
+
 fn goes_back_without_a_daemon(way: Way) {
     if !can_run() {
         return;
@@ -61,12 +71,8 @@ fn goes_back_without_a_daemon(way: Way) {
     // The next daemon goes by what was before, and says what became of the other.
     daemon.start().unwrap();
     assert!(daemon.log().contains("was on trial when sgd ended, and is taken back"), "{}", daemon.log());
-    assert_eq!(generation(&daemon), base);
     assert!(answers(&mut operator) && reaches(&world, 7000) && !reaches(&world, 7001), "{way:?}");
-    assert!(!done(&daemon, &["status"]).contains("ON TRIAL"));
-    assert!(refused(&daemon, &["confirm"]).contains("nothing is on trial"));
-    let audit = fs::read_to_string(daemon.dir().join("state/audit.jsonl")).unwrap();
-    assert!(audit.contains("\"take back\"") && audit.contains("sgd ended before it was confirmed"), "{audit}");
+    is_taken_back(&daemon, base);
 }
 
 #[test]
@@ -273,9 +279,6 @@ fn a_trial_that_a_restart_of_the_machine_ends_is_taken_back() {
     daemon.enter(|| Ok(fs::remove_dir_all(&pins)?)).unwrap();
     within(Duration::from_secs(20), "nothing is attached", || reaches(&world, 7000) && reaches(&world, 7001));
     daemon.start().unwrap();
-    assert_eq!(generation(&daemon), base);
     assert!(reaches(&world, 7000) && !reaches(&world, 7001));
-    assert!(!done(&daemon, &["status"]).contains("ON TRIAL"));
-    let audit = fs::read_to_string(daemon.dir().join("state/audit.jsonl")).unwrap();
-    assert!(audit.contains("\"take back\"") && audit.contains("sgd ended before it was confirmed"), "{audit}");
+    is_taken_back(&daemon, base);
 }

@@ -3,9 +3,8 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, Write},
     mem::offset_of,
-    net::TcpStream,
     os::fd::AsFd,
     process::Child,
     sync::mpsc::{self, Receiver},
@@ -223,23 +222,6 @@ fn what_is_not_there_cannot_be_watched() {
     assert!(refused(&["--port", "ssh"]).contains("not a port such as 22"));
 }
 
-/// Where the metrics are.
-const METRICS: &str = "127.0.0.1:19100";
-
-/// A value among the metrics of now, or of less than a second ago.
-fn sample(daemon: &Daemon<'_>, series: &str) -> f64 {
-    let ask = || {
-        let mut stream = TcpStream::connect(METRICS)?;
-        write!(stream, "GET /metrics HTTP/1.1\r\n\r\n")?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        Ok(text)
-    };
-    let text = daemon.enter(ask).unwrap();
-    let value = text.lines().find_map(|l| l.strip_prefix(series)?.strip_prefix(' '));
-    value.unwrap_or_else(|| panic!("no {series}: {text}")).parse().unwrap()
-}
-
 #[test]
 fn what_somebody_else_writes_into_our_tables_is_found_and_written_anew() {
     if !can_run() {
@@ -288,7 +270,7 @@ fn what_somebody_else_writes_into_our_tables_is_found_and_written_anew() {
     eventually("both are counted", || {
         ["sg_samples_total{result=\"mismatch\"}", "sg_table_differences_total"]
             .iter()
-            .all(|series| sample(&daemon, series) >= 1.0)
+            .all(|series| metric(&daemon, series) >= 1)
     });
 
     // A device's entry, and its record.

@@ -178,6 +178,25 @@ pub fn lets_in(world: &World, ports: &[u16]) -> String {
     )
 }
 
+/// Where a daemon shows its metrics, in the instance.
+pub const METRICS: &str = "127.0.0.1:19100";
+
+/// A metric's value, of a daemon that listens at [`METRICS`].
+#[track_caller]
+pub fn metric(daemon: &Daemon<'_>, name: &str) -> u64 {
+    let text = daemon
+        .enter(|| {
+            let mut answer = String::new();
+            let mut stream = TcpStream::connect(METRICS)?;
+            write!(stream, "GET /metrics HTTP/1.0\r\n\r\n")?;
+            stream.read_to_string(&mut answer)?;
+            Ok(answer)
+        })
+        .unwrap();
+    let line = text.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' ')).unwrap_or_else(|| panic!("{name}"));
+    line.parse::<f64>().unwrap() as u64
+}
+
 /// What `sgctl` says that does as it is told.
 #[track_caller]
 pub fn done(daemon: &Daemon<'_>, arguments: &[&str]) -> String {

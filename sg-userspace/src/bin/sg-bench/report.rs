@@ -10,10 +10,10 @@ use crate::{
     profile::Profile,
 };
 
-/// What stands between a figure that is short and its goal, by a part of its name.
+/// What stands between a figure that is short and its goal, by a part of its name or its peer's.
 const WHY: &[(&str, &str)] = &[
     (
-        "denied, 1000 rules",
+        "nftables with conntrack, a rule each",
         "nftables walks its rules faster on this machine than where the goal was set; ours is a few \
       loads, most of which are the counters of the interface and the rule, on lines of their CPU.",
     ),
@@ -35,6 +35,10 @@ const WHY: &[(&str, &str)] = &[
       come the interface's record, the counters, and the TCP state.",
     ),
 ];
+
+fn is_of(figure: &Figure, part: &str) -> bool {
+    figure.name.contains(part) || figure.against.as_ref().is_some_and(|peer| peer.contains(part))
+}
 
 /// Functions that are named of each packet.
 const NAMED: usize = 9;
@@ -67,7 +71,7 @@ pub fn write(dir: &Path, figures: &[Figure], curves: &[Curve], profiles: &[Profi
             }
             _ => format!("\n- *{}*: {value} {unit} where the goal is {goal}.", figure.name),
         };
-        if let Some((_, why)) = WHY.iter().find(|(part, _)| figure.name.contains(part)) {
+        if let Some((_, why)) = WHY.iter().find(|(part, _)| is_of(figure, part)) {
             text += &format!(" {why}");
         }
     }

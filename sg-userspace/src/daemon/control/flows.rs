@@ -11,6 +11,7 @@ use sg_ebpf::conntrack::Clock;
 use sg_common::{
     flow::{BY_HAND, FlowKey},
     generation::flags,
+    reason::Verdict,
 };
 
 use super::Control;
@@ -254,19 +255,11 @@ impl Control {
         }
         // One that has moved to another device, and is not meant there, goes on.
         let meant: HashSet<FlowKey> = all.iter().map(|(key, _)| *key).collect();
-        let enforcing = |b: &&Bound| b.generation.flags & flags::GUEST == 0 && !b.is_observing();
-        let hosts: HashSet<u32> = self.engine.bound().values().filter(enforcing).map(|b| b.generation.zone).collect();
-        let read = flows::each(self.engine.maps(), |flow| {
-            let stays = wanted.knows(&flow.key) && !meant.contains(&flow.key) && hosts.contains(&flow.key.zone);
-            if stays && verdict_of(&flow) == FlowVerdict::Accept && !flow.is_expired(clock) {
-                wanted.spare(&flow.key);
-            }
-        });
-        // It cannot be taken back: where it is not known what stays, nothing is reset.
-        let resets =
-            if read.is_ok() { wanted.close(all.len()) } else { Resets { only_cut: all.len(), ..Resets::default() } };
-        let unread = read.err().map(|e| format!("live flows cannot be read ({e})"));
-        Resets { problem: resets.problem.or(unread), ..resets }
+        let hosts = self.engine.host_zones();
+        wanted.close(self.engine.maps(), all.len(), |flow| {
+            let stays = hosts.contains(&flow.key.zone) && !meant.contains(&flow.key);
+            stays && flow.verdict == Verdict::Accept && !flow.is_expired(clock)
+        })
     }
 
     fn cut(&self, found: &[(FlowKey, u32)], reset: Option<Resets>) -> io::Result<CutView> {

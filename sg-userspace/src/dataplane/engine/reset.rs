@@ -16,7 +16,7 @@ use crate::{
         judges::Judges,
         machine::{Device, Machine, Resolved},
         report::Resets,
-        reset::Wanted,
+        reset::{Wanted, unread},
     },
     effective::PolicyKey,
     model::{Model, Side},
@@ -81,7 +81,7 @@ impl Engine {
         // A clock that cannot be read has nothing expire.
         let clock = self.jiffies().ok().map(|now| Clock { now, hz: self.hz });
         let lives = |flow: &Live| flow.verdict == Verdict::Accept && clock.is_none_or(|clock| !flow.is_expired(clock));
-        let mut read = flows::each(&self.object.maps, |flow| {
+        let read = flows::each(&self.object.maps, |flow| {
             let Some(Judged { instance, sockets }) = zones.get(&flow.key.zone) else { return };
             if lives(&flow) && judges.denies(*instance, &flow) {
                 denied += 1;
@@ -90,22 +90,19 @@ impl Engine {
                 }
             }
         });
-        // What has moved to another device of this host by now, and may go on there, is not reset.
-        if !wanted.is_empty() && read.is_ok() {
-            let enforcing = |b: &&Bound| b.generation.flags & flags::GUEST == 0 && !b.is_observing();
-            let hosts: HashSet<u32> = self.bound.values().filter(enforcing).map(|b| b.generation.zone).collect();
-            read = flows::each(&self.object.maps, |flow| {
-                if !wanted.knows(&flow.key) || !hosts.contains(&flow.key.zone) || !lives(&flow) {
-                    return;
-                }
-                if zones.get(&flow.key.zone).is_none_or(|j| !judges.denies(j.instance, &flow)) {
-                    wanted.spare(&flow.key);
-                }
-            });
+        if let Err(e) = read {
+            return unread(denied, &e);
         }
-        // It cannot be taken back: where it is not known what stays, nothing is reset.
-        let resets = if read.is_ok() { wanted.close(denied) } else { Resets { only_cut: denied, ..Resets::default() } };
-        let unread = read.err().map(|e| format!("live flows cannot be read ({e})"));
-        Resets { problem: resets.problem.or(unread), ..resets }
+        let hosts = self.host_zones();
+        wanted.close(&self.object.maps, denied, |flow| {
+            let stays = hosts.contains(&flow.key.zone) && lives(flow);
+            stays && zones.get(&flow.key.zone).is_none_or(|j| !judges.denies(j.instance, flow))
+        })
+    }
+
+    /// Zones of devices of this host that enforce a policy.
+    pub fn host_zones(&self) -> HashSet<u32> {
+        let enforcing = |b: &&Bound| b.generation.flags & flags::GUEST == 0 && !b.is_observing();
+        self.bound.values().filter(enforcing).map(|b| b.generation.zone).collect()
     }
 }
