@@ -60,7 +60,7 @@ enum Task {
         /// Writes the figures as JSON
         #[arg(long)]
         json: Option<PathBuf>,
-        /// Only parts whose name contains this; a name that there is not lists them
+        /// Only parts whose name contains this, or one of these with commas; a name that there is not lists them
         #[arg(long)]
         only: Option<String>,
         /// Compares with another revision of this repository

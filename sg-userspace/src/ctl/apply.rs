@@ -230,7 +230,7 @@ pub fn carry_out(
     if table {
         show(&planned)?;
         if reset && planned.cut_count > 0 {
-            writeln!(output::stdout(), "TCP connections of this host among them are reset: that cannot be taken back")?;
+            writeln!(output::stdout(), "TCP connections among them are reset: that cannot be taken back")?;
         }
     }
     if reset && confirm.is_some() {

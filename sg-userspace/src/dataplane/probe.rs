@@ -19,6 +19,7 @@ use thiserror::Error;
 use super::{
     object::{self, Object, ObjectError},
     policies::{self, PolicyError},
+    shapes::Sizes,
     sys,
 };
 use crate::{
@@ -113,7 +114,15 @@ impl Probe {
     /// # Errors
     /// Not root, no program, a kernel that lacks something.
     pub fn load() -> Result<Self, ProbeError> {
-        let mut object = object::load(&object::bytes()?, None)?;
+        Self::load_sized(Sizes { flows: limits::MAX_FLOWS, churn: limits::MAX_CHURN })
+    }
+
+    /// The same with conntrack tables of these sizes.
+    ///
+    /// # Errors
+    /// As [`Probe::load`].
+    pub fn load_sized(sizes: Sizes) -> Result<Self, ProbeError> {
+        let mut object = object::load_sized(&object::bytes()?, None, sizes)?;
         let missing = || ObjectError::Missing(format!("map {}", maps::EVENTS));
         let ring = object.ebpf.take_map(maps::EVENTS).ok_or_else(missing)?;
         let ring = RingBuf::try_from(ring).map_err(|_| missing())?;

@@ -40,10 +40,10 @@ pub struct Report {
 /// What became of connections that were to be reset before they are cut.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resets {
-    /// Connections of this host that both ends know to be over.
+    /// Connections that both ends know to be over.
     pub connections: usize,
-    /// Flows that are cut, and whose ends find out by their own timers: those of guests, those
-    /// that are forwarded, and all that is not TCP.
+    /// Flows that are cut, and whose ends find out by their own timers: those that are forwarded,
+    /// those of guests that did not answer, and all that is not TCP.
     pub only_cut: usize,
     /// Why connections could not be reset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -124,7 +124,7 @@ pub enum OnChange {
     /// What the new rules deny is cut.
     #[default]
     Cut,
-    /// The same, and TCP connections of this host among it are reset before, so that both ends
+    /// The same, and TCP connections among it are reset before, so that both ends
     /// know at once. That cannot be taken back, so nothing is tried out like this.
     Reset,
     /// What lives may live on.

@@ -1,12 +1,16 @@
-//! Connections of this host that are closed by its own stack before they are cut, so that
-//! both ends know at once: the kernel sends the other end a reset, and the socket's owner
-//! gets an error. The reset has to leave as a packet of the flow, so this is done while the
-//! verdict of before is still in force.
+//! Connections that are reset before they are cut, so that both ends know at once. Those of
+//! this host are closed by its own stack: the kernel sends the other end a reset, and the socket's
+//! owner gets an error. For those of guests see [`guests`]. The reset has to leave as a packet of
+//! the flow, so this is done while the verdict of before is still in force.
+
+mod guests;
+mod segment;
 
 use std::{collections::HashMap, io, net::IpAddr};
 
 use sg_common::flow::FlowKey;
 
+use self::guests::Guests;
 use super::{
     adopt::sockets::{End, TCP, close},
     flows::{self, Live},
@@ -16,7 +20,11 @@ use super::{
 
 /// Connections that are to be reset.
 #[derive(Debug, Default)]
-pub struct Wanted(HashMap<(End, End), Asked>);
+pub struct Wanted {
+    /// Those of this host.
+    own: HashMap<(End, End), Asked>,
+    guests: Guests,
+}
 
 /// What is known of one of them.
 #[derive(Debug, Default)]
@@ -35,11 +43,16 @@ fn ends(key: &FlowKey) -> (End, End) {
 }
 
 impl Wanted {
-    /// Adds a flow, unless it is none of TCP. A socket of it that is bound to a device is bound
+    /// Adds a flow of the guest behind a device.
+    pub fn add_guest(&mut self, key: &FlowKey, device: u32) {
+        self.guests.add(key, device);
+    }
+
+    /// Adds a flow of this host, unless it is none of TCP. A socket of it that is bound to a device is bound
     /// to one of these.
     pub fn add(&mut self, key: &FlowKey, devices: &[u32]) {
         if key.protocol() == TCP {
-            let asked = self.0.entry(ends(key)).or_default();
+            let asked = self.own.entry(ends(key)).or_default();
             asked.flows += 1;
             asked.devices.extend(devices);
         }
@@ -48,7 +61,7 @@ impl Wanted {
     /// Takes note of a flow of one of them, if it stays. A socket with its ends that is bound to no device
     /// goes by the other one now, and is not what is cut.
     fn spare(&mut self, key: &FlowKey, stays: impl FnOnce() -> bool) {
-        if let Some(asked) = self.0.get_mut(&ends(key)) {
+        if let Some(asked) = self.own.get_mut(&ends(key)) {
             asked.lives_on |= stays();
         }
     }
@@ -56,15 +69,15 @@ impl Wanted {
     /// Whether a socket is one of them; `device` is the one it is bound to, or 0.
     fn has(&self, local: End, remote: End, device: u32) -> bool {
         let meant = |asked: &Asked| if device == 0 { !asked.lives_on } else { asked.devices.contains(&device) };
-        self.0.get(&(local, remote)).is_some_and(meant)
+        self.own.get(&(local, remote)).is_some_and(meant)
     }
 
-    /// Has the kernel close those of the `denied` flows that have a socket here, but for what has
+    /// Resets what it can of the `denied` flows, but for those of this host that have
     /// moved to another device of this host by now: `stays` is asked of live flows. What cannot
-    /// be closed is only cut.
+    /// be reset is only cut.
     pub fn close(mut self, maps: &Maps, denied: usize, mut stays: impl FnMut(&Live) -> bool) -> Resets {
-        if self.0.is_empty() {
-            return Resets { only_cut: denied, ..Resets::default() };
+        if self.own.is_empty() {
+            return self.close_all(denied);
         }
         match flows::each(maps, |flow| self.spare(&flow.key, || stays(&flow))) {
             Ok(()) => self.close_all(denied),
@@ -73,16 +86,36 @@ impl Wanted {
     }
 
     fn close_all(&self, denied: usize) -> Resets {
-        let (closed, result) = close(|local, remote, device| self.has(local, remote, device));
-        let flows: usize = closed.iter().filter_map(|ends| self.0.get(ends)).map(|asked| asked.flows).sum();
-        let problem = result.err().map(|e| why(&e));
-        Resets { connections: closed.len(), only_cut: denied.saturating_sub(flows), problem }
+        let (mut connections, mut flows, mut problem) = (0, 0, None);
+        if !self.own.is_empty() {
+            let (closed, result) = close(|local, remote, device| self.has(local, remote, device));
+            connections += closed.len();
+            flows += closed.iter().filter_map(|ends| self.own.get(ends)).map(|asked| asked.flows).sum::<usize>();
+            problem = result.err().map(|e| why(&e));
+        }
+        if !self.guests.is_empty() {
+            let (reset, of_them, result) = self.guests.reset();
+            connections += reset;
+            flows += of_them;
+            problem = problem.or(result.err().map(|e| why_guests(&e)));
+        }
+        Resets { connections, only_cut: denied.saturating_sub(flows), problem }
     }
 }
 
 /// Nothing is reset where it is not known what stays: that cannot be taken back.
 pub fn unread(denied: usize, e: &io::Error) -> Resets {
     Resets { only_cut: denied, problem: Some(format!("live flows cannot be read ({e})")), ..Resets::default() }
+}
+
+/// Why connections of guests could not be reset, and what to do.
+fn why_guests(e: &io::Error) -> String {
+    match e.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES | libc::EAFNOSUPPORT) => {
+            "sgd may not speak in the name of guests' connections (it lacks CAP_NET_RAW, or its unit AF_PACKET)".into()
+        }
+        _ => format!("guests cannot be asked: {e}"),
+    }
 }
 
 /// Why connections could not be reset, and what to do.
@@ -177,5 +210,8 @@ mod tests {
         assert!(said(libc::ENOENT).contains("CONFIG_INET_TCP_DIAG"));
         assert!(said(libc::EPERM).contains("CAP_NET_ADMIN"));
         assert!(said(libc::EINVAL).contains("the kernel does not close them"));
+        let said = |code| why_guests(&io::Error::from_raw_os_error(code));
+        assert!(said(libc::EPERM).contains("CAP_NET_RAW") && said(libc::EAFNOSUPPORT).contains("AF_PACKET"));
+        assert!(said(libc::ENODEV).contains("guests cannot be asked"));
     }
 }

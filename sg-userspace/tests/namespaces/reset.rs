@@ -1,4 +1,4 @@
-//! Connections of this host that are reset before they are cut: both ends know at once.
+//! Connections that are reset before they are cut: both ends know at once.
 
 use std::{
     fs,
@@ -129,18 +129,51 @@ fn what_lived_before_the_first_protection_is_reset_too() {
 }
 
 #[test]
-fn a_flow_of_a_guest_is_only_cut() {
-    if !can_run() {
+fn both_ends_of_a_guests_connection_know() {
+    if !can_run() || !has("nft", "nftables") {
         return;
     }
     let world = World::new(Way::Guest);
-    let listener = listener(&world, "[::]:7000");
+    let (both, kept) = (listener(&world, "[::]:7000"), listener(&world, "[::]:7002"));
+    world.client.tcp_server(8000).unwrap();
     let daemon = world.daemon();
     daemon.apply(&policy(&world, &[7000, 7002], false), &[]).unwrap();
-    let mut pair = Pair::new(&world, &listener, "10.0.0.10:7000");
-    let said = daemon.apply(&policy(&world, &[7002], false), &["--reset"]).unwrap();
-    assert!(said.contains("TCP connections of this host among them are reset: that cannot be taken back"), "{said}");
-    assert!(said.contains("0 connections were reset at both ends, 1 flow is only cut"), "{said}");
-    assert!(!pair.speaks());
-    assert_eq!((hears(&mut pair.client), hears(&mut pair.instance)), (ErrorKind::WouldBlock, ErrorKind::WouldBlock));
+    let mut over = [Pair::new(&world, &both, "10.0.0.10:7000"), Pair::new(&world, &both, "[2001:db8:1::10]:7000")];
+    let mut lives = [Pair::new(&world, &kept, "10.0.0.10:7002"), Pair::new(&world, &kept, "[2001:db8:1::10]:7002")];
+    let mut mute = Pair::new(&world, &both, "10.0.0.10:7000");
+    // Whose guest hears nothing of its remote any more.
+    let port = mute.port();
+    world.instance.run(|| drop_from(port)).unwrap();
+
+    let text = policy(&world, &[7002], false);
+    let file = daemon.dir().join("next.yaml");
+    fs::write(&file, &text).unwrap();
+    let said = done(&daemon, &["apply", "-f", file.to_str().unwrap(), "--yes", "--reset"]);
+    assert!(said.contains("TCP connections among them are reset: that cannot be taken back"), "{said}");
+    assert!(said.contains("2 connections were reset at both ends, 1 flow is only cut"), "{said}");
+    for pair in &mut over {
+        assert_eq!((hears(&mut pair.client), hears(&mut pair.instance)), RESET);
+    }
+    assert!(!mute.speaks() && lives.iter_mut().all(Pair::speaks));
+    assert_eq!(hears(&mut mute.client), ErrorKind::WouldBlock);
+
+    // By hand, and one that the guest opened.
+    let mut out = world.instance.connect(to("192.0.2.10:8000")).unwrap();
+    assert!(answers(&mut out));
+    let said = done(&daemon, &["flows", "--port", "8000", "--cut", "--reset", "--yes"]);
+    assert!(said.contains("1 live flow is cut; 1 connection was reset at both ends"), "{said}");
+    assert_eq!(hears(&mut out), ErrorKind::ConnectionReset);
+    assert!(lives.iter_mut().all(Pair::speaks));
+}
+
+/// What both ends hear of a reset that neither has sent.
+const RESET: (ErrorKind, ErrorKind) = (ErrorKind::ConnectionReset, ErrorKind::ConnectionReset);
+
+/// Has this namespace drop TCP segments from a port.
+fn drop_from(port: u16) -> anyhow::Result<()> {
+    let rules =
+        format!("table ip t {{\nchain c {{\ntype filter hook input priority 0;\ntcp sport {port} drop\n}}\n}}\n");
+    let done = std::process::Command::new("nft").arg(rules).status()?.success();
+    anyhow::ensure!(done, "nft does not take it");
+    Ok(())
 }

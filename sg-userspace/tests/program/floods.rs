@@ -121,6 +121,11 @@ fn script(kind: Kind) -> &'static [(u64, bool, u8)] {
     }
 }
 
+/// The peer of a connection that was there before.
+fn steady(i: u32) -> Peer {
+    Peer { address: [203, 0, (i >> 8) as u8, i as u8], port: 5000, local: 80 }
+}
+
 struct World {
     probe: Probe,
     random: Random,
@@ -150,9 +155,7 @@ impl World {
 
     /// Floods, with a new connection every so often; returns how many were begun and how many went through.
     fn run(&mut self, kinds: &[Kind], mut flood: impl FnMut(&mut Self, u64)) -> [(u64, u64); 5] {
-        let steady: Vec<Peer> = (0..ESTABLISHED)
-            .map(|i| Peer { address: [203, 0, (i >> 8) as u8, i as u8], port: 5000, local: 80 })
-            .collect();
+        let steady: Vec<Peer> = (0..ESTABLISHED).map(steady).collect();
         steady.iter().for_each(|peer| self.establish(*peer));
         let mut waiting: VecDeque<(u64, usize, Kind, Peer)> = VecDeque::new();
         let mut through = [(0, 0); 5];
@@ -271,21 +274,25 @@ fn floods_of_pings_and_of_fragments() {
     nearly_all("pings and fragments", &kinds, &through);
 }
 
-/// Errors that quote flows which never were, and resets and data of established
-/// ones' addresses with other ports: they pass nowhere and end nothing.
+/// Errors that quote live flows, which pass, and flows which never were, which do not, and
+/// resets of established ones' addresses with other ports: nothing of it ends a flow.
 #[test]
 fn a_flood_of_forged_errors() {
-    let Some(mut world) = World::new(ENTERPRISE) else { return };
+    let no_ping = ENTERPRISE.replace("  - {direction: ingress, ip_protocol: icmp, source_cidr_ip: 0.0.0.0/0}\n", "");
+    assert_ne!(no_ping, ENTERPRISE, "what admits them is the flow alone");
+    let Some(mut world) = World::new(&no_ping) else { return };
     let kinds = [Kind::Asks, Kind::Outbound];
     let through = world.run(&kinds, |world, now| {
-        let quoted = v4(L4, [203, 0, (now >> 8) as u8, now as u8], 6).bytes(&tcp(80, 5001, ACK));
+        let live = now % 2 == 0;
+        let peer = steady(now as u32 % ESTABLISHED);
+        let port = if live { peer.port } else { peer.port + 1 };
+        let quoted = v4(L4, peer.address, 6).bytes(&tcp(peer.local, port, ACK));
         let kind = [3, 11, 12][now as usize % 3];
         let mut error = icmp(kind, 1, &quoted);
         error[4..8].fill(0);
-        // Errors are ICMP, which this group's rules admit: what is asked is that they touch nothing.
-        world.send(true, &v4(world_router(now), L4, 1).frame(&error));
-        let reset = Peer { address: [203, 0, (now >> 8) as u8, now as u8], port: 5002, local: 80 };
-        world.send(true, &reset.tcp(true, RST));
+        let passes = world.send(true, &v4(world_router(now), L4, 1).frame(&error));
+        assert_eq!(passes, live, "an error of kind {kind} at {now}");
+        world.send(true, &Peer { port: peer.port + 2, ..peer }.tcp(true, RST));
     });
     nearly_all("forged errors", &kinds, &through);
 }

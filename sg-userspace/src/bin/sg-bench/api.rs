@@ -35,8 +35,6 @@ const PART: &str = "API";
 const LISTEN: &str = "127.0.0.1:8080";
 /// Clients at once.
 const CLIENTS: usize = 200;
-/// Rounds in which everything is measured; it takes a minute in all.
-const FULL: usize = 15;
 
 /// A client that keeps its connection.
 struct Client {
@@ -145,7 +143,7 @@ pub fn changes(_: &Peers, scale: &Scale, figures: &mut Vec<Figure>) -> Result<()
     net.ip("link set eth0 up")?;
     let (daemon, key) = daemon(&net, &bin)?;
     nft::load(&other, &nft::with_members(RULES, MEMBERS))?;
-    let count = if scale.rounds >= FULL { 500 } else { 100 };
+    let count = if scale.quick { 100 } else { 500 };
     let mut took: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     daemon.enter(|| {
         let mut client = Client::new(&key)?;
@@ -216,7 +214,7 @@ pub fn crowd(_: &Peers, scale: &Scale, figures: &mut Vec<Figure>) -> Result<()> 
     net.ip("link set eth0 up")?;
     let (daemon, key) = daemon(&net, &bin)?;
     let pid = daemon.pid().context("sgd is not running")?;
-    let seconds = if scale.rounds >= FULL { 60 } else { 10 };
+    let seconds = if scale.quick { 5 } else { 60 };
     let (all, over) = (Mutex::new(Seen::default()), AtomicBool::new(false));
     let (groups, _) = daemon.enter(|| ids(&mut Client::new(&key)?))?;
     let group = |name: &str| groups.get(name).map(String::as_str).with_context(|| format!("no group {name}"));

@@ -158,7 +158,7 @@ pub fn freeing(_: &Peers, scale: &Scale, figures: &mut Vec<Figure>) -> Result<()
     ensure!(count > PREFIXES as usize, "the trie has {count} prefixes only");
     let probe = Probe::load()?;
     let (mut ours, mut at_once, mut nothing) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..scale.rounds.min(5) {
+    for _ in 0..scale.few(5) {
         nothing.push(longest_stall(|| Ok(()))?);
         for (bit_by_bit, samples) in [(true, &mut ours), (false, &mut at_once)] {
             let held = probe.install(1, &live.tables)?;

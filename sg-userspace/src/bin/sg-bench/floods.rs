@@ -232,7 +232,7 @@ fn flood(path: &mut impl Path, packets: u64) -> Result<Outcome> {
 
 /// SYN floods, ours and nf_conntrack.
 pub fn floods(_: &Peers, scale: &Scale, figures: &mut Vec<Figure>) -> Result<()> {
-    let packets = if scale.rounds > 5 { 1_000_000 } else { 200_000 };
+    let packets = if scale.quick { 50_000 } else { 1_000_000 };
     let one = |value: f64| Samples::new(vec![value]);
     for (group, outbound) in GROUPS {
         progress(&format!("SYN flood, {group} group"));

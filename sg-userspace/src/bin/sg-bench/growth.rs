@@ -1,4 +1,4 @@
-//! What grows, and what that costs: rules, members, prefixes, flows.
+//! What grows, and what that costs: rules, members, prefixes.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -16,7 +16,7 @@ use crate::{
     measure::{Contestant, progress, rounds},
     nft,
     packets::probe,
-    peers::{Hook, Peers, time, time_live},
+    peers::{Hook, Peers, time_live},
     policy::{model, packet, tables},
 };
 
@@ -28,7 +28,7 @@ pub fn rules(peers: &Peers, scale: &Scale, curves: &mut Vec<Curve>) -> Result<()
     let frame = packet(true, Direction::Inbound, UDP, 1500);
     let source = peers.program("bench_xdp_vary")?;
     let mut points = [const { Vec::new() }; 3];
-    for count in [1, 10, 100, 1000, 10_000] {
+    for count in scale.points(&[1, 10, 100, 1000, 10_000]) {
         progress(&format!("{count} rules"));
         let (set, _far, set_index) = nft::receiver("set")?;
         let (list, _other, list_index) = nft::receiver("list")?;
@@ -42,7 +42,7 @@ pub fn rules(peers: &Peers, scale: &Scale, curves: &mut Vec<Curve>) -> Result<()
             net.run(|| time_live(source, &frame, index, repeat.max(200)))
         };
         let samples = rounds(
-            scale.rounds.min(5),
+            scale.few(5),
             &mut [
                 Contestant::new("security groups", || match ours {
                     Some(ours) => {
@@ -74,12 +74,12 @@ pub fn members(peers: &Peers, scale: &Scale, curves: &mut Vec<Curve>) -> Result<
     let frame = packet(true, Direction::Inbound, UDP, 1500);
     let source = peers.program("bench_xdp_vary")?;
     let mut points = Vec::new();
-    for count in [1, 10, 100, 1000, 6000, 20_000, 60_000] {
+    for count in scale.points(&[1, 10, 100, 1000, 6000, 20_000, 60_000]) {
         progress(&format!("{count} members"));
         let mut own = probe(10, count)?;
         let ours = own.program(Entry::Xdp)?;
         let samples = rounds(
-            scale.rounds.min(5),
+            scale.few(5),
             &mut [Contestant::new("denied", || {
                 peers.vary(Hook::Xdp, &frame, true, SENDERS, Some(ours))?;
                 time_live(source, &frame, 1, scale.repeat / 4)
@@ -125,7 +125,7 @@ pub fn prefixes(peers: &Peers, scale: &Scale, curves: &mut Vec<Curve>) -> Result
     let source = peers.program("bench_xdp_vary")?;
     let names = ["IPv4 prefixes: multi-bit table", "IPv6 prefixes: trie", "IPv6 hosts: hash, then trie"];
     let mut points = [const { Vec::new() }; 3];
-    for count in [10, 100, 1000, 10_000, 100_000] {
+    for count in scale.points(&[10, 100, 1000, 10_000, 100_000]) {
         progress(&format!("{count} prefixes"));
         let list = |kind| (0..count).map(|i| entries(kind, i)).collect::<Result<Vec<_>>>().and_then(listed);
         let mut own = [list(0)?, list(1)?, list(2)?];
@@ -139,7 +139,7 @@ pub fn prefixes(peers: &Peers, scale: &Scale, curves: &mut Vec<Curve>) -> Result
             }
         };
         let samples = rounds(
-            scale.rounds.min(5),
+            scale.few(5),
             &mut [
                 Contestant::new(names[0], run(table?, true)),
                 Contestant::new(names[1], run(trie?, false)),
@@ -153,38 +153,6 @@ pub fn prefixes(peers: &Peers, scale: &Scale, curves: &mut Vec<Curve>) -> Result
     for (name, points) in names.into_iter().zip(points) {
         let plot = "denied packet over prefixes of a list";
         curves.push(Curve { plot, over: "prefixes", unit: "ns", name: name.into(), points });
-    }
-    Ok(())
-}
-
-/// An established packet over the flows in the table.
-pub fn flows(_: &Peers, scale: &Scale, curves: &mut Vec<Curve>) -> Result<()> {
-    for v4 in [true, false] {
-        let mut own = probe(100, 0)?;
-        let mut points = Vec::new();
-        let mut opened = 0u32;
-        for count in [1u32, 10, 100, 1000, 10_000, 60_000] {
-            progress(&format!("{count} flows"));
-            let mut frame = Vec::new();
-            while opened < count {
-                frame = crate::packets::establish_as(&mut own, v4, opened)?;
-                opened += 1;
-            }
-            let program = own.program(Entry::TcIn)?;
-            let samples = rounds(
-                scale.rounds.min(5),
-                &mut [Contestant::new("established", || time(program, &frame, scale.repeat / 2))],
-            )?;
-            points.push((f64::from(count), samples[0].median()));
-        }
-        let name = if v4 { "IPv4" } else { "IPv6" }.into();
-        curves.push(Curve {
-            plot: "established packet over flows",
-            over: "flows in the table",
-            unit: "ns",
-            name,
-            points,
-        });
     }
     Ok(())
 }

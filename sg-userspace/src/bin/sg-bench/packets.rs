@@ -27,7 +27,14 @@ const SYN_ACK: u8 = 0x12;
 /// # Errors
 /// Not root, or it does not fit.
 pub fn probe(rules: usize, members: usize) -> Result<Probe> {
-    let probe = Probe::load()?;
+    enforcing(Probe::load()?, rules, members)
+}
+
+/// Has a probe enforce it, quietly.
+///
+/// # Errors
+/// As [`probe`].
+pub fn enforcing(probe: Probe, rules: usize, members: usize) -> Result<Probe> {
     let (_, tables) = tables(&model(&document(rules, members, "eth0"))?)?;
     probe.install(0, &tables)?;
     let generation = Generation { policy_class: tables.size_class() as u32, ..record() };
@@ -42,23 +49,8 @@ pub fn probe(rules: usize, members: usize) -> Result<Probe> {
 /// # Errors
 /// What the kernel says.
 pub fn establish(probe: &mut Probe, v4: bool) -> Result<Vec<u8>> {
-    establish_as(probe, v4, 0)
-}
-
-/// The same from one of many senders.
-///
-/// # Errors
-/// What the kernel says.
-pub fn establish_as(probe: &mut Probe, v4: bool, sender: u32) -> Result<Vec<u8>> {
-    let [high, low] = [(sender >> 8) as u8, sender as u8];
-    let from = |mut frame: Vec<u8>, at: usize| {
-        frame[at] ^= high;
-        frame[at + 1] ^= low;
-        frame
-    };
-    let (source, destination) = if v4 { (28, 32) } else { (36, 52) };
-    let syn = from(packet(v4, Direction::Inbound, TCP, 443), source);
-    let answer = from(with_flags(packet(v4, Direction::Outbound, TCP, 443), v4, SYN_ACK), destination);
+    let syn = packet(v4, Direction::Inbound, TCP, 443);
+    let answer = with_flags(packet(v4, Direction::Outbound, TCP, 443), v4, SYN_ACK);
     let data = with_flags(syn.clone(), v4, ACK);
     for (entry, frame) in [(Entry::TcIn, &syn), (Entry::TcOut, &answer), (Entry::TcIn, &data)] {
         time(probe.program(entry)?, frame, 1)?;

@@ -109,21 +109,21 @@ fn one(title: &str, judge: BorrowedFd<'_>, run: BorrowedFd<'_>, frame: &[u8], re
 ///
 /// # Errors
 /// No rights to sample, or what the kernel says.
-pub fn profile(peers: &Peers, scale: &Scale, only: Option<&str>) -> Result<Vec<Profile>> {
+pub fn profile(peers: &Peers, scale: &Scale, only: &[String]) -> Result<Vec<Profile>> {
     let mut profiles = Vec::new();
     for (name, v4) in [("IPv4", true), ("IPv6", false)] {
         for (hook, entry, source) in
             [(Hook::Xdp, Entry::Xdp, "bench_xdp_vary"), (Hook::Tc, Entry::TcIn, "bench_tc_vary")]
         {
             let title = format!("established, {hook}, {name}");
-            if only.is_none_or(|only| title.contains(only)) {
+            if crate::named(only, &title) {
                 let mut own = probe(1000, 0)?;
                 let frame = establish(&mut own, v4)?;
                 let judge = own.program(entry)?;
                 profiles.push(one(&title, judge, judge, &frame, scale.repeat)?);
             }
             let title = format!("denied, {hook}, {name}");
-            if only.is_none_or(|only| title.contains(only)) {
+            if crate::named(only, &title) {
                 let mut own = probe(1000, 0)?;
                 let frame = packet(v4, Direction::Inbound, UDP, 1500);
                 let judge = own.program(entry)?;

@@ -83,11 +83,11 @@ impl Drop for Iperf {
 }
 
 /// Gigabits a second of one stream.
-fn stream(pair: &Pair, seconds: u32) -> Result<f64> {
+fn stream(pair: &Pair, warm: &str) -> Result<f64> {
     pair.client.run(|| {
         let output = Command::new("iperf3")
             .args(["-c", &SERVER.to_string(), "-p", &PORT.to_string(), "-J", "-A", "0,1"])
-            .args(["-t", &seconds.to_string(), "-O", "1"])
+            .args(["-t", "1", "-O", warm])
             .output()?;
         let json: serde_json::Value = serde_json::from_slice(&output.stdout).context("iperf3 says no JSON")?;
         let bits = json["end"]["sum_received"]["bits_per_second"].as_f64();
@@ -168,13 +168,14 @@ pub fn streams(_: &Peers, scale: &Scale, figures: &mut Vec<Figure>) -> Result<()
         .replace("    counter drop", "    ip saddr 192.0.0.0/16 tcp dport 443-444 accept\n    counter drop");
     nft::load(&pairs[2].server, &rules)?;
     let _servers = [Iperf::serve(&pairs[0].server)?, Iperf::serve(&pairs[1].server)?, Iperf::serve(&pairs[2].server)?];
-    let count = scale.rounds.min(21);
-    let seconds = 1;
+    let count = scale.few(21);
+    // Seconds that do not count.
+    let warm = if scale.quick { "0" } else { "1" };
     for (name, many, goal, aim) in [("super-packets", true, 0.97, 0.99), ("packets of the MTU", false, 0.93, 0.97)] {
         for pair in &pairs {
             pair.segments(many)?;
         }
-        let samples = contest(count, &pairs, |pair| stream(pair, seconds))?;
+        let samples = contest(count, &pairs, |pair| stream(pair, warm))?;
         record(figures, &format!("TCP stream, {name}"), "Gbit/s", &samples, goal, aim);
     }
     for pair in &pairs {

@@ -22,9 +22,11 @@ States: half-open (who began it has not answered a reply yet), confirmed, closin
 one of a device that only observes yet, and will cut it.
 
 A flow that is cut is dropped in both directions until it has been quiet for its timeout; both ends
-find out by their own timers, unless --reset has this host's own stack close it. That reaches no
-guest's, no forwarded and no translated flow, and nothing but TCP: they are only cut. No change of the policy and no restart of sgd opens it again; a new
-TCP connection is a flow of its own, which the rules judge.
+find out by their own timers, unless --reset tells them: this host's own stack closes its
+connections, and those of guests are reset in the name of their ends, where this host has a route
+to both. No forwarded and no translated flow and nothing but TCP is reset: they are only cut. No
+change of the policy and no restart of sgd opens a cut flow again; a new TCP connection is a flow
+of its own, which the rules judge.
 
 Exit status: 0 done, 1 refused (nothing was cut), 2 usage.")]
 pub struct Flows {

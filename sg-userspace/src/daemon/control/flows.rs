@@ -245,13 +245,17 @@ impl Control {
         Ok(ToCut { all: found, open })
     }
 
-    /// Has the kernel close connections of this host, so that both ends know.
+    /// Resets connections, so that both ends know.
     fn reset(&self, open: &[FlowKey], all: &[(FlowKey, u32)], zones: &HashMap<u32, &Bound>, clock: Clock) -> Resets {
         let mut wanted = Wanted::default();
         for key in open {
-            let Some(bound) = zones.get(&key.zone).filter(|b| b.generation.flags & flags::GUEST == 0) else { continue };
+            let Some(bound) = zones.get(&key.zone) else { continue };
             let device = self.machine.devices.iter().find(|d| d.name == bound.device);
-            wanted.add(key, &device.map(|d| bound_to(&self.machine, d)).unwrap_or_default());
+            if bound.generation.flags & flags::GUEST == 0 {
+                wanted.add(key, &device.map(|d| bound_to(&self.machine, d)).unwrap_or_default());
+            } else if let Some(device) = device {
+                wanted.add_guest(key, device.index);
+            }
         }
         // One that has moved to another device, and is not meant there, goes on.
         let meant: HashSet<FlowKey> = all.iter().map(|(key, _)| *key).collect();

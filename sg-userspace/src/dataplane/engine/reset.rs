@@ -1,4 +1,4 @@
-//! Connections of this host that a change is about to cut, and that both ends are to know of.
+//! Connections that a change is about to cut, and that both ends are to know of.
 
 use std::collections::{HashMap, HashSet};
 
@@ -25,6 +25,8 @@ use crate::{
 /// A device whose flows are about to be judged anew.
 struct Judged {
     instance: usize,
+    /// Its index.
+    device: u32,
     /// To what sockets of its flows may be bound; none where they are somebody else's.
     sockets: Option<Vec<u32>>,
 }
@@ -37,8 +39,8 @@ pub fn bound_to(machine: &Machine, device: &Device) -> Vec<u32> {
 }
 
 impl Engine {
-    /// Resets what the policies deny that each device is about to go by, as far as it is this
-    /// host's; the other flows that they deny are counted. What has a policy already, and
+    /// Resets what the policies deny that each device is about to go by, as far as it is a
+    /// connection; the other flows that they deny are counted. What has a policy already, and
     /// keeps it, is not looked at: nothing of it is judged anew.
     pub(super) fn reset(
         &mut self,
@@ -75,18 +77,19 @@ impl Engine {
             } else if !bound.is_observing()
                 && (put.patched || bound.settle(generation, self.trial.is_some()) != bound.generation)
             {
-                zones.insert(bound.generation.zone, Judged { instance, sockets });
+                zones.insert(bound.generation.zone, Judged { instance, device: device.index, sockets });
             }
         }
         // A clock that cannot be read has nothing expire.
         let clock = self.jiffies().ok().map(|now| Clock { now, hz: self.hz });
         let lives = |flow: &Live| flow.verdict == Verdict::Accept && clock.is_none_or(|clock| !flow.is_expired(clock));
         let read = flows::each(&self.object.maps, |flow| {
-            let Some(Judged { instance, sockets }) = zones.get(&flow.key.zone) else { return };
+            let Some(Judged { instance, device, sockets }) = zones.get(&flow.key.zone) else { return };
             if lives(&flow) && judges.denies(*instance, &flow) {
                 denied += 1;
-                if let Some(sockets) = sockets {
-                    wanted.add(&flow.key, sockets);
+                match sockets {
+                    Some(sockets) => wanted.add(&flow.key, sockets),
+                    None => wanted.add_guest(&flow.key, *device),
                 }
             }
         });
