@@ -34,6 +34,7 @@ mod api {
     pub mod terraform;
     pub mod tls;
     pub mod walk;
+    pub mod xml;
 }
 #[path = "namespaces/foreign.rs"]
 #[allow(dead_code, reason = "shared with the tests of the data plane")]

@@ -2,12 +2,13 @@
 //!
 //! # Layout
 //! - `groups`, `rules`, `members`, `interfaces`, `instances`, `lists`, `labels`: the actions
-//! - `admin`: what has no name for signed calls
+//! - `admin`, `import`: what has no name for signed calls
 //! - `common`: what they share
 
 mod admin;
 mod common;
 mod groups;
+mod import;
 mod instances;
 mod interfaces;
 mod labels;

@@ -26,6 +26,10 @@ pub struct Call {
     pub parameters: Params,
     /// Only says whether it would be good, and changes nothing.
     pub dry: bool,
+    /// The account that the administrator makes something for: what it is called in that
+    /// account, and no other's, can be named. Of signed calls none: they have their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
     /// Whose it is; the administrator's when absent.
     #[serde(skip)]
     pub account: Option<String>,
@@ -61,6 +65,11 @@ impl Call {
     }
 }
 
+/// Whether a text can be an account.
+pub fn is_account(text: &str) -> bool {
+    text.len() == 16 && text.bytes().all(|b| b.is_ascii_digit())
+}
+
 fn check_region(draft: &Draft<'_>, p: &Params, needed: bool, missing: Kind) -> Result<(), ApiError> {
     match p.get("RegionId") {
         None if needed && draft.account.is_some() => Err(missing.into()),
@@ -78,7 +87,7 @@ fn check_region(draft: &Draft<'_>, p: &Params, needed: bool, missing: Kind) -> R
 ///
 /// # Errors
 /// The first thing that is wrong with it.
-pub fn perform(draft: &mut Draft<'_>, call: &Call) -> Result<Map<String, Value>, ApiError> {
+pub fn perform<'a>(draft: &mut Draft<'a>, call: &'a Call) -> Result<Map<String, Value>, ApiError> {
     let action = call.find().ok_or(error::NO_ACTION)?;
     let p = &call.parameters;
     if p.get("ClientToken").is_some_and(|t| t.len() > 64 || !t.is_ascii()) {
@@ -88,6 +97,12 @@ pub fn perform(draft: &mut Draft<'_>, call: &Call) -> Result<Map<String, Value>,
     let policy = action.name == "ModifySecurityGroupPolicy";
     let missing = if policy { error::REGION_MISSING_POLICY } else { error::REGION_MISSING };
     check_region(draft, p, action.region, missing)?;
+    if let Some(owner) = call.owner.as_deref().filter(|_| draft.account.is_none()) {
+        if !is_account(owner) {
+            return Err(error::UNREADABLE.of("account").and("An account is 16 digits."));
+        }
+        draft.account = Some(owner);
+    }
     (action.run)(draft, p)
 }
 

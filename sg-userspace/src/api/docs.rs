@@ -26,6 +26,8 @@ changed but the endpoint. This file is written from the daemon's own tables (`SG
 - `ClientToken` (64 characters) is remembered for 24 hours: the same call with it is answered the same, and changes
   nothing.
 - JSON, or XML when a V1 call does not say `Format=JSON`.
+- A refusal has `RequestId`, `HostId` (the host that the request names), `Code` and `Message`. `Recommend`, which the
+  original sends beside them, is not sent: it is a link to the original's own web page about the code.
 - `sgctl api ACTION NAME=VALUE…` calls over the daemon's socket as the administrator: unsigned, every account's objects,
   names as good as ids.
 

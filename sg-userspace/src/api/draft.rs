@@ -72,6 +72,8 @@ pub struct Draft<'a> {
     pub facts: Cow<'a, Facts>,
     /// What does not change.
     pub here: &'a Here,
+    /// The policy before the change.
+    pub policy: &'a Valid,
     /// What the documents mean on this machine.
     pub resolved: &'a Resolved,
     /// Names, ids and places of everything before the change, all documents in their order.
@@ -113,6 +115,7 @@ impl<'a> Draft<'a> {
             documents: Cow::Borrowed(policy.documents()),
             facts: Cow::Borrowed(facts),
             here,
+            policy,
             resolved,
             names: policy.names(),
             account,
@@ -344,6 +347,11 @@ impl<'a> Draft<'a> {
     /// Whether an object must not be deleted.
     pub fn is_protected(&self, id: &str) -> bool {
         self.fact(id).is_some_and(|f| f.protected)
+    }
+
+    /// Whether a group is the default one of its VPC.
+    pub fn is_default(&self, id: &str) -> bool {
+        self.fact(id).is_some_and(|f| f.default)
     }
 
     /// Refuses to let a tenant touch a managed group.

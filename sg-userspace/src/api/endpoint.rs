@@ -77,6 +77,7 @@ impl Endpoint {
         Ok(Call {
             action: action.name.to_owned(),
             parameters: request.parameters(),
+            owner: None,
             account: Some(caller.account),
             signed: Some((caller.key, caller.nonce)),
             dry: false,

@@ -59,8 +59,11 @@ fn escape(text: &mut String, value: &str) {
             '>' => text.push_str("&gt;"),
             '&' => text.push_str("&amp;"),
             '"' => text.push_str("&quot;"),
+            // As it is, it would be read as the end of a line, or of a part of one.
+            '\r' => text.push_str("&#13;"),
             // XML 1.0 has no way to write these.
-            c if c.is_control() && !matches!(c, '\n' | '\r' | '\t') => text.push(' '),
+            '\u{fffe}' | '\u{ffff}' => text.push(' '),
+            c if c.is_control() && !matches!(c, '\n' | '\t') => text.push(' '),
             c => text.push(c),
         }
     }
@@ -94,6 +97,13 @@ mod tests {
              <TagKey>a&lt;b</TagKey></Tag><Tag><TagKey></TagKey></Tag></Tags></XResponse>"
         );
         assert_eq!(Format::Json.write("XResponse", &json!({"a": 1})), "{\"a\":1}");
+    }
+
+    #[test]
+    fn text_is_what_xml_can_hold() {
+        let written = Format::Xml.write("R", &json!("a\r\n\tb\u{0}\u{1b}\u{fffe}\u{ffff}\u{e9}&<>\""));
+        let inside = written.split_once("<R>").unwrap().1;
+        assert_eq!(inside, "a&#13;\n\tb    \u{e9}&amp;&lt;&gt;&quot;</R>");
     }
 
     #[test]

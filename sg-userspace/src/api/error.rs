@@ -192,6 +192,7 @@ errors! {
     LAST_GROUP_OF_INTERFACE = 403 "InvalidOperation.AtLeastInOneGroup" "The network interface must be in at least one security group.";
     JOIN_VPC = 400 "InvalidInstanceId.Mismatch" "Specified instance and security group are not in the same VPC.";
     JOIN_VPC_INTERFACE = 403 "InvalidOperation.VpcMismatch" "The specified network interface and security group are not in the same VPC.";
+    ATTACH_VPC = 403 "InvalidOperation.VpcMismatch" "The specified network interface and instance are not in the same VPC.";
     JOIN_TYPES = 400 "InvalidOperation.MultiGroupType" "The specified instance can't join different types of security group.";
     JOIN_TOO_MANY = 400 "InstanceSecurityGroupLimitExceeded" "The maximum number of security groups of the instance is exceeded.";
     JOIN_RULES = 403 "AclLimitExceed" "The number of rules of the security groups exceeds the limit of the network interface.";

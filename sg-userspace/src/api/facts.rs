@@ -28,6 +28,9 @@ pub struct Fact {
     /// It is not deleted.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub protected: bool,
+    /// It is the default group of its VPC.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub default: bool,
     /// Free text of objects whose document has no place for one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,

@@ -429,6 +429,8 @@ pub fn key_by(refers: &Refers<'_>, rule: &Permission) -> String {
 /// A rule as listings show it: every key is there, what is not set is empty.
 pub fn show(draft: &Draft<'_>, rule: &Permission, id: &str, created: &str) -> Map<String, Value> {
     let get = |t: &Option<Text>| t.as_deref().unwrap_or_default().to_owned();
+    // A document may write it in any way; clients compare it with the short one.
+    let six = |t: &Option<Text>| t.as_deref().and_then(|t| prefix(t, false)).unwrap_or_else(|| get(t));
     let protocol = rule.ip_protocol.as_deref().and_then(|t| parse::protocol(t).ok());
     let number: u32 = rule.priority.as_deref().and_then(|t| t.parse().ok()).unwrap_or(1);
     let policy = if get(&rule.policy).eq_ignore_ascii_case("drop") { "Drop" } else { "Accept" };
@@ -447,9 +449,9 @@ pub fn show(draft: &Draft<'_>, rule: &Permission, id: &str, created: &str) -> Ma
         "Description": get(&rule.description),
         "CreateTime": created,
         "SourceCidrIp": get(&rule.source_cidr_ip),
-        "Ipv6SourceCidrIp": get(&rule.ipv6_source_cidr_ip),
+        "Ipv6SourceCidrIp": six(&rule.ipv6_source_cidr_ip),
         "DestCidrIp": get(&rule.dest_cidr_ip),
-        "Ipv6DestCidrIp": get(&rule.ipv6_dest_cidr_ip),
+        "Ipv6DestCidrIp": six(&rule.ipv6_dest_cidr_ip),
     });
     let group = |t: &Option<Text>| match t.as_deref().map(|t| (t, draft.any_group(t))) {
         None => [String::new(), String::new(), String::new()],

@@ -71,6 +71,11 @@ pub enum Output {
     Yaml,
 }
 
+/// An account.
+fn account(text: &str) -> Result<String, String> {
+    if crate::api::call::is_account(text) { Ok(text.to_owned()) } else { Err("an account is 16 digits".into()) }
+}
+
 /// Whether a command that destroys something asks first: in one spelling, whatever it is.
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub struct Yes {

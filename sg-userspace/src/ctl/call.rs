@@ -40,9 +40,25 @@ fn flatten(into: &mut Params, prefix: &str, value: &Value) {
 /// # Errors
 /// No daemon; or a [`Refusal`].
 pub fn call(arguments: &Arguments, action: &str, parameters: &Value, dry: bool) -> Result<Value> {
+    send(arguments, Call { action: action.to_owned(), parameters: flat(parameters), dry, ..Call::default() })
+}
+
+/// Makes something for an account; the default one when absent.
+///
+/// # Errors
+/// Those of [`call`].
+pub fn make(arguments: &Arguments, owner: Option<&str>, action: &str, parameters: &Value) -> Result<Value> {
+    let owner = owner.map(str::to_owned);
+    send(arguments, Call { action: action.to_owned(), parameters: flat(parameters), owner, ..Call::default() })
+}
+
+fn flat(parameters: &Value) -> Params {
     let mut flat = Params::default();
     flatten(&mut flat, "", parameters);
-    let call = Call { action: action.to_owned(), parameters: flat, dry, ..Call::default() };
+    flat
+}
+
+fn send(arguments: &Arguments, call: Call) -> Result<Value> {
     match client::ask(&arguments.socket, &Action::Call(Box::new(call)))? {
         Reply::Called { status: 200, mut body, generation } => {
             if let Some(generation) = generation {

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::validate::names::DEFAULT_VPC;
 
-/// By this it is known: its name is its id.
+/// By this it is known that was made before the daemon kept which one it is; so are its copies.
 const DESCRIPTION: &str = "System created security group.";
 
 /// Its rules; those of a web server are there on request, in the original, too.
@@ -33,16 +33,18 @@ fn rules(web: bool) -> Vec<Value> {
 pub fn make(arguments: &Arguments, vpc: Option<&str>, web: bool) -> Result<Ended> {
     let vpc = vpc.unwrap_or(DEFAULT_VPC);
     let known = listed(arguments, json!({"VpcId": vpc, "SecurityGroupType": "normal"}))?;
-    if let Some(there) = known.iter().find(|g| text(g, "Description") == DESCRIPTION) {
+    let noted = known.iter().find(|g| g["Default"] == true);
+    if let Some(there) = noted.or_else(|| known.iter().find(|g| text(g, "Description") == DESCRIPTION)) {
         let id = text(there, "SecurityGroupId");
         let line = format!("{id} is the default group of {vpc} already; nothing was changed");
         return made(arguments.output, &json!({"SecurityGroupId": id, "Created": false}), &line);
     }
     let rules = rules(web);
-    let new = created(arguments, &json!({"VpcId": vpc, "Description": DESCRIPTION}), &rules)?;
+    let new = created(arguments, None, &json!({"VpcId": vpc, "Description": DESCRIPTION}), &rules)?;
     let id = text(&new, "SecurityGroupId");
     let name = json!({"SecurityGroupId": id, "SecurityGroupName": id});
-    let done = call(arguments, "ModifySecurityGroupAttribute", &name, false)?;
+    call(arguments, "ModifySecurityGroupAttribute", &name, false)?;
+    let done = call(arguments, "sg:MarkSecurityGroup", &json!({"SecurityGroupId": id, "Default": true}), false)?;
     let ports = if web { "22, 80, 443 and 3389" } else { "22 and 3389" };
     let line = format!("{id} made with {} rules: everybody may ping, and reach TCP ports {ports}", rules.len());
     let value = json!({"SecurityGroupId": id, "Created": true, "Generation": done["Generation"]});

@@ -131,12 +131,37 @@ fn quick(wish: &str) -> Result<Value> {
     Ok(json!({"Direction": "ingress", "IpProtocol": protocol, "PortRange": ports, field: from, "Description": service}))
 }
 
-/// Makes a group with rules, or nothing; its id, and the generation that has it.
+/// Says of a new enterprise group that nothing leaves its members, and how to change that,
+/// unless one of its rules lets something out. `name` is what commands call it.
+///
+/// # Errors
+/// A closed output.
+fn hint_of_enterprise<'a>(kind: Option<&str>, name: &str, mut rules: impl Iterator<Item = &'a Value>) -> Result<()> {
+    let out = |r: &Value| text(r, "Direction") == "egress" && !text(r, "Policy").eq_ignore_ascii_case("drop");
+    if kind == Some("enterprise") && !rules.any(out) {
+        writeln!(
+            output::stderr(),
+            "nothing leaves members of an enterprise group until a rule lets it out: \
+             sgctl rule add {} egress all -1/-1 0.0.0.0/0",
+            quoted(name)
+        )?;
+    }
+    Ok(())
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_.:".contains(c);
+    if word.chars().all(plain) { word.to_owned() } else { format!("'{word}'") }
+}
+
+/// Makes a group with rules, or nothing; its id, and the generation that has it. It is the
+/// `owner`'s, an account; the default one's when absent.
 ///
 /// # Errors
 /// It, or one of its rules, is refused.
-pub fn created(arguments: &Arguments, ask: &Value, rules: &[Value]) -> Result<Value> {
-    let made = call(arguments, "CreateSecurityGroup", ask, false)?;
+pub fn created(arguments: &Arguments, owner: Option<&str>, ask: &Value, rules: &[Value]) -> Result<Value> {
+    let made = call::make(arguments, owner, "CreateSecurityGroup", ask)?;
     let id = text(&made, "SecurityGroupId");
     let done = put(arguments, id, rules).or_else(|e| {
         // A group without its rules is not what was asked for.
@@ -167,6 +192,7 @@ pub fn group(arguments: &Arguments, command: &Group) -> Result<Ended> {
                     field("SecurityGroupName"),
                     field("InnerAccessPolicy")
                 )?;
+                tables::marked(&whole).iter().try_for_each(|line| writeln!(out, "{line}"))?;
                 writeln!(out, "\n{}", output::fit(rules_table(&rules)))?;
             } else {
                 whole["Permissions"]["Permission"] = rules.into();
@@ -174,13 +200,15 @@ pub fn group(arguments: &Arguments, command: &Group) -> Result<Ended> {
             }
             Ok(Ended::Done)
         }
-        Group::Create { name, kind, description, vpc, open } => {
+        Group::Create { name, kind, description, vpc, open, account } => {
             let rules = open.iter().map(|w| quick(w)).collect::<Result<Vec<_>>>()?;
             let ask =
                 json!({"SecurityGroupName": name, "SecurityGroupType": kind, "Description": description, "VpcId": vpc});
-            let new = created(arguments, &ask, &rules)?;
+            let new = created(arguments, account.as_deref(), &ask, &rules)?;
             let line = format!("{} made with {} rules", text(&new, "SecurityGroupId"), rules.len());
-            made(arguments.output, &new, &line)
+            let done = made(arguments.output, &new, &line)?;
+            hint_of_enterprise(Some(kind), name, rules.iter())?;
+            Ok(done)
         }
         Group::Default { vpc, web } => default_group::make(arguments, vpc.as_deref(), *web),
         Group::Delete { group, force, move_to, yes } => {
@@ -194,8 +222,9 @@ pub fn group(arguments: &Arguments, command: &Group) -> Result<Ended> {
         Group::Tag { group, tags } => change::tag(arguments, group, tags),
         Group::Untag { group, keys, all } => change::untag(arguments, group, keys, *all),
         Group::References { group } => change::references(arguments, group),
-        Group::Clone { group, name, vpc, without_rules, tags } => {
-            files::clone(arguments, group, name, vpc.as_deref(), !without_rules, *tags)
+        Group::Clone { group, name, vpc, kind, without_rules, tags } => {
+            let (vpc, kind) = (vpc.as_deref(), kind.as_deref());
+            files::clone(arguments, group, &files::Copy { name, vpc, kind, rules: !without_rules, tags: *tags })
         }
         Group::Export { group, format, dir } => files::export(arguments, group, *format, dir.as_deref()),
         Group::Import { group, file, preview } => files::import(arguments, group, file, *preview),

@@ -11,7 +11,7 @@ use super::{
         Arguments, Output, Yes,
         lists::{Entry, Kind, List, Words, family_of},
     },
-    call::{self, Refusal, all, call, items, text},
+    call::{self, Refusal, all, call, items, make, text},
     confirm::{Going, confirm},
     group::Titles,
     output::{self, made},
@@ -173,11 +173,11 @@ fn full(e: Error, list: &str, most: &Value) -> Error {
     }
 }
 
-fn create(arguments: &Arguments, w: &Words, mut ask: Value, entries: &[Entry]) -> Result<Ended> {
+fn create(arguments: &Arguments, w: &Words, owner: Option<&str>, mut ask: Value, entries: &[Entry]) -> Result<Ended> {
     fits(w, text(&ask, "AddressFamily"), entries)?;
     let (first, more) = entries.split_at(entries.len().min(PART));
     ask["Entry"] = records(w, first);
-    let list = call(arguments, &format!("Create{}", w.api), &ask, false)?;
+    let list = make(arguments, owner, &format!("Create{}", w.api), &ask)?;
     let done = put(arguments, w, &list[w.id()], more).or_else(|e| {
         // A list without some of its entries is not what was asked for.
         call(arguments, &format!("Delete{}", w.api), &json!({w.id(): list[w.id()]}), false)?;
@@ -231,12 +231,12 @@ pub fn run<K: Kind>(arguments: &Arguments, command: &List<K>) -> Result<Ended> {
             }
             Ok(Ended::Done)
         }
-        List::Create { name, entry, max_entries, description, kind } => {
+        List::Create { name, entry, max_entries, description, account, kind } => {
             let most = max_entries.map_or(entry.len().max(ROOM), usize::from);
             let ask = json!({
                 w.name(): name, "MaxEntries": most, "Description": description, "AddressFamily": kind.family(entry),
             });
-            create(arguments, w, ask, entry)
+            create(arguments, w, account.as_deref(), ask, entry)
         }
         List::Add { list, entries } => {
             let found = find(arguments, w, list)?;

@@ -152,9 +152,10 @@ fn create(
     arguments: &Arguments,
     groups: &[String],
     addresses: &[IpAddr],
-    name: Option<&str>,
-    description: Option<&str>,
+    said: (Option<&str>, Option<&str>),
+    owner: Option<&str>,
 ) -> Result<Ended> {
+    let (name, description) = said;
     let of = |v6: bool| addresses.iter().filter(move |a| a.is_ipv6() == v6).map(ToString::to_string);
     let v4: Vec<String> = of(false).collect();
     // It lives where its groups do.
@@ -162,12 +163,18 @@ fn create(
         Some(group) => text(&group::find(arguments, group)?, "VpcId").to_owned(),
         None => DEFAULT_VPC.to_owned(),
     };
+    // Of an account nothing but ids can be named.
+    let id = |group: &String| Ok(group::find(arguments, group)?["SecurityGroupId"].clone());
+    let ids = match owner {
+        Some(_) => groups.iter().map(id).collect::<Result<Vec<Value>>>()?,
+        None => groups.iter().map(|g| g.as_str().into()).collect(),
+    };
     let ask = json!({
-        "VSwitchId": vswitch_of(&vpc), "SecurityGroupIds": groups, "NetworkInterfaceName": name,
+        "VSwitchId": vswitch_of(&vpc), "SecurityGroupIds": ids, "NetworkInterfaceName": name,
         "Description": description, "PrimaryIpAddress": v4.first(), "PrivateIpAddress": v4.iter().skip(1).collect::<Vec<_>>(),
         "Ipv6Address": of(true).collect::<Vec<_>>(),
     });
-    let done = call(arguments, "CreateNetworkInterface", &ask, false)?;
+    let done = call::make(arguments, owner, "CreateNetworkInterface", &ask)?;
     let id = &done["NetworkInterfaceId"];
     let line =
         format!("{} made; its addresses are members of {}", text(&done, "NetworkInterfaceId"), groups.join(", "));
@@ -214,8 +221,8 @@ pub fn interface(arguments: &Arguments, command: &Interface) -> Result<Ended> {
         Interface::Join { interface, group } => one_group(arguments, "JoinSecurityGroup", interface, group),
         Interface::Leave { interface, group } => one_group(arguments, "LeaveSecurityGroup", interface, group),
         Interface::SetGroups { interface, groups } => set_groups(arguments, interface, groups),
-        Interface::Create { groups, address, name, description } => {
-            create(arguments, groups, address, name.as_deref(), description.as_deref())
+        Interface::Create { groups, address, name, description, account } => {
+            create(arguments, groups, address, (name.as_deref(), description.as_deref()), account.as_deref())
         }
         Interface::Delete { interface, yes } => delete(arguments, interface, *yes),
         Interface::Attach { interface, instance } => attach(arguments, interface, Some(instance)),

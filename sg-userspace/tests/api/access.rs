@@ -146,6 +146,52 @@ fn accounts_neither_see_nor_use_what_is_not_theirs() {
     assert_eq!(shown["Permissions"]["Permission"][0]["SourceGroupOwnerAccount"], "1000000000000001", "{shown}");
 }
 
+#[test]
+fn the_administrator_makes_things_for_an_account() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::Guest);
+    let (daemon, key) = ready(&world);
+    let theirs = ["--account", "2000000000000002"];
+    let other = super::client::key(&daemon, &theirs);
+    let sgctl =
+        |line: &str, more: &[&str]| daemon.sgctl(&[&line.split(' ').collect::<Vec<_>>()[..], more].concat()).unwrap();
+    for line in [
+        "group create web --open ssh@192.0.2.0/24",
+        "prefix-list create office --entry 192.0.2.0/24",
+        "port-list create ports --entry 80",
+        "interface create web --name far --address 10.0.0.98",
+    ] {
+        let (done, said) = sgctl(line, &theirs);
+        assert!(done, "{line}: {said}");
+    }
+    assert!(sgctl("group create ours", &[]).0);
+    let named = |key: &Key, action: &str, list: &str, name: &str| -> Vec<String> {
+        let body = call(&daemon, key, &[("Action", action)]).1;
+        let items = if body[list].is_array() { &body[list] } else { &body[list][list.trim_end_matches('s')] };
+        items.as_array().unwrap().iter().map(|i| i[name].as_str().unwrap().to_owned()).collect()
+    };
+    for (action, list, name, made) in [
+        ("DescribeSecurityGroups", "SecurityGroups", "SecurityGroupName", "web"),
+        ("DescribePrefixLists", "PrefixLists", "PrefixListName", "office"),
+        ("DescribePortRangeLists", "PortRangeLists", "PortRangeListName", "ports"),
+        ("DescribeNetworkInterfaces", "NetworkInterfaceSets", "NetworkInterfaceName", "far"),
+    ] {
+        assert_eq!(named(&other, action, list, name), [made], "{action}");
+        assert!(!named(&key, action, list, name).contains(&made.to_owned()), "{action}");
+    }
+    // What is another account's it cannot use, and what is no account is refused.
+    let (done, said) = sgctl("interface create ours --name near --address 10.0.0.97", &theirs);
+    assert!(!done && said.contains("InvalidSecurityGroupId.NotFound"), "{said}");
+    let (done, said) = sgctl("group create none --account 2", &[]);
+    assert!(!done && said.contains("an account is 16 digits"), "{said}");
+    let audit = std::fs::read_to_string(daemon.dir().join("state/audit.jsonl")).unwrap();
+    let line = |l: &&str| l.contains("CreatePrefixList") && l.contains("\"kind\":\"intent\"");
+    let line: serde_json::Value = serde_json::from_str(audit.lines().find(line).unwrap()).unwrap();
+    assert_eq!((&line["caller"], &line["account"]), (&"administrator".into(), &"2000000000000002".into()));
+}
+
 /// V1 signs no header, so what a header says of the action must not count.
 #[test]
 fn a_header_that_is_not_signed_decides_nothing() {

@@ -242,7 +242,7 @@ fn a_group_goes_with_all_that_holds_it_and_only_then() {
     assert!(e.contains("would be in no group") && e.contains("--move-to"), "{e}");
     assert_eq!(rules(&daemon, "web").len(), 1, "nothing was done");
     let said = done(&daemon, &["group", "delete", "app", "--force", "--move-to", "web", "--yes"]);
-    assert!(said.contains("tap0 left it") && said.contains("1 of sg-"), "{said}");
+    assert!(said.contains("tap0 left it") && said.contains("1 rule of other groups named it"), "{said}");
     assert!(rules(&daemon, "web").is_empty());
     assert_eq!(daemon.interface("tap0").unwrap().status.groups, ["web"]);
 
@@ -274,4 +274,169 @@ fn a_group_goes_with_all_that_holds_it_and_only_then() {
     }
     done(&daemon, &["group", "manage", "held", "--off"]);
     assert_eq!(call(&daemon, &key, &delete).0, 200);
+}
+
+/// The same rules, each in two ways of writing it.
+const TWO_WAYS: [&str; 2] = [
+    "Direction,Policy,Priority,IpProtocol,PortRange,SourceCidrIp,Ipv6SourceCidrIp,SourceGroupId\n\
+     ingress,accept,1,tcp,22/22,192.0.2.7,,\n\
+     ingress,Drop,2,udp,53/53,,2001:DB8:0::/32,\n\
+     ingress,accept,,icmp,-1/-1,10.0.0.0/8,,\n\
+     ingress,accept,1,tcp,443/443,,,app\n",
+    "SourceGroupId,Direction,Policy,Priority,IpProtocol,PortRange,SourceCidrIp,Ipv6SourceCidrIp\n\
+     ,ingress,,01,6,0022/22,192.0.2.7/32,\n\
+     ,ingress,drop,2,UDP,53/053,,2001:db8::/32\n\
+     ,ingress,ACCEPT,1,1,-1/-1,10.0.0.0/8,\n\
+     APP,ingress,accept,1,Tcp,443/443,,\n",
+];
+
+#[test]
+fn a_second_import_changes_nothing_however_rules_are_written() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::Guest);
+    let daemon = daemon(&world);
+    let json = |text: &str| -> Value { serde_json::from_str(text.split_inclusive("\n}").next().unwrap()).unwrap() };
+    let generation = || json(&done(&daemon, &["status", "-o", "json"]))["generation"].clone();
+    done(&daemon, &["group", "create", "web"]);
+    let app = json(&done(&daemon, &["group", "create", "app", "-o", "json"]))["SecurityGroupId"].clone();
+    let file = daemon.dir().join("rules.csv");
+    let name = file.to_str().unwrap();
+    let write = |text: &str| std::fs::write(&file, text.replace("APP", app.as_str().unwrap())).unwrap();
+    write(TWO_WAYS[0]);
+    done(&daemon, &["group", "import", "web", name]);
+    let (standing, before) = (rules(&daemon, "web"), generation());
+    assert_eq!(standing.len(), 4);
+    for text in TWO_WAYS {
+        write(text);
+        for more in [&["--preview"][..], &[]] {
+            let said = refused(&daemon, &[&["group", "import", "web", name], more].concat());
+            let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(words.contains("put in, 4 not, of which 4 are there already"), "{said}");
+            let said = refused(&daemon, &[&["group", "import", "web", name, "-o", "json"], more].concat());
+            let there: Vec<bool> =
+                json(&said)["Rules"].as_array().unwrap().iter().map(|r| r["There"] == true).collect();
+            assert_eq!(there, [true; 4], "{said}");
+        }
+        assert_eq!((rules(&daemon, "web"), generation()), (standing.clone(), before.clone()), "{text}");
+    }
+    // Two that say the same in one file are one.
+    write(&format!("{}ingress,accept,1,6,0022/0022,192.0.2.7/32,,\n", TWO_WAYS[0]));
+    done(&daemon, &["group", "create", "twice"]);
+    let said = refused(&daemon, &["group", "import", "twice", name]);
+    assert!(said.contains("4 put in, 1 not, of which 1 is there already"), "{said}");
+    assert_eq!(rules(&daemon, "twice"), standing);
+}
+
+#[test]
+fn what_goes_with_a_group_is_said_rule_by_rule() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::Guest);
+    let daemon = daemon(&world);
+    let file = daemon.dir().join("rules.json");
+    for name in ["app", "web", "db"] {
+        done(&daemon, &["group", "create", name]);
+    }
+    let rule = |direction: &str, object: &str, port: u16| {
+        json!({"Direction": direction, "Policy": "accept", "Priority": 7, "IpProtocol": "tcp",
+            "PortRange": format!("{port}/{port}"), object: "app"})
+    };
+    let mut all: Vec<Value> = (1..=11).map(|port| rule("ingress", "SourceGroupId", 1000 + port)).collect();
+    all.push(rule("egress", "DestGroupId", 2000));
+    std::fs::write(&file, Value::from(all).to_string()).unwrap();
+    for group in ["web", "db"] {
+        done(&daemon, &["group", "import", group, file.to_str().unwrap()]);
+    }
+    done(&daemon, &["rule", "add", "web", "ingress", "tcp", "22", "192.0.2.0/24"]);
+    let words = |said: &str| said.split_whitespace().collect::<Vec<_>>().join(" ");
+    let asked = words(&refused(&daemon, &["group", "delete", "app", "--force"]));
+    assert_eq!(rules(&daemon, "web").len(), 13, "nothing was done");
+    let said = words(&done(&daemon, &["group", "delete", "app", "--force", "--yes"]));
+    assert!(said.contains("24 rules of other groups named it, and went with it:"), "{said}");
+    for said in [asked, said] {
+        for port in 1001..=1011 {
+            assert!(said.contains(&format!("ingress accept TCP {port}/{port} app (sg-")), "{port}: {said}");
+        }
+        for part in ["egress accept TCP 2000/2000 app (sg-", "priority 7", "web (sg-", "db (sg-", "… and 4 more"] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        assert_eq!(said.matches("accept TCP").count(), 20, "{said}");
+    }
+    assert_eq!((rules(&daemon, "web").len(), rules(&daemon, "db").len()), (1, 0));
+}
+
+#[test]
+fn what_a_new_group_is_and_is_not_is_said() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::Guest);
+    let daemon = daemon(&world);
+    let json = |arguments: &[&str]| -> Value {
+        serde_json::from_str(&done(&daemon, &[arguments, &["-o", "json"]].concat())).unwrap()
+    };
+    // An enterprise group lets nothing out: said, with a command that does what it says.
+    let hint = "sgctl rule add big egress all -1/-1 0.0.0.0/0";
+    assert!(!done(&daemon, &["group", "create", "small"]).contains("nothing leaves"));
+    let said = done(&daemon, &["group", "create", "big", "--type", "enterprise"]);
+    assert!(said.contains("nothing leaves members") && said.contains(hint), "{said}");
+    done(&daemon, &hint.split(' ').skip(1).collect::<Vec<_>>());
+    assert_eq!(rules(&daemon, "big").len(), 1);
+    // So is a copy of a file, unless a rule of it does.
+    let dir = daemon.dir().to_str().unwrap();
+    let file = |group: &str| {
+        let said = done(&daemon, &["group", "export", group, "--dir", dir]);
+        said.trim().rsplit_once(" to ").unwrap().1.to_owned()
+    };
+    let said = done(&daemon, &["group", "clone", &file("big"), "open", "--type", "enterprise"]);
+    assert!(!said.contains("nothing leaves"), "{said}");
+    assert_eq!(rules(&daemon, "open"), rules(&daemon, "big"));
+    let said = done(&daemon, &["group", "clone", &file("small"), "a closed one", "--type", "enterprise"]);
+    assert!(said.contains("nothing leaves members") && said.contains("rule add 'a closed one' egress"), "{said}");
+    let kinds: Vec<(Value, Value)> = json(&["group", "list"])
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|g| (g["SecurityGroupName"].clone(), g["SecurityGroupType"].clone()))
+        .collect();
+    for (name, kind) in [("open", "enterprise"), ("a closed one", "enterprise"), ("small", "normal")] {
+        assert!(kinds.contains(&(name.into(), kind.into())), "{name}: {kinds:?}");
+    }
+    let said = refused(&daemon, &["group", "clone", "small", "other", "--type", "enterprise"]);
+    assert!(said.contains("leave --type out") && said.contains("nothing was made"), "{said}");
+
+    // The marks of a group are shown, and gone with them.
+    let shown = |name: &str| (done(&daemon, &["group", "show", name]), done(&daemon, &["group", "list"]));
+    let marked = |name: &str, words: &[&str]| {
+        let (show, list) = shown(name);
+        let line = list.lines().find(|l| l.contains(&format!(" {name} "))).unwrap_or_else(|| panic!("{list}"));
+        for word in ["protected", "managed"] {
+            assert_eq!(show.contains(&format!("{word}: ")), words.contains(&word), "{word}: {show}");
+            assert_eq!(line.contains(word), words.contains(&word), "{word}: {line}");
+        }
+    };
+    marked("small", &[]);
+    done(&daemon, &["group", "protect", "small"]);
+    marked("small", &["protected"]);
+    done(&daemon, &["group", "manage", "small"]);
+    marked("small", &["protected", "managed"]);
+    let said = shown("small").0;
+    assert!(said.contains("group protect sg-") && said.contains("--off"), "{said}");
+    done(&daemon, &["group", "protect", "small", "--off"]);
+    marked("small", &["managed"]);
+    done(&daemon, &["group", "manage", "small", "--off"]);
+    marked("small", &[]);
+
+    // The default group is the one that it is, whatever is said of it, and of others.
+    let made = json(&["group", "default"])["SecurityGroupId"].clone();
+    let id = made.as_str().unwrap();
+    done(&daemon, &["group", "clone", id, "copy"]);
+    done(&daemon, &["group", "modify", id, "--description", "open to everybody"]);
+    done(&daemon, &["group", "rename", id, "everybody"]);
+    let again = json(&["group", "default"]);
+    assert_eq!((&again["SecurityGroupId"], &again["Created"]), (&made, &false.into()));
+    assert!(shown("everybody").0.contains("the default group of vpc-default"), "{}", shown("everybody").0);
 }

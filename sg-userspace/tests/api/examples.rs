@@ -1,5 +1,9 @@
 //! The worked examples of the ECS documentation, each as calls, and as packets.
 
+mod accounts;
+mod isolation;
+mod quintuple;
+
 use serde_json::Value;
 use sg_userspace::testbed::Daemon;
 
@@ -7,6 +11,27 @@ use super::client::{call, daemon, key};
 use crate::world::{Way, World, can_run, to};
 
 type Key = (String, String);
+
+/// Who calls, and whom.
+trait Caller {
+    fn daemon(&self) -> &Daemon<'_>;
+    fn key(&self) -> &Key;
+
+    /// A call that must be good.
+    #[track_caller]
+    fn good(&self, parameters: &[(&str, &str)]) -> Value {
+        let (status, body) = call(self.daemon(), self.key(), parameters);
+        assert_eq!(status, 200, "{parameters:?}: {body}");
+        body
+    }
+
+    /// A new basic group; its id.
+    #[track_caller]
+    fn group(&self, name: &str) -> String {
+        let made = self.good(&[("Action", "CreateSecurityGroup"), ("SecurityGroupName", name)]);
+        made["SecurityGroupId"].as_str().unwrap().to_owned()
+    }
+}
 
 /// A guest in a group of its own, and who calls.
 struct Stage<'a> {
@@ -16,24 +41,30 @@ struct Stage<'a> {
     group: String,
 }
 
+impl Caller for Stage<'_> {
+    fn daemon(&self) -> &Daemon<'_> {
+        &self.daemon
+    }
+    fn key(&self) -> &Key {
+        &self.key
+    }
+}
+
 impl<'a> Stage<'a> {
     fn new(world: &'a World) -> Self {
+        Self::of(world, super::story::document())
+    }
+
+    /// One whose document, with the instance `i-guest`, is another.
+    fn of(world: &'a World, document: &str) -> Self {
         let daemon = daemon(world);
-        daemon.apply(super::story::document(), &[]).unwrap();
+        daemon.apply(document, &[]).unwrap();
         let key = key(&daemon, &[]);
         let mut stage = Self { world, daemon, key, group: String::new() };
-        let made = stage.good(&[("Action", "CreateSecurityGroup"), ("SecurityGroupName", "example")]);
-        stage.group = made["SecurityGroupId"].as_str().unwrap().to_owned();
+        stage.group = stage.group("example");
         let group = stage.group.clone();
         stage.good(&[("Action", "ModifyInstanceAttribute"), ("InstanceId", "i-guest"), ("SecurityGroupIds.1", &group)]);
         stage
-    }
-
-    #[track_caller]
-    fn good(&self, parameters: &[(&str, &str)]) -> Value {
-        let (status, body) = call(&self.daemon, &self.key, parameters);
-        assert_eq!(status, 200, "{parameters:?}: {body}");
-        body
     }
 
     /// `Authorize…`: policy, priority, protocol, ports, remote side.
@@ -64,7 +95,7 @@ fn the_worked_examples_do_what_they_say() {
         return;
     }
     let world = World::new(Way::Guest);
-    for port in [80, 443, 22, 3306, 5432, 21] {
+    for port in [80, 443, 22, 3389, 3306, 1433, 5432, 21] {
         world.instance.tcp_server(port).unwrap();
     }
     for port in [80, 443, 25] {
@@ -83,6 +114,11 @@ fn the_worked_examples_do_what_they_say() {
     assert!(!s.reaches(22), "from another address");
     s.rule(false, "accept", "1", "TCP", "22/22", ("SourceCidrIp", "192.0.2.10"));
     assert!(s.reaches(22));
+    // A desktop the same way.
+    s.rule(false, "accept", "1", "TCP", "3389/3389", ("SourceCidrIp", "192.0.2.77"));
+    assert!(!s.reaches(3389), "from another address");
+    s.rule(false, "accept", "1", "TCP", "3389/3389", ("SourceCidrIp", "192.0.2.10"));
+    assert!(s.reaches(3389));
 
     // 3. A database, by address; and a drop behind an accept has no effect.
     s.rule(false, "accept", "1", "TCP", "3306/3306", ("SourceCidrIp", "192.0.2.0/24"));
@@ -90,9 +126,13 @@ fn the_worked_examples_do_what_they_say() {
     assert!(s.reaches(3306), "the drop comes after");
     s.rule(false, "drop", "1", "TCP", "3306/3306", ("SourceCidrIp", "192.0.2.10/32"));
     assert!(!s.reaches(3306), "of one priority the drop counts");
+    // MS SQL from a network.
+    s.rule(false, "accept", "1", "TCP", "1433/1433", ("SourceCidrIp", "192.168.0.0/16"));
+    assert!(!s.reaches(1433), "from outside it");
+    s.rule(false, "accept", "1", "TCP", "1433/1433", ("SourceCidrIp", "192.0.0.0/16"));
+    assert!(s.reaches(1433));
     // PostgreSQL from the group of the applications.
-    let app = s.good(&[("Action", "CreateSecurityGroup"), ("SecurityGroupName", "app-tier")]);
-    let app = app["SecurityGroupId"].as_str().unwrap();
+    let app = &s.group("app-tier");
     s.rule(false, "accept", "1", "TCP", "5432/5432", ("SourceGroupId", app));
     assert!(!s.reaches(5432));
     let member = s.good(&[
@@ -103,9 +143,16 @@ fn the_worked_examples_do_what_they_say() {
     ]);
     assert!(s.reaches(5432), "a member of it");
 
-    // 4. Ping.
+    // 4. Ping, of either family; the client has one address of IPv6.
+    world.client.ip("-6 addr del 2001:db8:99::77/64 dev eth0").unwrap();
     let ping = || world.client.ping("10.0.0.10".parse().unwrap()).unwrap();
+    let ping6 = || world.client.ping("2001:db8:1::10".parse().unwrap()).unwrap();
     assert!(!ping());
+    s.rule(false, "accept", "1", "ICMPv6", "-1/-1", ("Ipv6SourceCidrIp", "2001:db8:99::77"));
+    assert!(!ping6(), "from another address");
+    s.rule(false, "accept", "1", "ICMPv6", "-1/-1", ("Ipv6SourceCidrIp", "2001:db8:99::10"));
+    assert!(ping6() && !ping(), "of IPv4 nothing was said");
+    assert!(!world.client.tcp(to("[2001:db8:1::10]:22")).unwrap(), "nor of other protocols");
     s.rule(false, "accept", "1", "ICMP", "-1/-1", ("SourceCidrIp", "192.0.2.10"));
     assert!(ping());
 
@@ -129,8 +176,7 @@ fn the_worked_examples_do_what_they_say() {
     assert!(!out(25));
 
     // Several groups: a drop of any counts before an accept of a lower priority.
-    let other = s.good(&[("Action", "CreateSecurityGroup"), ("SecurityGroupName", "other")]);
-    let other = other["SecurityGroupId"].as_str().unwrap();
+    let other = &s.group("other");
     s.good(&[
         ("Action", "AuthorizeSecurityGroup"),
         ("SecurityGroupId", other),

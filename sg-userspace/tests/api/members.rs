@@ -94,10 +94,12 @@ fn the_default_group_is_made_once() {
     let world = World::new(Way::Guest);
     let daemon = daemon(&world);
     daemon.apply(super::story::document(), &[]).unwrap();
-    for port in [22, 7000] {
+    for port in [22, 80, 3389, 7000] {
         world.instance.tcp_server(port).unwrap();
     }
+    world.instance.udp_server(to("10.0.0.10:22")).unwrap();
     let reaches = |port: u16| world.client.tcp(to(&format!("10.0.0.10:{port}"))).unwrap();
+    let ping = |address: &str| world.client.ping(address.parse().unwrap()).unwrap();
     let said = done(&daemon, &["group", "default"]);
     assert!(said.contains("made with 3 rules: everybody may ping, and reach TCP ports 22 and 3389"), "{said}");
     let id = said.split(' ').next().unwrap();
@@ -127,9 +129,12 @@ fn the_default_group_is_made_once() {
             "ingress Accept 100 TCP 3389/3389 0.0.0.0/0"
         ]
     );
-    assert!(!reaches(22), "nobody is in it yet");
+    assert!(!reaches(22) && !ping("10.0.0.10"), "nobody is in it yet");
     done(&daemon, &["instance", "set-groups", "i-guest", id]);
-    assert!(reaches(22) && !reaches(7000));
+    assert!(reaches(22) && reaches(3389) && ping("10.0.0.10"));
+    assert!(!reaches(80) && !reaches(7000), "no other port");
+    assert!(!world.client.udp(to("10.0.0.10:22"), 8).unwrap(), "of TCP only");
+    assert!(!ping("2001:db8:1::10") && !world.client.tcp(to("[2001:db8:1::10]:22")).unwrap(), "of IPv4 only");
 
     // There is one of each VPC; what became of it since is as it was.
     done(&daemon, &["rule", "add", id, "ingress", "tcp", "7000", "192.0.2.0/24"]);

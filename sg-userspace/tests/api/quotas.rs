@@ -158,3 +158,81 @@ fn what_passes_a_stricter_quota_stays_and_becomes_only_less() {
     let (status, body) = call(&daemon, &key, &[("Action", "CreateSecurityGroup")]);
     assert_eq!(status, 200, "{body}");
 }
+
+/// Of two groups that one interface is in, which may have six rules.
+const ROOM_FOR_THREE: &str = "document: host
+security_groups:
+- security_group_name: base
+  security_group_id: sg-base
+  permissions:
+  - {direction: ingress, ip_protocol: tcp, port_range: 7000/7000, source_cidr_ip: 192.0.2.0/24}
+  - {direction: ingress, ip_protocol: tcp, port_range: 7001/7001, source_cidr_ip: 192.0.2.0/24}
+- security_group_name: other
+  security_group_id: sg-other
+  permissions:
+  - {direction: ingress, ip_protocol: tcp, port_range: 7002/7002, source_cidr_ip: 192.0.2.0/24}
+- {security_group_name: third, security_group_id: sg-third}
+network_interfaces:
+- {device: tap0, side: guest, network_interface_id: eni-guest, instance_id: i-guest,
+   private_ip_addresses: [10.0.0.10], security_group_ids: [sg-base, sg-other]}
+";
+
+#[test]
+fn a_preview_says_of_each_rule_what_the_import_does() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::Guest);
+    let mut daemon = daemon(&world);
+    daemon.stop(libc::SIGTERM).unwrap();
+    for line in ["quotas.rules_per_interface = 6", "quotas.group_rules_per_group = 1"] {
+        daemon.configure(line).unwrap();
+    }
+    daemon.start().unwrap();
+    daemon.apply(ROOM_FOR_THREE, &[]).unwrap();
+    let rule = |port: u16, object: &str, value: &str| serde_json::json!({"Direction": "ingress", "IpProtocol": "tcp", "PortRange": format!("{port}/{port}"), object: value});
+    let cidr = |port| rule(port, "SourceCidrIp", "192.0.2.0/24");
+    // Each of them alone would be good, but for the last.
+    let file = [
+        rule(1, "SourceGroupId", "sg-third"),
+        rule(2, "SourceGroupId", "sg-third"),
+        cidr(7001),
+        cidr(3),
+        cidr(3),
+        cidr(4),
+        cidr(5),
+        cidr(5),
+        rule(6, "SourceCidrIp", "nowhere"),
+    ];
+    let path = daemon.dir().join("rules.json");
+    std::fs::write(&path, Value::from(file.to_vec()).to_string()).unwrap();
+    let import = |more: &[&str]| -> (Vec<String>, String) {
+        let (_, said) = daemon.sgctl(&[&["group", "import", "base", path.to_str().unwrap()], more].concat()).unwrap();
+        let value: Value = serde_json::from_str(said.split_inclusive("\n}").next().unwrap()).unwrap_or_default();
+        let one = |r: &Value| format!("{} {} {}", r["Put"], r["There"], r["Reason"].as_str().unwrap_or_default());
+        (value["Rules"].as_array().into_iter().flatten().map(one).collect(), said)
+    };
+    let would = import(&["--preview", "-o", "json"]).0;
+    let shown = import(&["--preview"]).1;
+    assert!(shown.contains("3 would be put in, 6 not, of which 2 are there already"), "{shown}");
+    let did = import(&["-o", "json"]).0;
+    assert_eq!(would, did, "the preview is what became of them");
+    let expected = [
+        ("true false", ""),
+        ("false false", "AuthorizedGroupRule.LimitExceed"),
+        ("false true", "it is there already"),
+        ("true false", ""),
+        ("false true", "it is there already"),
+        ("true false", ""),
+        ("false false", "7 rules apply here"),
+        ("false false", "7 rules apply here"),
+        ("false false", "SourceCidrIp is not valid"),
+    ];
+    for ((said, (fate, why)), n) in would.iter().zip(expected).zip(1..) {
+        assert!(said.starts_with(fate) && said.contains(why) && !said.contains("Permissions."), "{n}: {said}");
+    }
+    assert_eq!(would.len(), expected.len(), "{would:?}");
+    let rules = done(&daemon, &["group", "show", "base", "-o", "json"]);
+    let rules: Value = serde_json::from_str(&rules).unwrap();
+    assert_eq!(rules["Permissions"]["Permission"].as_array().unwrap().len(), 5, "{rules}");
+}

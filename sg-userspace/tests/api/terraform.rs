@@ -2,6 +2,8 @@
 //! sequences; each names the function of its source that it follows. What comes
 //! back must be what it compares with, to the letter.
 
+mod import;
+
 use serde_json::Value;
 use sg_userspace::testbed::Daemon;
 

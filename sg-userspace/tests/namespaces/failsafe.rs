@@ -1,6 +1,6 @@
 //! The failsafe: management ports that rules cannot close, by real sockets.
 
-use super::{rules::from, world::*};
+use super::world::*;
 use sg_userspace::testbed::{Daemon, echoes};
 
 const ON: [&str; 2] = ["failsafe.ports = [22]", "failsafe.sources = [\"192.0.2.10\", \"2001:db8:99::10\"]"];

@@ -1,9 +1,9 @@
 //! Every kind of rule, by real sockets.
 
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::IpAddr;
 
 use super::world::*;
-use sg_userspace::testbed::{Daemon, Net};
+use sg_userspace::testbed::Daemon;
 
 const POLICY: &str = "
 security_groups:
@@ -47,22 +47,6 @@ impl Bench<'_> {
         let more = rule(&after, direction, line) > rule(&before, direction, line);
         assert!(more, "{way:?}: {what}: not decided by {line}: {:#?}", after.rules);
     }
-}
-
-/// A connection from a chosen source.
-pub fn from(net: &Net, source: &str, target: &str) -> bool {
-    let (source, target) = (to(source), to(target));
-    net.run(|| Ok(bound(source, target).is_some_and(|mut s| sg_userspace::testbed::echoes(&mut s, b"x")))).unwrap()
-}
-
-fn bound(source: SocketAddr, target: SocketAddr) -> Option<TcpStream> {
-    let socket = socket2::Socket::new(socket2::Domain::for_address(target), socket2::Type::STREAM, None).ok()?;
-    socket.set_reuse_address(true).ok()?;
-    socket.bind(&source.into()).ok()?;
-    socket.connect_timeout(&target.into(), sg_userspace::testbed::PATIENCE).ok()?;
-    let stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(sg_userspace::testbed::PATIENCE)).ok()?;
-    Some(stream)
 }
 
 fn every_kind(way: Way) {

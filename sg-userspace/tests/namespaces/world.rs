@@ -156,6 +156,22 @@ impl World {
     }
 }
 
+/// A connection from a chosen source.
+pub fn from(net: &Net, source: &str, target: &str) -> bool {
+    let (source, target) = (to(source), to(target));
+    net.run(|| Ok(bound(source, target).is_some_and(|mut s| sg_userspace::testbed::echoes(&mut s, b"x")))).unwrap()
+}
+
+fn bound(source: SocketAddr, target: SocketAddr) -> Option<TcpStream> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(target), socket2::Type::STREAM, None).ok()?;
+    socket.set_reuse_address(true).ok()?;
+    socket.bind(&source.into()).ok()?;
+    socket.connect_timeout(&target.into(), sg_userspace::testbed::PATIENCE).ok()?;
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(sg_userspace::testbed::PATIENCE)).ok()?;
+    Some(stream)
+}
+
 /// Packets under a reason.
 pub fn reason(view: &InterfaceView, direction: &str, reason: &str) -> u64 {
     view.reasons.iter().filter(|r| r.direction == direction && r.reason == reason).map(|r| r.packets).sum()

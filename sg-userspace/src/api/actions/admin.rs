@@ -7,15 +7,16 @@ use super::{
     Action,
     common::Answer,
     groups::{self, referencing},
-    write,
+    import, write,
 };
 use crate::{
     api::{
         draft::Draft,
         error::{self, ApiError},
         params::Params,
+        rule,
     },
-    document::Text,
+    document::{Permission, Text},
 };
 
 /// All of them.
@@ -23,6 +24,7 @@ pub const ACTIONS: &[Action] = &[
     write("sg:MarkSecurityGroup", mark),
     write("sg:ModifySecurityGroup", modify),
     write("sg:DeleteSecurityGroup", delete),
+    write("sg:ImportRules", import::import),
 ];
 
 fn group(draft: &Draft<'_>, p: &Params, name: &str) -> Result<Option<usize>, ApiError> {
@@ -38,14 +40,15 @@ fn flag(p: &Params, name: &str) -> Result<Option<bool>, ApiError> {
     }
 }
 
-/// `Protected`, `Managed`: `true` or `false`.
+/// `Protected`, `Managed`, `Default`: `true` or `false`.
 fn mark(draft: &mut Draft<'_>, p: &Params) -> Answer {
-    let (protected, managed) = (flag(p, "Protected")?, flag(p, "Managed")?);
+    let (protected, managed, default) = (flag(p, "Protected")?, flag(p, "Managed")?, flag(p, "Default")?);
     let i = group(draft, p, "SecurityGroupId")?.ok_or(error::GROUP_ID_MISSING)?;
     let id = draft.names.groups.ids[i].clone();
     let fact = draft.fact_mut(&id);
     fact.protected = protected.unwrap_or(fact.protected);
     fact.managed = managed.unwrap_or(fact.managed);
+    fact.default = default.unwrap_or(fact.default);
     Ok(Map::new())
 }
 
@@ -56,6 +59,35 @@ fn modify(draft: &mut Draft<'_>, p: &Params) -> Answer {
         groups::policy(draft, p)?;
     }
     groups::modify(draft, p)
+}
+
+/// Rules that an answer shows of those that went with a group; the others are counted.
+const SHOWN: usize = 20;
+
+/// Rules that name a group: whose, how many, and the first of them as long as there is room.
+struct Naming {
+    user: usize,
+    keep: Vec<bool>,
+    shown: Value,
+}
+
+fn naming(draft: &Draft<'_>, group: usize, room: &mut usize) -> Vec<Naming> {
+    let names = |t: &Option<Text>| t.as_deref().and_then(|t| draft.any_group(t)) == Some(group);
+    let keeps = |r: &Permission| !names(&r.source_group_id) && !names(&r.dest_group_id);
+    let one = |user: usize| {
+        let standing = super::rules::of(draft, user);
+        let keep: Vec<bool> = standing.iter().map(|r| keeps(r.rule)).collect();
+        let gone: Vec<&super::rules::Standing<'_>> = standing.iter().filter(|r| !keep[r.index]).collect();
+        let first = gone.iter().take(*room).map(|r| Value::Object(rule::show(draft, r.rule, &r.id, &r.time())));
+        let first: Vec<Value> = first.collect();
+        *room -= first.len();
+        let shown = json!({
+            "SecurityGroupId": draft.names.groups.ids[user], "SecurityGroupName": draft.group_name(user),
+            "Rules": gone.len(), "Permissions": first,
+        });
+        Naming { user, keep, shown }
+    };
+    referencing(draft, group).into_iter().map(one).collect()
 }
 
 /// Deletes a group whatever holds it: rules that name it go, members leave it, or
@@ -85,16 +117,11 @@ fn delete(draft: &mut Draft<'_>, p: &Params) -> Answer {
         draft.interface_mut(member).security_group_ids = ids;
         moved.push(name);
     }
-    let mut removed = Vec::new();
-    for user in referencing(draft, i) {
-        let names = |draft: &Draft<'_>, t: &Option<Text>| t.as_deref().and_then(|t| draft.any_group(t)) == Some(i);
-        let rules = &draft.group_at(user).permissions;
-        let keep: Vec<bool> =
-            rules.iter().map(|r| !names(draft, &r.source_group_id) && !names(draft, &r.dest_group_id)).collect();
-        let gone = keep.iter().filter(|k| !**k).count();
+    let (mut removed, mut room) = (Vec::new(), SHOWN);
+    for Naming { user, keep, shown } in naming(draft, i, &mut room) {
         let mut keep = keep.into_iter();
         draft.group_mut(user).permissions.retain(|_| keep.next().unwrap_or(true));
-        removed.push(json!({"SecurityGroupId": draft.names.groups.ids[user], "Rules": gone}));
+        removed.push(shown);
     }
     draft.remove_group(i);
     draft.facts.to_mut().objects.remove(&id);

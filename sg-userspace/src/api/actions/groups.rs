@@ -108,6 +108,19 @@ fn counts(draft: &Draft<'_>, group: &Group) -> (usize, usize) {
     (group.permissions.len(), group.permissions.iter().filter(to_group).count())
 }
 
+/// What only the administrator is told of a group, as no answer of the original has it.
+fn marks(draft: &Draft<'_>, id: &str) -> Map<String, Value> {
+    if draft.account.is_some() {
+        return Map::new();
+    }
+    Map::from_iter([
+        ("OwnerId".to_owned(), draft.account_of_id(id).into()),
+        ("ServiceManaged".to_owned(), draft.is_managed(id).into()),
+        ("DeletionProtection".to_owned(), draft.is_protected(id).into()),
+        ("Default".to_owned(), draft.is_default(id).into()),
+    ])
+}
+
 fn item(draft: &Draft<'_>, i: usize, p: &Params) -> Value {
     let (group, id) = (draft.group_at(i), &draft.names.groups.ids[i]);
     let (rules, to_groups) = counts(draft, group);
@@ -136,6 +149,7 @@ fn item(draft: &Draft<'_>, i: usize, p: &Params) -> Value {
         item["EcsCount"] = addresses.into();
         item["AvailableInstanceAmount"] = left.into();
     }
+    item.as_object_mut().into_iter().for_each(|item| item.extend(marks(draft, id)));
     item
 }
 
@@ -217,6 +231,7 @@ pub fn attribute(draft: &mut Draft<'_>, p: &Params) -> Answer {
     let inner = if inner && !draft.is_enterprise(i) { "Accept" } else { "Drop" };
     answer.insert("InnerAccessPolicy".into(), inner.into());
     answer.insert("Permissions".into(), json!({"Permission": shown}));
+    answer.extend(marks(draft, &draft.names.groups.ids[i]));
     if p.get("Attribute").is_some() {
         answer.insert("SnapshotPolicyIds".into(), json!({"SnapshotPolicyId": []}));
     }

@@ -24,7 +24,7 @@ pub struct Instance {
     pub id: String,
     name: String,
     /// Numbers of its interfaces, primary first.
-    interfaces: Vec<usize>,
+    pub interfaces: Vec<usize>,
 }
 
 /// Instances that documents declare, and those that interfaces name.

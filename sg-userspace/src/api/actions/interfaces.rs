@@ -230,8 +230,15 @@ pub fn delete(draft: &mut Draft<'_>, p: &Params) -> Answer {
 pub fn attach(draft: &mut Draft<'_>, p: &Params) -> Answer {
     let instance = p.get("InstanceId").ok_or_else(|| error::NOT_SIGNED.of("InstanceId"))?;
     let i = loose(draft, p, false)?;
-    if !instances(draft).iter().any(|known| known.id == instance) {
-        return Err(error::INSTANCE_NOT_FOUND.into());
+    let known = instances(draft).into_iter().find(|known| known.id == instance).ok_or(error::INSTANCE_NOT_FOUND)?;
+    // An instance is where its primary interface is; one without interfaces is nowhere yet.
+    if let Some(&primary) = known.interfaces.first() {
+        let (own, its) = (vpc_of(draft, i), vpc_of(draft, primary));
+        if own != its {
+            return Err(
+                error::ATTACH_VPC.because(&format!("The instance is in {its}, the network interface in {own}."))
+            );
+        }
     }
     draft.interface_mut(i).instance_id = Some(Text::from(instance));
     Ok(Map::new())

@@ -147,21 +147,25 @@ fn authorize_in(draft: &mut Draft<'_>, p: &Params, direction: Direction) -> Answ
         read_all(draft, p, direction, Purpose::Make, || draft.changeable_group(p.get("SecurityGroupId")))?
     };
     let standing: BTreeSet<String> = of(draft, group).into_iter().map(|r| r.key).collect();
-    let id = draft.names.groups.ids[group].clone();
-    let created = draft.now;
     let before = cost(draft, group);
     // One that is there already is no error, and changes nothing.
     for (key, rule) in rules.into_iter().filter(|(key, _)| !standing.contains(key)) {
         draft.group_mut(group).permissions.push(rule);
-        let fact = RuleFact { id: new_id("sgr"), created };
-        draft.facts.to_mut().rules.entry(id.clone()).or_default().insert(key, fact);
+        stands(draft, group, key);
     }
     grows_within(draft, group, before, error::RULES_QUOTA)?;
     Ok(Map::new())
 }
 
+/// Notes that a rule has come.
+pub fn stands(draft: &mut Draft<'_>, group: usize, key: String) {
+    let (group, created) = (draft.names.groups.ids[group].clone(), draft.now);
+    let fact = RuleFact { id: new_id("sgr"), created };
+    draft.facts.to_mut().rules.entry(group).or_default().insert(key, fact);
+}
+
 /// What the rules of a group count as: a list is all the entries that it may have.
-fn cost(draft: &Draft<'_>, group: usize) -> usize {
+pub fn cost(draft: &Draft<'_>, group: usize) -> usize {
     let size = |most: &Option<Text>, held: usize| most.as_deref().and_then(|t| t.parse().ok()).unwrap_or(held.max(1));
     let prefixes = |t: &Option<Text>| {
         let list = t.as_deref().and_then(|t| draft.prefix_list(t)).map(|i| draft.prefix_list_at(i));
@@ -180,7 +184,7 @@ fn cost(draft: &Draft<'_>, group: usize) -> usize {
 
 /// Refuses more rules in a group than one interface may have: nobody could ever join
 /// it. One that a document made so large may still become smaller.
-fn grows_within(draft: &Draft<'_>, group: usize, before: usize, kind: Kind) -> Result<(), ApiError> {
+pub fn grows_within(draft: &Draft<'_>, group: usize, before: usize, kind: Kind) -> Result<(), ApiError> {
     let (after, limit) = (cost(draft, group), draft.here.quotas.rules_per_interface);
     if after <= limit || after <= before {
         return Ok(());

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use super::{Yes, lists::Ports};
+use super::{Yes, account, lists::Ports};
 use crate::ctl::complete;
 
 /// Security groups; each is named by its id, or by a name that only one has.
@@ -36,6 +36,9 @@ pub enum Group {
         /// A service to let in: ssh, http, https, rdp, mysql, postgresql, redis or icmp, and from where
         #[arg(long, value_name = "SERVICE@PREFIX")]
         open: Vec<String>,
+        /// The account that it belongs to; 16 digits [default: that of the configuration]
+        #[arg(long, value_parser = account)]
+        account: Option<String>,
     },
     /// Make the default group, unless it is there: everybody may ping, and reach TCP ports 22 and 3389
     #[command(after_help = "The default group is the one that the original puts instances into that name none.
@@ -50,7 +53,7 @@ nobody in but those who must:
         #[arg(long)]
         web: bool,
     },
-    /// Delete one; says what stands in the way
+    /// Delete one; says what stands in the way, or with --force what goes with it
     Delete {
         /// Its id or name
         #[arg(add = complete::groups())]
@@ -122,6 +125,9 @@ nobody in but those who must:
         /// VPC of the copy
         #[arg(long)]
         vpc: Option<String>,
+        /// What the copy of a file is, normal or enterprise [default: normal]; that of a group is of its type
+        #[arg(long = "type", value_name = "TYPE", value_parser = ["normal", "enterprise"])]
+        kind: Option<String>,
         /// Without its rules
         #[arg(long)]
         without_rules: bool,

@@ -3,7 +3,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::Yes;
+use super::{Yes, account};
 use crate::{ctl::complete, validate::parse};
 
 /// How a kind of list is named.
@@ -150,6 +150,9 @@ pub enum List<K: Kind> {
         /// For people
         #[arg(long)]
         description: Option<String>,
+        /// The account that it belongs to; 16 digits [default: that of the configuration]
+        #[arg(long, value_parser = account)]
+        account: Option<String>,
         /// What only this kind has.
         #[command(flatten)]
         kind: K,

@@ -2,7 +2,7 @@
 
 use clap::Subcommand;
 
-use super::Yes;
+use super::{Yes, account};
 use crate::ctl::complete;
 
 /// Instances; each is named by its id, or by a name that only one has.
@@ -86,6 +86,9 @@ What has a device here is made by a document: `sgctl apply`.")]
         /// For people
         #[arg(long)]
         description: Option<String>,
+        /// The account that it belongs to, as its groups must; 16 digits [default: that of the configuration]
+        #[arg(long, value_parser = account)]
+        account: Option<String>,
     },
     /// Delete one that has no device here, and no instance
     Delete {

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::{Titles, find};
+use super::{Titles, find, rule_line};
 use crate::ctl::{
     Ended,
     args::{Arguments, Yes},
@@ -102,13 +102,36 @@ pub fn references(arguments: &Arguments, group: &str) -> Result<Ended> {
     Ok(Ended::Done)
 }
 
+/// The rules that go with a group, by whose they are: the first of them, and how many more there are.
+fn removed(gone: &Value) -> Vec<String> {
+    let users: Vec<Value> = items(&gone["RemovedRules"]);
+    let (mut lines, mut left_out) = (Vec::new(), 0);
+    for user in &users {
+        let rules = items(&user["Permissions"]);
+        let all = user["Rules"].as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or_default();
+        let of = match text(user, "SecurityGroupName") {
+            "" => text(user, "SecurityGroupId").to_owned(),
+            name => format!("{name} ({})", text(user, "SecurityGroupId")),
+        };
+        left_out += all.saturating_sub(rules.len());
+        lines.extend(rules.iter().map(|r| format!("{of}: {}", rule_line(r))));
+    }
+    if left_out > 0 {
+        lines.push(format!("… and {left_out} more"));
+    }
+    lines
+}
+
 /// What goes with a group.
-fn going(arguments: &Arguments, group: &Value, force: bool) -> Result<Going> {
+fn going(arguments: &Arguments, group: &Value, force: bool, move_to: Option<&str>) -> Result<Going> {
     let (id, titles) = (&group["SecurityGroupId"], Titles::read(arguments)?);
     let members = members::interfaces(arguments, json!({"SecurityGroupId": id}))?;
     let members: Vec<&str> = members.iter().map(|m| text(m, "NetworkInterfaceName")).collect();
     let users = users(arguments, id)?;
     let users: Vec<&str> = users.iter().map(|u| titles.of(text(u, "SecurityGroupId"))).collect();
+    // What cannot be done is said before anybody is asked.
+    let ask = json!({"SecurityGroupId": id, "MoveTo": move_to});
+    let gone = if force { call(arguments, "sg:DeleteSecurityGroup", &ask, true)? } else { Value::Null };
     let rules = group["RuleCount"].as_u64().and_then(|n| n.try_into().ok()).unwrap_or_default();
     let name = text(group, "SecurityGroupName");
     let going = Going::new(format!("delete the group {name} ({})", text(group, "SecurityGroupId")));
@@ -117,22 +140,27 @@ fn going(arguments: &Arguments, group: &Value, force: bool) -> Result<Going> {
         true => ("members, which leave it", "groups whose rules go where they name it, too"),
         false => ("members, which must leave it first", "groups whose rules name it, which must go first"),
     };
-    Ok(going.names(leave, &members).names(go, &users))
+    let going = going.names(leave, &members).names(go, &users);
+    Ok(removed(&gone).into_iter().fold(going, |going, line| going.and(line)))
 }
 
 /// Deletes it; with `force` whatever holds it.
 pub fn delete(arguments: &Arguments, group: &str, force: bool, move_to: Option<&str>, yes: Yes) -> Result<Ended> {
     let found = find(arguments, group)?;
-    confirm(yes, || going(arguments, &found, force))?;
+    confirm(yes, || going(arguments, &found, force, move_to))?;
     let id = &found["SecurityGroupId"];
     let action = if force { "sg:DeleteSecurityGroup" } else { "DeleteSecurityGroup" };
     let done = call(arguments, action, &json!({"SecurityGroupId": id, "MoveTo": move_to}), false)?;
     let mut lines = vec![format!("{group} deleted")];
     let names = done["Moved"].as_array().into_iter().flatten().filter_map(Value::as_str);
     lines.extend(names.map(|name| format!("  {name} left it")));
-    let users = done["RemovedRules"].as_array().into_iter().flatten();
-    let of = |u: &Value| format!("  {} of {} named it, and are gone", u["Rules"], text(u, "SecurityGroupId"));
-    lines.extend(users.map(of));
+    let gone = removed(&done);
+    if !gone.is_empty() {
+        let rules = items(&done["RemovedRules"]).iter().filter_map(|u| u["Rules"].as_u64()).sum::<u64>();
+        let rules = count(usize::try_from(rules).unwrap_or(usize::MAX), "rule");
+        lines.push(format!("  {rules} of other groups named it, and went with it:"));
+        lines.extend(gone.iter().map(|line| format!("    {line}")));
+    }
     let value = json!({
         "SecurityGroupId": id, "Deleted": true, "Moved": done["Moved"], "RemovedRules": done["RemovedRules"],
         "Generation": done["Generation"],

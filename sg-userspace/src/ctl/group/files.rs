@@ -5,11 +5,11 @@ use std::{collections::BTreeSet, path::Path};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::{authorize, created, listed, permission, tables::remote, whole};
+use super::{created, hint_of_enterprise, listed, permission, tables::remote, whole};
 use crate::ctl::{
     Ended,
     args::Arguments,
-    call::{Refusal, call, text},
+    call::{Refusal, call, items, text},
     output::{self, made},
     rules_file::{self, Format, Region},
 };
@@ -25,19 +25,32 @@ fn lowered_note(count: usize) -> String {
     if count > 0 { format!("; {count} priorities above 100 became 100") } else { String::new() }
 }
 
+/// What is said of a copy.
+pub struct Copy<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// VPC it is in.
+    pub vpc: Option<&'a str>,
+    /// What it is, when made of a file.
+    pub kind: Option<&'a str>,
+    /// With the rules.
+    pub rules: bool,
+    /// With the tags.
+    pub tags: bool,
+}
+
 /// Makes a copy of a group, or of a file.
-pub fn clone(
-    arguments: &Arguments,
-    source: &str,
-    name: &str,
-    vpc: Option<&str>,
-    rules: bool,
-    tags: bool,
-) -> Result<Ended> {
+pub fn clone(arguments: &Arguments, source: &str, copy: &Copy<'_>) -> Result<Ended> {
+    let Copy { name, vpc, kind, rules, tags } = *copy;
     if Path::new(source).is_file() {
         ensure!(!tags, "a file of rules has no tags: leave --tags out; nothing was made");
-        return clone_file(arguments, Path::new(source), name, vpc, rules);
+        return clone_file(arguments, Path::new(source), copy);
     }
+    ensure!(
+        kind.is_none(),
+        "a copy of a group is of its type, or it would not let the same through: leave --type out, \
+         or clone a file of its rules (`sgctl group export`); nothing was made"
+    );
     let (mut found, group) = whole(arguments, source)?;
     let id = text(&group, "SecurityGroupId");
     let listed = listed(arguments, json!({"SecurityGroupId": id}))?.first().cloned().unwrap_or_default();
@@ -57,7 +70,7 @@ pub fn clone(
         found.clear();
     }
     let note = lowered_note(lowered(found.iter_mut()));
-    let mut new = created(arguments, &ask, &found)?;
+    let mut new = created(arguments, None, &ask, &found)?;
     // A group is made open to its own members: a copy of one that is not must not be.
     if group["InnerAccessPolicy"] == "Drop" && listed["SecurityGroupType"] != "enterprise" {
         let id = new["SecurityGroupId"].clone();
@@ -75,7 +88,8 @@ pub fn clone(
 }
 
 /// A new group with the rules of an exported file, as many of them as can be.
-fn clone_file(arguments: &Arguments, file: &Path, name: &str, vpc: Option<&str>, rules: bool) -> Result<Ended> {
+fn clone_file(arguments: &Arguments, file: &Path, copy: &Copy<'_>) -> Result<Ended> {
+    let Copy { name, vpc, kind, rules, .. } = *copy;
     let mut items = rules_file::read(file)?;
     if !rules {
         items.clear();
@@ -83,7 +97,8 @@ fn clone_file(arguments: &Arguments, file: &Path, name: &str, vpc: Option<&str>,
     // The system's had priorities that no rule has any more.
     let readable = items.iter_mut().filter(|i| i.problem.is_none());
     let note = lowered_note(lowered(readable.map(|i| &mut i.rule)));
-    let group = call(arguments, "CreateSecurityGroup", &json!({"SecurityGroupName": name, "VpcId": vpc}), false)?;
+    let ask = json!({"SecurityGroupName": name, "SecurityGroupType": kind, "VpcId": vpc});
+    let group = call(arguments, "CreateSecurityGroup", &ask, false)?;
     let id = text(&group, "SecurityGroupId").to_owned();
     let placed = match place(arguments, &id, items, usize::MAX, false) {
         Ok(placed) => placed,
@@ -102,6 +117,8 @@ fn clone_file(arguments: &Arguments, file: &Path, name: &str, vpc: Option<&str>,
         line = format!("{}\n{line}, without {}", placed_table(&skipped, ""), skipped.len());
     }
     made(arguments.output, &value, &line)?;
+    let put = placed.iter().filter(|p| p.refused.is_none()).map(|p| &p.rule);
+    hint_of_enterprise(kind, name, put)?;
     Ok(if skipped.is_empty() { Ended::Done } else { Ended::Refused })
 }
 
@@ -132,9 +149,42 @@ struct Placed {
     rule: Value,
     /// Why it was not put in.
     refused: Option<String>,
+    /// One that matches the same was there.
+    there: bool,
 }
 
-/// Puts the rules of a file into a group, one by one; `most` of them.
+/// Rules of one call: as many as the audit log has room for. What would become of rules is
+/// asked in one call, as each counts for those after it.
+const PART: usize = 100;
+
+/// What becomes of rules, in their order: put in, there already, or why not.
+fn fates(arguments: &Arguments, group: &str, rules: &[&Value], preview: bool) -> Result<Vec<Value>> {
+    let of = |r: &&Value| {
+        let mut fields = permission(r);
+        fields["Direction"] = r["Direction"].clone();
+        fields
+    };
+    let mut fates = Vec::new();
+    for part in rules.chunks(if preview { rules.len().max(1) } else { PART }) {
+        let ask = json!({"SecurityGroupId": group, "Rule": part.iter().map(of).collect::<Vec<_>>()});
+        match call(arguments, "sg:ImportRules", &ask, preview) {
+            Ok(done) => fates.extend(items(&done["Rules"])),
+            // One of them is to blame: it is found out by putting each in alone.
+            Err(e) if e.downcast_ref::<Refusal>().is_some_and(|r| r.code == "InternalError") => match part {
+                [_] => fates.push(json!({"Result": "Refused", "Reason": e.to_string()})),
+                _ => {
+                    for one in part {
+                        fates.extend(self::fates(arguments, group, std::slice::from_ref(one), preview)?);
+                    }
+                }
+            },
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(fates)
+}
+
+/// Puts the rules of a file into a group, those that can be; `most` of them.
 fn place(
     arguments: &Arguments,
     group: &str,
@@ -142,9 +192,8 @@ fn place(
     most: usize,
     preview: bool,
 ) -> Result<Vec<Placed>> {
-    let (standing, whole) = whole(arguments, group)?;
+    let (_, whole) = whole(arguments, group)?;
     let (id, region) = (text(&whole, "SecurityGroupId"), text(&whole, "RegionId"));
-    let mut standing: Vec<(String, Value)> = standing.iter().map(said).collect();
     let mut placed = Vec::new();
     for (n, rules_file::Item { line, rule, problem, region: from }) in items.into_iter().enumerate() {
         let elsewhere = from.as_ref().map(|r| r.id.as_str()).filter(|r| *r != region);
@@ -157,32 +206,28 @@ fn place(
             Some("skipped: its priority is not from 1 to 100".into())
         } else if let (Some(from), true) = (elsewhere, objects.iter().any(|o| !text(&rule, o).is_empty())) {
             Some(format!("it names an object of region {from}"))
-        } else if standing.contains(&said(&rule)) {
-            Some("it is there already".into())
         } else {
-            let ask = json!({"SecurityGroupId": id, "Permissions": [permission(&rule)]});
-            match call(arguments, authorize(&rule), &ask, preview) {
-                Ok(_) => None,
-                Err(e) if e.is::<Refusal>() => Some(e.to_string()),
-                Err(e) => return Err(e),
-            }
+            None
         };
-        if refused.is_none() {
-            standing.push(said(&rule));
-        }
-        placed.push(Placed { line, rule, refused });
+        placed.push(Placed { line, rule, refused, there: false });
+    }
+    let good: Vec<&Value> = placed.iter().filter(|p| p.refused.is_none()).map(|p| &p.rule).collect();
+    let fates = fates(arguments, id, &good, preview)?;
+    for (one, fate) in placed.iter_mut().filter(|p| p.refused.is_none()).zip(fates) {
+        one.there = fate["Result"] == "There";
+        one.refused = match text(&fate, "Result") {
+            "Put" => None,
+            "There" => Some("it is there already".into()),
+            _ if !fate["Reason"].is_null() => Some(text(&fate, "Reason").to_owned()),
+            _ => Some(format!("{} ({})", text(&fate, "Message").trim(), text(&fate, "Code"))),
+        };
     }
     Ok(placed)
 }
 
-/// What a rule says, to be compared with others.
-fn said(rule: &Value) -> (String, Value) {
-    (text(rule, "Direction").to_owned(), permission(rule))
-}
-
 fn placed_table(placed: &[&Placed], done: &str) -> comfy_table::Table {
     let mut table = output::table(&["line", "direction", "policy", "prio", "protocol", "ports", "remote", "result"]);
-    for Placed { line, rule, refused } in placed {
+    for Placed { line, rule, refused, .. } in placed {
         table.add_row([
             line.to_string(),
             text(rule, "Direction").to_owned(),
@@ -208,8 +253,16 @@ pub fn import(arguments: &Arguments, group: &str, file: &Path, preview: bool) ->
     let from = |r: &Region| format!("\nregion {}, as the file{} says", r.id, if r.by_name { "'s name" } else { "" });
     let froms: String = regions.iter().map(from).collect();
     let good = placed.len() - bad;
-    let line = format!("{table}\n{good} {done}, {bad} not; rules that stood there are as they were{froms}");
-    let one = |p: &Placed| json!({"Line": p.line, "Rule": p.rule, "Put": p.refused.is_none(), "Reason": p.refused});
+    let there = match placed.iter().filter(|p| p.there).count() {
+        0 => String::new(),
+        there => format!(", of which {there} {} there already", if there == 1 { "is" } else { "are" }),
+    };
+    let line = format!("{table}\n{good} {done}, {bad} not{there}; rules that stood there are as they were{froms}");
+    let one = |p: &Placed| {
+        json!({
+            "Line": p.line, "Rule": p.rule, "Put": p.refused.is_none(), "There": p.there, "Reason": p.refused,
+        })
+    };
     let from = |r: &Region| json!({"RegionId": r.id, "By": if r.by_name { "name" } else { "file" }});
     let value = json!({
         "Preview": preview,

@@ -58,9 +58,26 @@ pub fn rules_table(rules: &[Value]) -> comfy_table::Table {
     table
 }
 
+/// What the administrator has put on a group, a word each.
+fn marks(group: &Value) -> String {
+    let marks = [("ServiceManaged", "managed"), ("DeletionProtection", "protected"), ("Default", "default")];
+    marks.iter().filter(|(field, _)| group[*field] == true).map(|(_, word)| *word).collect::<Vec<_>>().join(", ")
+}
+
+/// The same, as lines that say what it means.
+pub fn marked(group: &Value) -> Vec<String> {
+    let (id, vpc) = (text(group, "SecurityGroupId"), text(group, "VpcId"));
+    let lines = [
+        ("ServiceManaged", format!("managed: only the administrator changes it (sgctl group manage {id} --off)")),
+        ("DeletionProtection", format!("protected: nobody deletes it (sgctl group protect {id} --off)")),
+        ("Default", format!("the default group of {vpc}")),
+    ];
+    lines.into_iter().filter(|(field, _)| group[*field] == true).map(|(_, line)| line).collect()
+}
+
 /// Groups as a table.
 pub fn groups_table(groups: &[Value]) -> comfy_table::Table {
-    let mut table = output::listing(&["group", "name", "type", "vpc", "rules", "managed", "description"]);
+    let mut table = output::listing(&["group", "name", "type", "vpc", "rules", "marks", "description"]);
     for g in groups {
         table.add_row([
             text(g, "SecurityGroupId").to_owned(),
@@ -68,7 +85,7 @@ pub fn groups_table(groups: &[Value]) -> comfy_table::Table {
             text(g, "SecurityGroupType").to_owned(),
             text(g, "VpcId").to_owned(),
             g["RuleCount"].to_string(),
-            if g["ServiceManaged"] == true { "yes" } else { "" }.to_owned(),
+            marks(g),
             text(g, "Description").to_owned(),
         ]);
     }

@@ -60,7 +60,7 @@ fn said(action: &Action, own: &str) -> Said {
     match action {
         Action::Call(call) => Said {
             caller: call.signed.as_ref().map_or_else(|| "administrator".into(), |(key, _)| key.clone()),
-            account: call.account.clone(),
+            account: call.account.clone().or_else(|| call.owner.clone()),
             name: call.action.clone(),
             parameters: Some(call.parameters.clone()),
             writes: call.writes(),

@@ -2,7 +2,7 @@
 
 use super::Control;
 use crate::{
-    api::{auth::now, keys::KeyError},
+    api::{auth::now, call::is_account, keys::KeyError},
     daemon::protocol::{KeyCommand, Reply},
 };
 
@@ -15,7 +15,7 @@ impl Control {
         let done = match command {
             KeyCommand::Create { account, writes, comment } => {
                 let account = account.as_deref().unwrap_or(&self.here.account);
-                if account.len() != 16 || !account.bytes().all(|b| b.is_ascii_digit()) {
+                if !is_account(account) {
                     return Reply::Refused {
                         message: format!("an account is 16 digits, such as {}", self.here.account),
                     };

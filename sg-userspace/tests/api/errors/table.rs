@@ -40,6 +40,11 @@ pub const MAKE: &[(&str, &str, &str)] = &[
         "CreateNetworkInterface VSwitchId=vsw-default SecurityGroupId=$ent PrimaryIpAddress=198.51.100.2",
     ),
     (
+        "far",
+        "NetworkInterfaceId",
+        "CreateNetworkInterface VSwitchId=vsw-other SecurityGroupId=$vpc PrimaryIpAddress=198.51.100.30",
+    ),
+    (
         "",
         "",
         "AuthorizeSecurityGroup SecurityGroupId=$b Permissions.1.IpProtocol=tcp Permissions.1.PortRange=1/1 \
@@ -290,6 +295,7 @@ pub const BAD: &[(&str, &str)] = &[
     ("JOIN_ADDRESSES", "JoinSecurityGroup SecurityGroupId=$full InstanceId=i-guest"),
     ("JOIN_INTERFACES", "JoinSecurityGroup SecurityGroupId=$ent NetworkInterfaceId=$second"),
     ("GROUP_ID_TWICE", "ModifyInstanceAttribute InstanceId=i-guest SecurityGroupIds.1=$a SecurityGroupIds.2=$a"),
+    ("ATTACH_VPC", "AttachNetworkInterface NetworkInterfaceId=$far InstanceId=i-guest"),
     ("INSTANCE_VPCS", "ModifyInstanceAttribute InstanceId=i-guest SecurityGroupIds.1=$a SecurityGroupIds.2=$vpc"),
     ("INSTANCE_TYPES", "ModifyInstanceAttribute InstanceId=i-guest SecurityGroupIds.1=$a SecurityGroupIds.2=$ent"),
     ("GROUPS_OF_INTERFACE", "ModifyNetworkInterfaceAttribute NetworkInterfaceId=$big $groups=11"),
