@@ -29,6 +29,7 @@ mod namespaces {
     pub mod stats;
     pub mod storm;
     pub mod survival;
+    pub mod tables;
     pub mod trial;
     pub mod watch;
     pub mod wire;

@@ -56,6 +56,9 @@ fn show(planned: &Planned) -> Result<()> {
             let named = planned.cut.len();
             writeln!(out, "  … and {} more; `sgctl plan -o json` names {named}", planned.cut_count - SHOWN)?;
         }
+        if !planned.cut_counted {
+            writeln!(out, "  their bytes and ages are not counted; [flow_log] in sgd.toml counts them")?;
+        }
     }
     if let Some(reason) = &planned.session {
         writeln!(out, "{}", output::red(&format!("YOUR OWN SSH CONNECTION would be dropped (reason: {reason})")))?;

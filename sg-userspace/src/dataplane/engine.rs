@@ -49,10 +49,12 @@ use super::{
     counters::Counters,
     dry::{Dry, DryError},
     events::Ring,
+    filter,
     machine::{Machine, Resolved},
     object::{self, Object},
     pins::Pins,
     policies::PolicyError,
+    quotas::ledger::Ledger,
     report::Observed,
     shapes::Sizes,
     sys,
@@ -153,6 +155,9 @@ pub struct Engine {
     /// What the program's configuration and its quotas were made.
     config: Config,
     quotas: Option<Quotas>,
+    /// What the counts of flows are to agree with, and the filter as it was last seen.
+    ledger: Ledger,
+    filter: Option<filter::Seen>,
 }
 
 impl Engine {

@@ -56,6 +56,14 @@ impl Halves {
         self.0.or(Self::base(half) + (bit / 64) as usize * 8, 1 << (bit % 64));
     }
 
+    fn has(&self, half: u32, bit: u32) -> bool {
+        self.0.words(Self::base(half) + (bit / 64) as usize * 8, 1).any(|word| word >> (bit % 64) & 1 != 0)
+    }
+
+    fn words(&self, half: u32) -> Vec<u64> {
+        self.0.words(Self::base(half), (BITS / 64) as usize).collect()
+    }
+
     /// Notes a flow that the daemon itself is about to add.
     pub fn add(&self, bit: u32) {
         self.set(0, bit);
@@ -82,18 +90,68 @@ pub fn renew(maps: &Maps) -> io::Result<Option<u32>> {
     renew_now(maps, &halves, config).map(Some)
 }
 
+/// The bits of all flows.
+fn each_bit(maps: &Maps, mut f: impl FnMut(u32)) -> io::Result<()> {
+    for map in maps.churn4.iter().chain([&maps.flows4]) {
+        map.each(|key, _| f(bit4(key)))?;
+    }
+    for map in maps.churn6.iter().chain([&maps.flows6]) {
+        map.each(|key, _| f(bit6(key)))?;
+    }
+    Ok(())
+}
+
+/// The half that is asked, as it was when it was last looked at.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    half: u32,
+    words: Vec<u64>,
+}
+
+/// Looks whether a bit is missing in the half that is asked: packets of its flow would be
+/// judged as those of none. False when one is; it is set again then.
+///
+/// Nothing ever clears a bit of the half that is asked, and each flow's is set before the flow
+/// is in a table, so that one that is missing is somebody else's doing. A bit that is set and
+/// should not be says no more than that of a dead flow: it only costs a look into the tables,
+/// and is gone when the filter is renewed. So does the other half, which is written anew
+/// before it is asked.
+///
+/// # Errors
+/// What the kernel says.
+pub fn is_whole(maps: &Maps, half: u32, seen: &mut Option<Seen>) -> io::Result<bool> {
+    let half = half & 1;
+    let halves = Halves::open(maps)?;
+    let mut words = halves.words(half);
+    let old = seen.take().filter(|s| s.half == half);
+    let lost = |old: &Seen| old.words.iter().zip(&words).any(|(old, now)| old & !now != 0);
+    let mut whole = !old.as_ref().is_some_and(lost);
+    if let Some(old) = old.as_ref().filter(|_| !whole) {
+        for (at, word) in old.words.iter().enumerate() {
+            halves.0.or(Halves::base(half) + at * 8, *word);
+        }
+    }
+    // What it was is not known, or not of flows that began since.
+    if old.is_none() || !whole {
+        each_bit(maps, |bit| {
+            if !halves.has(half, bit) {
+                halves.set(half, bit);
+                whole = false;
+            }
+        })?;
+        words = halves.words(half);
+    }
+    *seen = Some(Seen { half, words });
+    Ok(whole)
+}
+
 fn renew_now(maps: &Maps, halves: &Halves, config: Config) -> io::Result<u32> {
     let next = (config.filter & 1) ^ 1;
     // Until here a program may still ask this half.
     sys::grace_period()?;
     halves.clear(next);
     sys::grace_period()?;
-    for map in maps.churn4.iter().chain([&maps.flows4]) {
-        map.each(|key, _| halves.set(next, bit4(key)))?;
-    }
-    for map in maps.churn6.iter().chain([&maps.flows6]) {
-        map.each(|key, _| halves.set(next, bit6(key)))?;
-    }
+    each_bit(maps, |bit| halves.set(next, bit))?;
     maps.config.update(&0, &Config { filter: next, ..config })?;
     Ok(next)
 }

@@ -1,6 +1,15 @@
 //! How many flows may be confirmed, and how many are: see [`sg_common::quota`].
 
-use std::{collections::HashMap, hash::BuildHasher, io, net::IpAddr, os::fd::AsFd};
+pub mod ledger;
+
+use std::{
+    collections::HashMap,
+    hash::BuildHasher,
+    io,
+    net::IpAddr,
+    os::fd::AsFd,
+    sync::atomic::{Ordering, fence},
+};
 
 use ipnet::IpNet;
 use sg_common::{
@@ -9,6 +18,7 @@ use sg_common::{
     quota::{CELLS, INTERFACES, MANAGEMENT, Part, Prefix, Quotas, REMOTES, RESERVE, TABLES, Usage, cells},
 };
 
+use self::ledger::Sums;
 use super::{object::Maps, sys::Mapping};
 
 /// What the administrator sets.
@@ -65,6 +75,9 @@ pub fn wanted(maps: &Maps, settings: &Settings, interfaces: usize, seed: Option<
     Ok(settings.quotas([maps.flows4.capacity()?, maps.flows6.capacity()?], interfaces, seed))
 }
 
+/// Words of the counts.
+const WORDS: usize = size_of::<Usage>() / 8;
+
 /// The counts, shared with the program.
 #[derive(Debug)]
 pub struct Counts(Mapping);
@@ -92,11 +105,24 @@ impl Counts {
         [0, 1].map(|family| self.get(INTERFACES, slot as usize * 2 + family))
     }
 
-    /// A slot begins anew.
-    pub fn reset_interface(&self, slot: u32) {
+    /// A slot begins anew; returns what that added.
+    pub fn reset_interface(&self, slot: u32) -> Sums {
+        let mut added = Sums::default();
         for (family, count) in self.interface(slot).into_iter().enumerate() {
-            self.0.add((INTERFACES.first + slot as usize * 2 + family) * 8, count.wrapping_neg());
+            let at = INTERFACES.first + slot as usize * 2 + family;
+            self.0.add(at * 8, count.wrapping_neg());
+            added.add(at, count.wrapping_neg());
         }
+        added
+    }
+
+    /// All counts added up, twice in a row.
+    pub fn sums(&self) -> [Sums; 2] {
+        let read = || Sums::of(self.0.words(0, WORDS));
+        let first = read();
+        // Nothing of the second is read before the first has been.
+        fence(Ordering::SeqCst);
+        [first, read()]
     }
 
     /// What a remote counts for, at least what it holds.
@@ -110,16 +136,15 @@ impl Counts {
 /// time; `slots` are those of the protected devices, by zone.
 ///
 /// The program goes on counting meanwhile: what it adds is not undone. A flow that is
-/// confirmed during the walk may be counted twice until the next time.
+/// confirmed during the walk may be counted twice until the next time. Returns what it added.
 ///
 /// # Errors
 /// What the kernel says.
-pub fn recount(maps: &Maps, slots: &HashMap<u32, u32>) -> io::Result<()> {
+pub fn recount(maps: &Maps, slots: &HashMap<u32, u32>) -> io::Result<Sums> {
     let counts = Counts::open(maps)?;
     let seed = maps.quotas.get(&0)?.map_or(0, |q| q.seed);
-    let words = size_of::<Usage>() / 8;
-    let before: Vec<u64> = counts.0.words(0, words).collect();
-    let mut truth = vec![0u64; words];
+    let before: Vec<u64> = counts.0.words(0, WORDS).collect();
+    let mut truth = vec![0u64; WORDS];
     let mut count = |key: &FlowKey, family: usize| {
         truth[TABLES.first + family] += 1;
         if let Some(slot) = slots.get(&key.zone) {
@@ -131,10 +156,12 @@ pub fn recount(maps: &Maps, slots: &HashMap<u32, u32>) -> io::Result<()> {
     };
     maps.flows4.each(|key, _| count(&(*key).into(), 0))?;
     maps.flows6.each(|key, _| count(key, 1))?;
+    let mut added = Sums::default();
     for (i, (old, new)) in before.iter().zip(&truth).enumerate().filter(|(_, (old, new))| old != new) {
         counts.0.add(i * 8, new.wrapping_sub(*old));
+        added.add(i, new.wrapping_sub(*old));
     }
-    Ok(())
+    Ok(added)
 }
 
 /// Whom the quotas hold to be one remote: an IPv4 address, or the IPv6 network of 64

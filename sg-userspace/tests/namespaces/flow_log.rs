@@ -122,6 +122,7 @@ fn each_flow_has_its_line(way: Way) {
     let (planned, said) = daemon.sgctl(&["plan", "-f", next.to_str().unwrap()]).unwrap();
     assert!(planned && said.starts_with("1 live flow that the new rules deny:"), "{said}");
     assert!(said.contains("-> 10.0.0.10:7000, let in by g[0], ") && said.contains(" bytes in and "), "{said}");
+    assert!(!said.contains("[flow_log]"), "{said}");
     assert!(said.contains(", idle for 0s") || said.contains(", idle for 1s"), "{said}");
     daemon.apply(&lets_in(&world, &[7001]), &["--yes"]).unwrap();
     let _ = session.write_all(b"x");

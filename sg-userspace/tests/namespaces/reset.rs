@@ -80,6 +80,11 @@ fn both_ends_know(way: Way) {
     fs::write(&next, policy(&world, &[7002], false)).unwrap();
     let planned = done(&daemon, &["plan", "-f", file]);
     assert!(planned.contains("4 live flows that the new rules deny"), "{planned}");
+    let how = "their bytes and ages are not counted; [flow_log] in sgd.toml counts them";
+    assert_eq!(planned.matches(how).count(), 1, "{planned}");
+    assert!(!planned.contains(" bytes in and "), "{planned}");
+    let planned: Value = serde_json::from_str(&done(&daemon, &["plan", "-f", file, "-o", "json"])).unwrap();
+    assert_eq!((&planned["cut_count"], &planned["cut_counted"]), (&json!(4), &json!(false)), "{planned}");
     let same = apply(&daemon, &policy(&world, &[7000, 7001, 7002], true), &["--reset"]);
     assert_eq!(same["report"]["reset"], json!({"connections": 0, "only_cut": 0}));
     assert!(over.iter_mut().chain(&mut lives).all(Pair::speaks), "{way:?}");

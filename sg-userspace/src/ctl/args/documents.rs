@@ -67,8 +67,9 @@ pub struct Manner {
     /// their interface's rules or members, which decides anew), or drain:SECONDS
     #[arg(long, value_name = "HOW", default_value = "cut", value_parser = on_change)]
     pub on_change: OnChange,
-    /// Reset TCP connections of this host that the new rules deny before they are cut, so that
-    /// both ends know at once; not on trial, for that cannot be taken back
+    /// Reset TCP connections that the new rules deny before they are cut, so that both ends know
+    /// at once; forwarded flows, and those of guests that do not answer, are only cut, and counted.
+    /// Not on trial, for that cannot be taken back
     #[arg(long)]
     pub reset: bool,
 }

@@ -292,6 +292,7 @@ impl Control {
         }
         self.hearing.names = names;
         (planned.cut_count, planned.cut) = (denied.count, denied.shown);
+        planned.cut_counted = self.flow_log.is_some();
         planned.session = session.and_then(|s| {
             let instance = resolved.bindings.iter().map(|b| b.instance).find(|i| {
                 let interface = &change.policy.model().interfaces[resolved.instances[*i].interface];

@@ -11,7 +11,6 @@ use crate::{
         engine::{Beginning, OnChange, Report, Resets},
         flows,
         machine::Machine,
-        quotas,
         report::{Denied, Observed},
     },
 };
@@ -206,8 +205,7 @@ impl Control {
         let swept = self.engine.jiffies().and_then(|now| {
             let maps = self.engine.maps();
             flows::sweep(maps, now, self.engine.ticks_per_second())?;
-            let slots = self.engine.bound().values().map(|b| (b.generation.zone, b.slot)).collect();
-            quotas::recount(maps, &slots)
+            self.engine.recount()
         });
         if let Err(e) = swept {
             self.metrics.read_failed();

@@ -23,6 +23,9 @@ pub struct Planned {
     pub cut: Vec<String>,
     /// How many there are.
     pub cut_count: usize,
+    /// Whether their bytes and ages are counted (`[flow_log]`), and told with them.
+    #[serde(default)]
+    pub cut_counted: bool,
     /// The caller's own connection would be dropped: by what.
     pub session: Option<String>,
     /// Live flows of devices to be newly protected that would go on.

@@ -153,7 +153,8 @@ impl Engine {
         if !device.ethernet {
             generation.flags |= flags::NO_L2;
         }
-        Counts::open(&self.object.maps).map_err(kernel("count flows"))?.reset_interface(slot);
+        let counts = Counts::open(&self.object.maps).map_err(kernel("count flows"))?;
+        self.ledger.wrote(&counts.reset_interface(slot));
         let side = model.interfaces[instance.interface].side;
         (generation.flags, generation.observe_until) = self.first_flags(generation.flags, device, side)?;
         let record = slot * 4;

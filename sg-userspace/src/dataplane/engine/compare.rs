@@ -48,6 +48,10 @@ impl Engine {
             Ok(differs) => found.extend(differs.into_iter().map(str::to_owned)),
             Err(e) => failed = failed.or(Some(e)),
         }
+        match self.compare_flows().map_err(kernel("compare how many flows there are")) {
+            Ok(differs) => found.extend(differs.into_iter().map(str::to_owned)),
+            Err(e) => failed = failed.or(Some(e)),
+        }
         self.compared.own += 1;
         if self.compared.own >= OWN {
             self.compared.own = 0;

@@ -138,6 +138,8 @@ impl Engine {
             account: if setup.account { flags::ACCOUNT } else { 0 },
             config,
             quotas: None,
+            ledger: Default::default(),
+            filter: None,
         })
     }
 

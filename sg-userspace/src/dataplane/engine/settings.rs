@@ -1,5 +1,5 @@
-//! What all slots share: the program's configuration, and the quotas of flows; as they were
-//! written, and beside them what the kernel holds.
+//! What all slots share: the program's configuration, the quotas of flows, how many there are
+//! and which may be; as they were written, and beside them what the kernel holds.
 
 use std::io;
 
@@ -7,8 +7,9 @@ use sg_common::{generation::Config, quota::Quotas};
 
 use super::Engine;
 use crate::dataplane::{
+    clock::possible_cpus,
     filter,
-    quotas::{self, Settings},
+    quotas::{self, Counts, Settings, ledger::Ledger},
 };
 
 /// A configuration as it was written, with the clock of the one that is there: tests move it
@@ -43,7 +44,36 @@ impl Engine {
         Ok(())
     }
 
-    /// Looks at both; what differs is said, and written as it was.
+    /// Counts the flows of the tables, see [`quotas::recount`]; and has the filter be compared
+    /// with them all the next time: a bit that came and went between two looks is seen there.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn recount(&mut self) -> io::Result<()> {
+        self.filter = None;
+        let slots = self.bound.values().map(|b| (b.generation.zone, b.slot)).collect();
+        self.ledger.wrote(&quotas::recount(&self.object.maps, &slots)?);
+        Ok(())
+    }
+
+    /// Looks at the counts of flows, and at the filter of those that may exist; what differs is
+    /// said, and made what it should be.
+    pub(super) fn compare_flows(&mut self) -> io::Result<Vec<&'static str>> {
+        let mut found = Vec::new();
+        let (counts, cpus) = (Counts::open(&self.object.maps)?, possible_cpus());
+        if !self.ledger.agrees(counts.sums(), cpus) {
+            self.recount()?;
+            self.ledger = Ledger::default();
+            self.ledger.agrees(counts.sums(), cpus);
+            found.push("the table of flows' counts");
+        }
+        if !filter::is_whole(&self.object.maps, self.config.filter, &mut self.filter)? {
+            found.push("the filter of flows");
+        }
+        Ok(found)
+    }
+
+    /// Looks at both settings; what differs is said, and written as it was.
     pub(super) fn compare_settings(&self) -> io::Result<Vec<&'static str>> {
         let (maps, mut found) = (&self.object.maps, Vec::new());
         let there = maps.config.get(&0)?.unwrap_or(self.config);
