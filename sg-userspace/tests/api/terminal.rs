@@ -25,25 +25,17 @@ use super::{
     client::daemon,
     walk::{all, walk},
 };
-use crate::world::{Way, World, bin, can_run, lets_in};
+use crate::world::{Way, World, bin, can_run, eventually, lets_in};
 
 /// Commands whose answer is a file, for other programs: a line that was broken would be another.
 const FILES: &[&str] = &["api", "backup", "completions", "export", "group export", "snapshot show"];
 
-/// Commands that say what was measured, how much time is left, or when something was, in
-/// columns that may be too narrow for it; or that list by ids that are made up.
-const MEASURED: &[&str] = &[
-    "group list",
-    "status",
-    "interface show",
-    "snapshot restore",
-    "stats",
-    "key create",
-    "key list",
-    "key enable",
-    "key disable",
-    "key delete",
-];
+/// Commands that say what was measured, or when something was: numbers of any length, of which
+/// the [`shape`] is kept.
+const MEASURED: &[&str] = &["status", "interface show", "stats"];
+
+/// Commands that list by ids that are made up: kept in another order, that of what is shown.
+const BY_ID: &[&str] = &["group list"];
 
 /// What objects are called whose names are made up.
 const IDS: &[&str] = &["sg-", "sgr-", "pl-", "prl-", "eni-"];
@@ -105,6 +97,45 @@ fn too_wide(text: &str, columns: u16) -> Vec<&str> {
     text.lines().filter(|l| display_width(l) > columns.into() && l.trim().contains(' ')).collect()
 }
 
+/// Whether a word has small and large letters behind its first one, as a secret has.
+fn is_mixed(word: &str) -> bool {
+    let is = |kind: fn(&u8) -> bool| word.bytes().skip(1).any(|b| kind(&b));
+    is(u8::is_ascii_lowercase) && is(u8::is_ascii_uppercase)
+}
+
+/// A word, each of its numbers as 0.
+fn numbers(word: &str) -> String {
+    let mut out = String::new();
+    for c in word.chars() {
+        match c {
+            '0'..='9' if out.ends_with('0') => {}
+            '0'..='9' => out.push('0'),
+            _ => out.push(c),
+        }
+    }
+    out
+}
+
+/// What is shown, whatever the length of its numbers: each is 0, columns are as wide as they
+/// come, and a line that was broken is whole. Which bounds are the fullest is left out.
+fn shape(text: &str) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    let mut of_room = false;
+    for line in text.lines() {
+        let words: Vec<String> = line.split_whitespace().map(numbers).collect();
+        let words = words.join(" ");
+        of_room = line.starts_with("the fullest") || of_room && !words.contains(" bounds;");
+        if of_room && !line.starts_with("the fullest") {
+            continue;
+        }
+        match lines.last_mut() {
+            Some(last) if line.starts_with("  ") && !line.starts_with("   ") => *last += &format!(" {words}"),
+            _ => lines.push(words),
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
 /// A word, without what is another one the next time.
 fn masked(word: &str) -> String {
     let digits = word.bytes().filter(u8::is_ascii_digit).count();
@@ -114,7 +145,7 @@ fn masked(word: &str) -> String {
         _ if digits >= 8 && word.contains('T') && word.ends_with('Z') => {
             word.replace(|c: char| c.is_ascii_digit(), "0")
         }
-        _ if digits > 0 && word.len() >= 16 && word.bytes().all(|b| b.is_ascii_alphanumeric()) => {
+        _ if (digits > 0 || is_mixed(word)) && word.len() >= 16 && word.bytes().all(|b| b.is_ascii_alphanumeric()) => {
             "X".repeat(word.len())
         }
         _ => word.to_owned(),
@@ -157,6 +188,14 @@ fn kept(columns: u16, shown: &BTreeMap<String, String>) {
     );
 }
 
+/// Has packets cross the device both ways, until that is known: what there is to tell is the same each time.
+fn speak(world: &World, daemon: &Daemon<'_>) {
+    for (from, to) in [(&world.instance, "192.0.2.10"), (&world.client, "10.0.0.10")] {
+        let _ = from.ping(to.parse().unwrap()).unwrap();
+    }
+    eventually("packets are seen both ways", || !daemon.sgctl(&["status"]).unwrap().1.contains("none since"));
+}
+
 /// The whole walk, on a terminal.
 fn walked(columns: u16, no_color: bool) {
     if !can_run() {
@@ -176,10 +215,23 @@ fn walked(columns: u16, no_color: bool) {
             return;
         }
         wide.extend(too_wide(&text, columns).iter().map(|l| format!("{line}: {l}")));
-        if !MEASURED.contains(&command) && !text.contains(&dir) {
-            let line = line.replace(&dir, "DIR");
-            *shown.entry(command.to_owned()).or_default() += &mask(&format!("$ sgctl {line}\n{text}"));
+        if command == "apply" {
+            speak(&world, &daemon);
         }
+        if text.contains(&dir) {
+            return;
+        }
+        let mut text = mask(&text);
+        if MEASURED.contains(&command) {
+            text = shape(&text);
+        }
+        if BY_ID.contains(&command) {
+            let mut lines: Vec<&str> = text.lines().collect();
+            lines[1..].sort_unstable();
+            text = lines.join("\n") + "\n";
+        }
+        let line = mask(&line.replace(&dir, "DIR"));
+        *shown.entry(command.to_owned()).or_default() += &format!("$ sgctl {line}{text}");
     });
     assert!(wide.is_empty(), "wider than {columns} columns:\n{}", wide.join("\n"));
     kept(columns, &shown);

@@ -1,4 +1,4 @@
-//! Tables that all devices share and that packets change all the time: what somebody
+//! Tables that all devices share and that packets or watchers change all the time: what somebody
 //! else writes there is found, said, counted, and made what it should be.
 
 use std::{mem::offset_of, os::fd::AsFd, path::PathBuf};
@@ -8,6 +8,7 @@ use sg_common::{
     generation::Config,
     maps,
     quota::{INTERFACES, TABLES, Usage},
+    watch::Tell,
 };
 use sg_userspace::{
     dataplane::{
@@ -48,6 +49,46 @@ fn with_a_flow(world: &World) -> (Daemon<'_>, std::net::TcpStream) {
         eventually("a second has passed", || samples() > before);
     }
     (daemon, session)
+}
+
+/// A map that the daemon holds and does not pin.
+fn held<V: sys::Raw>(daemon: &Daemon<'_>, name: &str) -> RawMap<u32, V> {
+    let files = std::fs::read_dir(format!("/proc/{}/fdinfo", daemon.pid().unwrap())).unwrap();
+    let ids = files.filter_map(|file| {
+        let text = std::fs::read_to_string(file.ok()?.path()).ok()?;
+        text.lines().find_map(|l| l.strip_prefix("map_id:")?.trim().parse().ok())
+    });
+    let mut maps = ids.filter_map(|id| aya::maps::MapInfo::from_id(id).ok());
+    let map = maps.find(|map| map.name_as_str() == Some(name)).unwrap();
+    let fd = map.fd().unwrap().as_fd().try_clone_to_owned().unwrap();
+    RawMap::new(fd, 4, size_of::<V>() as u32).unwrap()
+}
+
+#[test]
+fn what_is_told_to_watchers_is_compared() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::HostTc);
+    let (daemon, _session) = with_a_flow(&world);
+    let tell = held::<Tell>(&daemon, maps::TELL);
+    let there = || tell.get(&0).unwrap().unwrap();
+    let written = there();
+    let what = "table of what is told";
+    for (n, altered) in [
+        Tell { tokens: [0; 3], ..written },
+        Tell { reasons: [[!0; 2]; 3], tokens: [1000; 3], version: written.version.wrapping_add(9), ..written },
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        tell.update(&0, &altered).unwrap();
+        eventually("it is found", || said(&daemon, what) == n + 1);
+        let now = there();
+        assert_eq!(Tell { version: 0, ..now }, Tell { version: 0, ..written });
+        assert!(now.version != altered.version, "windows that began under it are over");
+    }
+    eventually("it is counted", || metric(&daemon, DIFFERENCES) == 2);
 }
 
 #[test]

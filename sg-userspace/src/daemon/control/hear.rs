@@ -26,8 +26,9 @@ use crate::{
 pub(super) struct Hearing {
     watchers: Watchers,
     pub(super) names: Names,
-    /// What the kernel was asked for last.
+    /// What the kernel was asked for last, and whether it has been.
     tell: Tell,
+    asked: bool,
     /// Of what the names were made: the last epoch, the number of devices, the policy.
     seen: (u32, usize, Arc<Model>),
     /// What it said last that it has told.
@@ -39,7 +40,15 @@ pub(super) struct Hearing {
 impl Default for Hearing {
     fn default() -> Self {
         let (watchers, names) = (Watchers::default(), Names::default());
-        Self { watchers, names, tell: Tell::NOTHING, seen: Default::default(), sums: Sums::default(), failing: false }
+        Self {
+            watchers,
+            names,
+            tell: Tell::NOTHING,
+            asked: false,
+            seen: Default::default(),
+            sums: Sums::default(),
+            failing: false,
+        }
     }
 }
 
@@ -126,8 +135,30 @@ impl Control {
         if tell != hearing.tell {
             tell.version = tell.version.wrapping_add(1);
             match events::ask(engine.maps(), &tell) {
-                Ok(()) => hearing.tell = tell,
+                Ok(()) => (hearing.tell, hearing.asked) = (tell, true),
                 Err(e) => self.unheard(&e),
+            }
+        }
+    }
+
+    /// Looks whether the kernel is asked for what it was told last; what differs is said, and it
+    /// is asked anew. Only this thread ever writes that, whoever comes or goes.
+    pub(super) fn compare_asked(&mut self) -> Option<String> {
+        let (maps, hearing) = (self.engine.maps(), &mut self.hearing);
+        let compared = maps.tell.get(&0).and_then(|there| {
+            let Some(there) = there.filter(|there| hearing.asked && *there != hearing.tell) else { return Ok(false) };
+            // A version that no CPU has: what began under the settings of others is over.
+            let version = hearing.tell.version.max(there.version).wrapping_add(1);
+            let tell = Tell { version, ..hearing.tell };
+            events::ask(maps, &tell)?;
+            hearing.tell = tell;
+            Ok(true)
+        });
+        match compared {
+            Ok(differs) => differs.then(|| "the table of what is told".into()),
+            Err(e) => {
+                self.unheard(&e);
+                None
             }
         }
     }

@@ -116,11 +116,12 @@ impl Control {
 
     /// Looks whether the kernel's tables hold what was written, a part of them each time.
     pub fn compare_tables(&mut self) {
-        let (found, failed) = self.engine.compare();
+        let (mut found, failed) = self.engine.compare();
         if let Some(e) = failed {
             self.metrics.read_failed();
             log::warning!("cannot compare the kernel's tables: {e}");
         }
+        found.extend(self.compare_asked());
         if found.is_empty() {
             return;
         }
