@@ -19,7 +19,9 @@ use crate::{
 fn table(keys: &[KeyView]) -> comfy_table::Table {
     let mut table = output::listing(&["key", "account", "access", "state", "created", "comment"]);
     for k in keys {
-        table.add_row([&k.id, &k.account, &k.access, &k.state, &k.created, &k.comment]);
+        // The day is enough here, and the whole fits a terminal; JSON has the second.
+        let day = k.created.split('T').next().unwrap_or_default();
+        table.add_row([&k.id, &k.account, &k.access, &k.state, day, &k.comment]);
     }
     table
 }

@@ -34,8 +34,8 @@ const FILES: &[&str] = &["api", "backup", "completions", "export", "group export
 /// the [`shape`] is kept.
 const MEASURED: &[&str] = &["status", "interface show", "stats"];
 
-/// Commands that list by ids that are made up: kept in another order, that of what is shown.
-const BY_ID: &[&str] = &["group list"];
+/// Commands whose answer is another one each time: made-up ids that are broken over lines, flows that end.
+const PASSING: &[&str] = &["flows", "group list"];
 
 /// What objects are called whose names are made up.
 const IDS: &[&str] = &["sg-", "sgr-", "pl-", "prl-", "eni-"];
@@ -124,8 +124,8 @@ fn shape(text: &str) -> String {
     for line in text.lines() {
         let words: Vec<String> = line.split_whitespace().map(numbers).collect();
         let words = words.join(" ");
-        of_room = line.starts_with("the fullest") || of_room && !words.contains(" bounds;");
-        if of_room && !line.starts_with("the fullest") {
+        of_room = words.starts_with("the fullest") || of_room && !words.contains(" bounds;");
+        if of_room && !words.starts_with("the fullest") {
             continue;
         }
         match lines.last_mut() {
@@ -142,7 +142,7 @@ fn masked(word: &str) -> String {
     let id = IDS.iter().find_map(|kind| Some((kind, word.strip_prefix(kind)?)));
     match id {
         Some((kind, rest)) if rest.len() >= 12 => format!("{kind}{}", "x".repeat(rest.len())),
-        _ if digits >= 8 && word.contains('T') && word.ends_with('Z') => {
+        _ if digits >= 8 && (word.ends_with('Z') && word.contains('T') || word.matches('-').count() == 2) => {
             word.replace(|c: char| c.is_ascii_digit(), "0")
         }
         _ if (digits > 0 || is_mixed(word)) && word.len() >= 16 && word.bytes().all(|b| b.is_ascii_alphanumeric()) => {
@@ -218,17 +218,12 @@ fn walked(columns: u16, no_color: bool) {
         if command == "apply" {
             speak(&world, &daemon);
         }
-        if text.contains(&dir) {
+        if text.contains(&dir) || PASSING.contains(&command) {
             return;
         }
         let mut text = mask(&text);
         if MEASURED.contains(&command) {
             text = shape(&text);
-        }
-        if BY_ID.contains(&command) {
-            let mut lines: Vec<&str> = text.lines().collect();
-            lines[1..].sort_unstable();
-            text = lines.join("\n") + "\n";
         }
         let line = mask(&line.replace(&dir, "DIR"));
         *shown.entry(command.to_owned()).or_default() += &format!("$ sgctl {line}{text}");

@@ -65,12 +65,12 @@ impl Provider<'_> {
                 && r["PortRange"] == ports
                 && object(r).1 == cidr
                 && r["Policy"].as_str().unwrap().to_lowercase() == policy
-                && r["Priority"].to_string() == priority
+                && r["Priority"].as_i64() == priority.parse().ok()
         };
         body["Permissions"]["Permission"].as_array().unwrap().iter().find(same).cloned()
     }
 
-    fn provider(world: &World) -> Provider<'_> {
+    fn new(world: &World) -> Provider<'_> {
         let daemon = daemon(world);
         let key = key(&daemon, &[]);
         Provider { daemon, key }
@@ -83,7 +83,7 @@ fn groups_and_rules_are_imported_by_their_ids() {
         return;
     }
     let world = World::new(Way::Guest);
-    let p = Provider::provider(&world);
+    let p = Provider::new(&world);
     p.daemon.apply(DOCUMENT, &[]).unwrap();
 
     // resourceAliCloudEcsSecurityGroupRead: what the configuration is compared with.
@@ -156,7 +156,7 @@ fn the_data_source_of_groups_reads_all_pages() {
         return;
     }
     let world = World::new(Way::Guest);
-    let p = Provider::provider(&world);
+    let p = Provider::new(&world);
     let read = |more: &[(&str, &str)]| {
         let (mut groups, mut sizes) = (Vec::new(), Vec::new());
         for number in 1_u32.. {
