@@ -1,6 +1,6 @@
 //! Connections that are reset before they are cut, so that both ends know at once. Those of
 //! this host are closed by its own stack: the kernel sends the other end a reset, and the socket's
-//! owner gets an error. For those of guests see [`guests`]. The reset has to leave as a packet of
+//! owner gets an error. For those of guests see `guests`. The reset has to leave as a packet of
 //! the flow, so this is done while the verdict of before is still in force.
 
 mod guests;
