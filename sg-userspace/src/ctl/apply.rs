@@ -197,7 +197,7 @@ pub struct Consent {
     pub from_stdin: bool,
     /// Whether it is tried out first; by default if it would drop the user's own connection.
     pub confirm: Option<Confirm>,
-    /// Whether connections of this host that are cut are reset before.
+    /// Whether connections that are cut are reset before.
     pub reset: bool,
 }
 

@@ -79,6 +79,7 @@ impl Network {
                 loopback: layer == LinkLayerType::Loopback,
                 up: message.header.flags.contains(LinkFlags::Up),
                 master: None,
+                vrf: false,
                 kind: None,
                 generic_xdp: false,
                 xdp: None,
@@ -112,6 +113,7 @@ impl Network {
             devices.iter().map(|d| (d.index, (d.name.clone(), d.kind.clone()))).collect();
         for device in &mut devices {
             let master = masters.get(&device.index).and_then(|m| named.get(m));
+            device.vrf = master.is_some_and(|(_, kind)| kind.as_deref() == Some("vrf"));
             device.master = master.and_then(|(name, kind)| {
                 // A VRF is no bridge: its ports keep their own traffic.
                 let kind = kind.clone().filter(|k| matches!(k.as_str(), "bridge" | "bond" | "team"))?;

@@ -244,6 +244,7 @@ mod tests {
             loopback: false,
             up: true,
             master: None,
+            vrf: false,
             kind: None,
             generic_xdp: false,
             xdp: None,

@@ -41,7 +41,13 @@ use sg_common::{
     quota::Quotas,
 };
 
-pub use self::{error::EngineError, observe::Beginning, proof::Attached, reset::bound_to, room::Used};
+pub use self::{
+    error::EngineError,
+    observe::Beginning,
+    proof::Attached,
+    reset::{bound_to, is_routed_here},
+    room::Used,
+};
 pub use super::report::{OnChange, Preview, Report, Resets};
 use super::{
     attach::{self, Place},

@@ -108,6 +108,14 @@ pub struct Seen {
     words: Vec<u64>,
 }
 
+/// The half that is asked as it is now, to be compared with later.
+///
+/// # Errors
+/// What mmap(2) says.
+pub fn look(maps: &Maps, half: u32) -> io::Result<Seen> {
+    Ok(Seen { half: half & 1, words: Halves::open(maps)?.words(half) })
+}
+
 /// Looks whether a bit is missing in the half that is asked: packets of its flow would be
 /// judged as those of none. False when one is; it is set again then.
 ///

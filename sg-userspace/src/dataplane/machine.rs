@@ -22,6 +22,9 @@ pub struct Device {
     pub up: bool,
     /// Name and kind of the bridge or bond it is enslaved to.
     pub master: Option<(String, String)>,
+    /// Whether it is in a VRF: other routes lead to its addresses.
+    #[serde(default)]
+    pub vrf: bool,
     /// What kind of virtual device: `veth`, `tun`, `bond`; `None` for hardware.
     pub kind: Option<String>,
     /// Whether it carries an XDP program behind its driver.
@@ -157,6 +160,7 @@ mod tests {
             loopback: index == 1,
             up: true,
             master: None,
+            vrf: false,
             kind: None,
             generic_xdp: false,
             xdp: None,

@@ -4,6 +4,7 @@ use std::{
     fs,
     io::{ErrorKind, Read},
     net::{TcpListener, TcpStream, UdpSocket},
+    os::fd::AsRawFd,
     time::Duration,
 };
 
@@ -169,6 +170,41 @@ fn both_ends_of_a_guests_connection_know() {
     assert!(said.contains("1 live flow is cut; 1 connection was reset at both ends"), "{said}");
     assert_eq!(hears(&mut out), ErrorKind::ConnectionReset);
     assert!(lives.iter_mut().all(Pair::speaks));
+}
+
+/// More than are asked for at once, and some that the guest knows nothing of any more: it answers with a reset.
+#[test]
+fn connections_that_a_guest_forgot_do_not_stand_in_the_way_of_others() {
+    if !can_run() {
+        return;
+    }
+    let world = World::new(Way::Guest);
+    let both = listener(&world, "[::]:7000");
+    let daemon = world.daemon();
+    daemon.apply(&policy(&world, &[7000], false), &[]).unwrap();
+    let mut forgotten: Vec<Pair> = (0..200).map(|_| Pair::new(&world, &both, "10.0.0.10:7000")).collect();
+    let mut left = forgotten.split_off(100);
+    let _clients: Vec<TcpStream> = forgotten.into_iter().map(forget).collect();
+    let said = done(&daemon, &["flows", "--port", "7000", "--cut", "--reset", "--yes"]);
+    assert!(said.contains("200 live flows are cut; 100 connections were reset at both ends"), "{said}");
+    assert!(left.iter_mut().all(|pair| (hears(&mut pair.client), hears(&mut pair.instance)) == RESET));
+}
+
+/// Has the instance forget a connection without a word to its client.
+fn forget(pair: Pair) -> TcpStream {
+    let on: libc::c_int = 1;
+    // SAFETY: an option of the size given, of a descriptor that is open.
+    let result = unsafe {
+        libc::setsockopt(
+            pair.instance.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_REPAIR,
+            (&raw const on).cast(),
+            size_of_val(&on) as u32,
+        )
+    };
+    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+    pair.client
 }
 
 /// What both ends hear of a reset that neither has sent.

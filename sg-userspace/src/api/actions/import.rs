@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     common::Answer,
-    rules::{cost, grows_within, of, stands},
+    rules::{cost, counts_as, grows_within, of, stands},
 };
 use crate::{
     api::{
@@ -35,10 +35,11 @@ struct Wanted {
     at: usize,
     key: String,
     rule: Permission,
+    direction: Direction,
 }
 
 /// Reads a rule as a call of this one alone would.
-fn read(draft: &Draft<'_>, record: &Params, group: usize) -> Result<(String, Permission), ApiError> {
+fn read(draft: &Draft<'_>, record: &Params, group: usize) -> Result<(String, Permission, Direction), ApiError> {
     let direction = match record.get("Direction") {
         Some("ingress") => Direction::Inbound,
         Some("egress") => Direction::Outbound,
@@ -47,7 +48,7 @@ fn read(draft: &Draft<'_>, record: &Params, group: usize) -> Result<(String, Per
     let form = Form::Listed(1);
     rule::two_sides(&rule::syntax(record, form, direction)?)?;
     let rule = rule::read(draft, record, form, direction, group)?;
-    Ok((key(draft.names, &rule), rule))
+    Ok((key(draft.names, &rule), rule, direction))
 }
 
 /// A message about one rule, of which the caller knows which one it is.
@@ -74,18 +75,36 @@ fn put(draft: &mut Draft<'_>, group: usize, wanted: &[Wanted]) -> Result<(), Api
     Ok(())
 }
 
+/// What the smallest rule counted as that a quota refused, and what it said; by direction.
+type Full = [Option<(usize, ApiError)>; 2];
+
 /// Puts in what can be, each on top of those before it. Rules that are too much are found by
-/// halves: mostly there are none, and the whole is judged once.
-fn place(draft: &mut Draft<'_>, group: usize, wanted: &[Wanted], fates: &mut [Fate]) {
-    match (put(draft, group, wanted), wanted) {
-        (Ok(()), _) => wanted.iter().for_each(|one| fates[one.at] = Fate::Put),
-        (Err(e), [one]) => fates[one.at] = Fate::Refused(e),
-        (Err(_), _) => {
-            let (first, second) = wanted.split_at(wanted.len() / 2);
-            place(draft, group, first, fates);
-            place(draft, group, second, fates);
+/// halves: mostly there are none, and the whole is judged once. Where a quota has refused one,
+/// those that count as much are refused with it, without judging the whole for each.
+fn place(draft: &mut Draft<'_>, group: usize, wanted: &[Wanted], full: &mut Full, fates: &mut [Fate]) {
+    let [one] = wanted else {
+        if full.iter().all(Option::is_none) && put(draft, group, wanted).is_ok() {
+            wanted.iter().for_each(|one| fates[one.at] = Fate::Put);
+            return;
         }
-    }
+        let (first, second) = wanted.split_at(wanted.len() / 2);
+        place(draft, group, first, full, fates);
+        place(draft, group, second, full, fates);
+        return;
+    };
+    let (size, full) = (counts_as(draft, &one.rule), &mut full[one.direction as usize]);
+    fates[one.at] = match full {
+        Some((least, e)) if size >= *least => Fate::Refused(e.clone()),
+        _ => match put(draft, group, wanted) {
+            Ok(()) => Fate::Put,
+            Err(e) => {
+                if e.code.contains("Limit") || e.code.contains("Quota") {
+                    *full = Some((size, e.clone()));
+                }
+                Fate::Refused(e)
+            }
+        },
+    };
 }
 
 /// `Rule.N`: a direction, and the fields of a permission.
@@ -97,18 +116,18 @@ pub fn import(draft: &mut Draft<'_>, p: &Params) -> Answer {
     for (at, (_, record)) in records.iter().enumerate() {
         match read(draft, record, group) {
             Err(e) => fates[at] = Fate::Refused(of_one(e)),
-            Ok((key, rule)) => match known.get(&key) {
+            Ok((key, rule, direction)) => match known.get(&key) {
                 Some(Some(first)) => twice.push((at, *first)),
                 Some(None) => {}
                 None => {
                     known.insert(key.clone(), Some(at));
-                    wanted.push(Wanted { at, key, rule });
+                    wanted.push(Wanted { at, key, rule, direction });
                 }
             },
         }
     }
     if !wanted.is_empty() {
-        place(draft, group, &wanted, &mut fates);
+        place(draft, group, &wanted, &mut Full::default(), &mut fates);
     }
     for (at, first) in twice {
         // It is there if the first of them is, and else refused like that.

@@ -164,8 +164,8 @@ pub fn stands(draft: &mut Draft<'_>, group: usize, key: String) {
     draft.facts.to_mut().rules.entry(group).or_default().insert(key, fact);
 }
 
-/// What the rules of a group count as: a list is all the entries that it may have.
-pub fn cost(draft: &Draft<'_>, group: usize) -> usize {
+/// What a rule counts as: a list is all the entries that it may have.
+pub fn counts_as(draft: &Draft<'_>, r: &Permission) -> usize {
     let size = |most: &Option<Text>, held: usize| most.as_deref().and_then(|t| t.parse().ok()).unwrap_or(held.max(1));
     let prefixes = |t: &Option<Text>| {
         let list = t.as_deref().and_then(|t| draft.prefix_list(t)).map(|i| draft.prefix_list_at(i));
@@ -175,11 +175,13 @@ pub fn cost(draft: &Draft<'_>, group: usize) -> usize {
         let list = t.as_deref().and_then(|t| draft.port_list(t)).map(|i| draft.port_list_at(i));
         list.map_or(0, |l| size(&l.max_entries, l.entries.len()))
     };
-    let rule = |r: &Permission| {
-        let lists = prefixes(&r.source_prefix_list_id) + prefixes(&r.dest_prefix_list_id);
-        (lists + ports(&r.port_range_list_id)).max(1)
-    };
-    draft.group_at(group).permissions.iter().map(rule).sum()
+    let lists = prefixes(&r.source_prefix_list_id) + prefixes(&r.dest_prefix_list_id);
+    (lists + ports(&r.port_range_list_id)).max(1)
+}
+
+/// What the rules of a group count as.
+pub fn cost(draft: &Draft<'_>, group: usize) -> usize {
+    draft.group_at(group).permissions.iter().map(|r| counts_as(draft, r)).sum()
 }
 
 /// Refuses more rules in a group than one interface may have: nobody could ever join

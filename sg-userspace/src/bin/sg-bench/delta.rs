@@ -51,6 +51,7 @@ fn machine(device: &str) -> Result<Machine> {
         loopback: false,
         up: true,
         master: None,
+        vrf: false,
         kind: Some("veth".into()),
         generic_xdp: false,
         xdp: None,

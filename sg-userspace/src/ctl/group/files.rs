@@ -178,7 +178,13 @@ fn fates(arguments: &Arguments, group: &str, rules: &[&Value], preview: bool) ->
                     }
                 }
             },
-            Err(e) => return Err(e),
+            Err(e) if fates.is_empty() => return Err(e),
+            // What was put in before is, and is told.
+            Err(e) => {
+                let refused = json!({"Result": "Refused", "Reason": format!("{e:#}")});
+                fates.resize(rules.len(), refused);
+                break;
+            }
         }
     }
     Ok(fates)

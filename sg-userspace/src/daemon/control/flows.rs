@@ -23,7 +23,7 @@ use crate::{
     },
     dataplane::{
         cut,
-        engine::{Bound, Resets, bound_to},
+        engine::{Bound, Resets, bound_to, is_routed_here},
         flows::{self, Live},
         reset::Wanted,
     },
@@ -253,7 +253,7 @@ impl Control {
             let device = self.machine.devices.iter().find(|d| d.name == bound.device);
             if bound.generation.flags & flags::GUEST == 0 {
                 wanted.add(key, &device.map(|d| bound_to(&self.machine, d)).unwrap_or_default());
-            } else if let Some(device) = device {
+            } else if let Some(device) = device.filter(|d| is_routed_here(&self.machine, d)) {
                 wanted.add_guest(key, device.index);
             }
         }

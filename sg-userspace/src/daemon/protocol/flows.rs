@@ -32,7 +32,7 @@ pub enum Want {
     Cut {
         /// The caller's own connection: when it is among them, all of it is refused.
         session: Option<Session>,
-        /// TCP connections of this host are reset before, so that both ends know at once.
+        /// TCP connections are reset before, so that both ends know at once.
         #[serde(default)]
         reset: bool,
     },

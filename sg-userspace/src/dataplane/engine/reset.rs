@@ -25,8 +25,8 @@ use crate::{
 /// A device whose flows are about to be judged anew.
 struct Judged {
     instance: usize,
-    /// Its index.
-    device: u32,
+    /// Its index; none where a guest's connections cannot be spoken to.
+    device: Option<u32>,
     /// To what sockets of its flows may be bound; none where they are somebody else's.
     sockets: Option<Vec<u32>>,
 }
@@ -36,6 +36,13 @@ pub fn bound_to(machine: &Machine, device: &Device) -> Vec<u32> {
     let master = device.master.as_ref().map(|(name, _)| name);
     let masters = machine.devices.iter().filter(|d| Some(&d.name) == master).map(|d| d.index);
     std::iter::once(device.index).chain(masters).collect()
+}
+
+/// Whether packets of a guest's connection are found by the routes of this host, and not by
+/// those of a VRF: there another guest may have its addresses.
+pub fn is_routed_here(machine: &Machine, device: &Device) -> bool {
+    let master = device.master.as_ref().and_then(|(name, _)| machine.devices.iter().find(|d| d.name == *name));
+    !device.vrf && master.is_none_or(|master| !master.vrf)
 }
 
 impl Engine {
@@ -77,7 +84,8 @@ impl Engine {
             } else if !bound.is_observing()
                 && (put.patched || bound.settle(generation, self.trial.is_some()) != bound.generation)
             {
-                zones.insert(bound.generation.zone, Judged { instance, device: device.index, sockets });
+                let device = is_routed_here(machine, device).then_some(device.index);
+                zones.insert(bound.generation.zone, Judged { instance, device, sockets });
             }
         }
         // A clock that cannot be read has nothing expire.
@@ -87,9 +95,10 @@ impl Engine {
             let Some(Judged { instance, device, sockets }) = zones.get(&flow.key.zone) else { return };
             if lives(&flow) && judges.denies(*instance, &flow) {
                 denied += 1;
-                match sockets {
-                    Some(sockets) => wanted.add(&flow.key, sockets),
-                    None => wanted.add_guest(&flow.key, *device),
+                match (sockets, device) {
+                    (Some(sockets), _) => wanted.add(&flow.key, sockets),
+                    (None, Some(device)) => wanted.add_guest(&flow.key, *device),
+                    (None, None) => {}
                 }
             }
         });

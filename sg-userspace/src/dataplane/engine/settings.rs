@@ -26,6 +26,8 @@ impl Engine {
     pub fn renew_filter(&mut self) -> io::Result<()> {
         if let Some(half) = filter::renew(&self.object.maps)? {
             self.config.filter = half;
+            // It was just made of all flows.
+            self.filter = Some(filter::look(&self.object.maps, half)?);
         }
         Ok(())
     }
@@ -44,13 +46,11 @@ impl Engine {
         Ok(())
     }
 
-    /// Counts the flows of the tables, see [`quotas::recount`]; and has the filter be compared
-    /// with them all the next time: a bit that came and went between two looks is seen there.
+    /// Counts the flows of the tables, see [`quotas::recount`].
     ///
     /// # Errors
     /// As there.
     pub fn recount(&mut self) -> io::Result<()> {
-        self.filter = None;
         let slots = self.bound.values().map(|b| (b.generation.zone, b.slot)).collect();
         self.ledger.wrote(&quotas::recount(&self.object.maps, &slots)?);
         Ok(())

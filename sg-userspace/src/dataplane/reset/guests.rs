@@ -5,6 +5,7 @@ use std::{
     collections::{BTreeMap, HashSet},
     io::{self, Read},
     net::{IpAddr, SocketAddr, SocketAddrV6},
+    os::fd::AsRawFd,
     time::{Duration, Instant},
 };
 
@@ -14,12 +15,18 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use super::{ends, segment::Segment};
 use crate::dataplane::adopt::sockets::{End, TCP};
 
-/// How long all guests have to answer.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long it takes in all, at most: nothing else is done meanwhile.
+const LIMIT: Duration = Duration::from_secs(2);
+/// How long the guest of some flows has to answer.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// How long who has been told is heard: what was under way meanwhile makes another reset necessary.
+const AFTER: Duration = Duration::from_millis(10);
 /// Connections that are reset in one go; those past it are only cut.
 const MOST: usize = 4096;
 /// Connections that are asked for at once, so that what comes back finds room.
-const AT_ONCE: usize = 256;
+const AT_ONCE: usize = 64;
+/// Bytes for what comes back.
+const ROOM: usize = 1 << 20;
 /// Of a frame, what has all headers.
 const HEAD: usize = 256;
 
@@ -66,22 +73,41 @@ impl Guests {
     }
 
     fn try_reset(&self, done: &mut HashSet<(End, End)>) -> io::Result<()> {
-        let (until, mouth) = (Instant::now() + PATIENCE, Mouth::open()?);
-        let mut left = MOST;
+        let (until, mouth) = (Instant::now() + LIMIT, Mouth::open()?);
+        let (mut left, mut failed) = (MOST, None);
         for (device, flows) in &self.0 {
-            let ear = ear(*device)?;
-            for some in flows[..flows.len().min(left)].chunks(AT_ONCE) {
-                one_go(&ear, &mouth, some, until, done)?;
+            let some = &flows[..flows.len().min(left)];
+            left -= some.len();
+            // What is wrong with one device is no reason to leave the others alone.
+            if let Err(e) = one_device(*device, &mouth, some, until, done) {
+                failed = failed.or(Some(e));
             }
-            left -= flows.len().min(left);
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
+}
+
+fn one_device(
+    device: u32,
+    mouth: &Mouth,
+    flows: &[FlowKey],
+    until: Instant,
+    done: &mut HashSet<(End, End)>,
+) -> io::Result<()> {
+    let ear = ear(device)?;
+    for some in flows.chunks(AT_ONCE) {
+        let now = Instant::now();
+        if now >= until {
+            break;
+        }
+        one_go(&ear, mouth, some, until.min(now + PATIENCE), done)?;
+    }
+    Ok(())
 }
 
 /// Asks for, and resets, some connections of one guest.
 fn one_go(
-    ear: &Socket,
+    mut ear: &Socket,
     mouth: &Mouth,
     flows: &[FlowKey],
     until: Instant,
@@ -97,29 +123,38 @@ fn one_go(
             asked.insert((local, remote));
         }
     }
-    let mut frame = [0; HEAD];
-    while !asked.is_empty() {
+    let (mut frame, mut told, mut until, mut all_said) = ([0; HEAD], HashSet::new(), until, false);
+    loop {
+        if asked.is_empty() && !all_said {
+            if told.is_empty() {
+                return Ok(());
+            }
+            (all_said, until) = (true, until.min(Instant::now() + AFTER));
+        }
         let left = until.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            break;
+            return Ok(());
         }
-        ear.set_read_timeout(Some(left))?;
-        let mut from = ear;
-        let length = match from.read(&mut frame) {
+        // Less would be no time, which is for ever.
+        ear.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+        let length = match ear.read(&mut frame) {
             Ok(length) => length,
             Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => continue,
             Err(e) => return Err(e),
         };
         let Some(answer) = Segment::read(&frame[..length]) else { continue };
         let ends = (answer.source, answer.destination);
-        if !answer.says_where() || !asked.remove(&ends) {
-            continue;
-        }
-        if answer.resets().iter().all(|reset| mouth.say(reset).is_ok()) {
+        if answer.is_reset() {
+            // It knows of no such connection.
+            asked.remove(&ends);
+        } else if answer.says_where()
+            && (asked.remove(&ends) || told.contains(&ends))
+            && answer.resets().iter().all(|reset| mouth.say(reset).is_ok())
+        {
+            told.insert(ends);
             done.insert((ends.0.min(ends.1), ends.0.max(ends.1)));
         }
     }
-    Ok(())
 }
 
 /// Sends packets whose headers are written here.
@@ -130,7 +165,12 @@ struct Mouth {
 
 impl Mouth {
     fn open() -> io::Result<Self> {
-        let raw = |domain| Socket::new(domain, Type::from(libc::SOCK_RAW), Some(Protocol::from(libc::IPPROTO_RAW)));
+        let raw = |domain| {
+            let socket = Socket::new(domain, Type::from(libc::SOCK_RAW), Some(Protocol::from(libc::IPPROTO_RAW)))?;
+            // Who cannot be spoken to now, as nobody answers for its address, is not waited for.
+            socket.set_nonblocking(true)?;
+            io::Result::Ok(socket)
+        };
         Ok(Self { four: raw(Domain::IPV4)?, six: raw(Domain::IPV6)? })
     }
 
@@ -143,11 +183,29 @@ impl Mouth {
     }
 }
 
-/// Hears what crosses a device.
+/// Has a packet socket not hear what this host sends.
+fn ignore_outgoing(socket: &Socket) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: an option of the size given, of a descriptor that is open.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_PACKET,
+            libc::PACKET_IGNORE_OUTGOING,
+            (&raw const on).cast(),
+            size_of_val(&on) as u32,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Hears what comes from the guest behind a device.
 fn ear(device: u32) -> io::Result<Socket> {
     let all = (libc::ETH_P_ALL as u16).to_be();
     // Of no protocol until it is bound: it hears no other device.
     let socket = Socket::new(Domain::from(libc::AF_PACKET), Type::from(libc::SOCK_RAW), None)?;
+    socket.set_recv_buffer_size(ROOM)?;
+    ignore_outgoing(&socket)?;
     let address = libc::sockaddr_ll {
         sll_family: libc::AF_PACKET as u16,
         sll_protocol: all,

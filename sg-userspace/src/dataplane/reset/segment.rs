@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use sg_ebpf::proto::{ACK, RST, SYN};
+use sg_ebpf::proto::{ACK, FIN, RST, SYN};
 
 use crate::dataplane::adopt::sockets::{End, TCP};
 
@@ -71,8 +71,8 @@ impl Segment {
         packet
     }
 
-    /// The segment of an untagged Ethernet frame, with the sequence number that comes after its
-    /// payload. `None` where it is none, or not whole.
+    /// The segment of an Ethernet frame, whose tags the kernel has taken off, with the sequence
+    /// number that comes after it. `None` where it is none, or not whole.
     pub fn read(frame: &[u8]) -> Option<Self> {
         let half = |at: usize| Some(u16::from_be_bytes(frame.get(at..at + 2)?.try_into().ok()?));
         let word = |at: usize| Some(u32::from_be_bytes(frame.get(at..at + 4)?.try_into().ok()?));
@@ -98,12 +98,14 @@ impl Segment {
         };
         let (source, destination) = if v4 { (26, 30) } else { (22, 38) };
         let payload = length.checked_sub(usize::from(frame.get(at + 12)? >> 4) * 4)?;
+        let flags = *frame.get(at + 13)?;
         Some(Self {
             source: (address(source, v4)?, half(at)?),
             destination: (address(destination, v4)?, half(at + 2)?),
-            seq: word(at + 4)?.wrapping_add(payload as u32),
+            // An end counts as one more (RFC 9293, 3.4).
+            seq: word(at + 4)?.wrapping_add(payload as u32 + u32::from(flags & FIN != 0)),
             ack: word(at + 8)?,
-            flags: *frame.get(at + 13)?,
+            flags,
         })
     }
 
@@ -116,6 +118,11 @@ impl Segment {
     /// Whether this says where an end stands.
     pub fn says_where(&self) -> bool {
         self.flags & (SYN | ACK | RST) == ACK
+    }
+
+    /// Whether who sent this knows of no such connection.
+    pub fn is_reset(&self) -> bool {
+        self.flags & RST != 0
     }
 
     /// What ends the connection for who sent this, and for who it was sent to: each with the
@@ -156,6 +163,9 @@ mod tests {
             assert_eq!(Segment::read(&frame(&segment, b"")), Some(segment));
             let after = Segment { seq: 1, ..segment };
             assert_eq!(Segment::read(&frame(&segment, b"abc")), Some(after), "past its payload");
+            let end = Segment { flags: ACK | FIN, ..segment };
+            let after = Segment { seq: 0xffffffff, ..end };
+            assert_eq!(Segment::read(&frame(&end, b"")), Some(after), "past its end");
             let whole = frame(&segment, b"");
             for short in 0..whole.len() {
                 // What is padded, or cut off, is no reason to end.
@@ -180,7 +190,7 @@ mod tests {
         assert_eq!(with(&four, 23, 17), None, "not TCP");
         assert_eq!(with(&four, 21, 9), None, "a later fragment");
         assert_eq!(with(&six, 20, 0), None, "an extension header");
-        assert_eq!(with(&four, 12, 0x81), None, "a tag");
+        assert_eq!(with(&four, 12, 0x81), None, "a tag that was left on");
         assert_eq!(with(&four, 17, 30), None, "shorter than its headers");
     }
 
