@@ -75,12 +75,12 @@ fn put(draft: &mut Draft<'_>, group: usize, wanted: &[Wanted]) -> Result<(), Api
     Ok(())
 }
 
-/// What the smallest rule counted as that a quota refused, and what it said; by direction.
+/// What the smallest rule counted as that the quota of rules refused, and what it said; by direction.
 type Full = [Option<(usize, ApiError)>; 2];
 
 /// Puts in what can be, each on top of those before it. Rules that are too much are found by
-/// halves: mostly there are none, and the whole is judged once. Where a quota has refused one,
-/// those that count as much are refused with it, without judging the whole for each.
+/// halves: mostly there are none, and the whole is judged once. Where the quota has refused
+/// one, those that count as much are refused with it, without judging the whole for each.
 fn place(draft: &mut Draft<'_>, group: usize, wanted: &[Wanted], full: &mut Full, fates: &mut [Fate]) {
     let [one] = wanted else {
         if full.iter().all(Option::is_none) && put(draft, group, wanted).is_ok() {
@@ -98,7 +98,7 @@ fn place(draft: &mut Draft<'_>, group: usize, wanted: &[Wanted], full: &mut Full
         _ => match put(draft, group, wanted) {
             Ok(()) => Fate::Put,
             Err(e) => {
-                if e.code.contains("Limit") || e.code.contains("Quota") {
+                if e.code == error::RULES_QUOTA.code {
                     *full = Some((size, e.clone()));
                 }
                 Fate::Refused(e)
