@@ -54,7 +54,7 @@ enum Task {
     },
     /// Measure, beside what others do
     Bench {
-        /// Fewer rounds: about three minutes
+        /// Fewer rounds: less than four minutes
         #[arg(long)]
         quick: bool,
         /// Writes the figures as JSON

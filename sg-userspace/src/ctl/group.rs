@@ -152,7 +152,7 @@ fn hint_of_enterprise<'a>(kind: Option<&str>, name: &str, mut rules: impl Iterat
 /// A word as a shell takes it.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "-_.:".contains(c);
-    if word.chars().all(plain) { word.to_owned() } else { format!("'{word}'") }
+    if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
 /// Makes a group with rules, or nothing; its id, and the generation that has it. It is the

@@ -7,7 +7,7 @@ mod quintuple;
 use serde_json::Value;
 use sg_userspace::testbed::Daemon;
 
-use super::client::{call, daemon, key};
+use super::client::call;
 use crate::world::{Way, World, can_run, to};
 
 type Key = (String, String);
@@ -57,9 +57,7 @@ impl<'a> Stage<'a> {
 
     /// One whose document, with the instance `i-guest`, is another.
     fn of(world: &'a World, document: &str) -> Self {
-        let daemon = daemon(world);
-        daemon.apply(document, &[]).unwrap();
-        let key = key(&daemon, &[]);
+        let (daemon, key) = super::story::begun(world, document);
         let mut stage = Self { world, daemon, key, group: String::new() };
         stage.group = stage.group("example");
         let group = stage.group.clone();

@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 use sg_userspace::testbed::Daemon;
 
+use super::client::{daemon, key};
 use crate::world::{World, to};
 
 /// What a client makes of a refusal.
@@ -41,6 +42,14 @@ pub trait Api {
             }
         }
     }
+}
+
+/// The daemon of a world, with its API and a document in force, and a key for it.
+pub fn begun<'a>(world: &'a World, document: &str) -> (Daemon<'a>, (String, String)) {
+    let daemon = daemon(world);
+    daemon.apply(document, &[]).unwrap();
+    let key = key(&daemon, &[]);
+    (daemon, key)
 }
 
 /// What is protected first: a guest in a group without rules.

@@ -7,7 +7,7 @@ mod import;
 use serde_json::Value;
 use sg_userspace::testbed::Daemon;
 
-use super::client::{call, daemon, key};
+use super::{client::call, story};
 use crate::world::{Way, World, can_run};
 
 struct Provider<'a> {
@@ -45,9 +45,7 @@ fn the_exchanges_of_terraforms_provider() {
         return;
     }
     let world = World::new(Way::Guest);
-    let daemon = daemon(&world);
-    daemon.apply(super::story::document(), &[]).unwrap();
-    let key = key(&daemon, &[]);
+    let (daemon, key) = story::begun(&world, story::document());
     let p = Provider { daemon, key };
 
     // resourceAliCloudEcsSecurityGroupCreate

@@ -6,7 +6,10 @@ use serde_json::Value;
 use sg_userspace::testbed::Daemon;
 
 use self::element::Element;
-use super::client::{daemon, key, post, raw, signed};
+use super::{
+    client::{daemon, key, post, raw, signed},
+    story,
+};
 use crate::world::{Way, World, can_run};
 
 type Key = (String, String);
@@ -53,9 +56,7 @@ fn good_answers() {
         return;
     }
     let world = World::new(Way::Guest);
-    let daemon = daemon(&world);
-    daemon.apply(super::story::document(), &[]).unwrap();
-    let key = key(&daemon, &[]);
+    let (daemon, key) = story::begun(&world, story::document());
     let good = |parameters: &[(&str, &str)]| {
         let (status, root) = xml(&daemon, &key, parameters);
         assert_eq!(status, 200, "{parameters:?}: {root:?}");
@@ -131,9 +132,7 @@ fn refusals() {
         return;
     }
     let world = World::new(Way::Guest);
-    let daemon = daemon(&world);
-    daemon.apply(super::story::document(), &[]).unwrap();
-    let key = key(&daemon, &[]);
+    let (daemon, key) = story::begun(&world, story::document());
     let nobody = ("nobody".to_owned(), key.1.clone());
     let wrong = (key.0.clone(), "another".to_owned());
     let create: &[(&str, &str)] = &[("Action", "CreateSecurityGroup"), ("SecurityGroupName", "a<&>b")];

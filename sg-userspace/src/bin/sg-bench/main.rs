@@ -36,7 +36,7 @@ struct Arguments {
     /// The object with the programs to compare with
     #[arg(long)]
     peers: PathBuf,
-    /// Fewer rounds: about three minutes
+    /// Fewer rounds: less than four minutes
     #[arg(long)]
     quick: bool,
     /// Writes the figures as JSON
@@ -59,7 +59,7 @@ pub struct Scale {
     pub rounds: usize,
     /// Runs of a program in one sample.
     pub repeat: u32,
-    /// About three minutes for all: fewer packets, flows and seconds, where they are not part of a goal.
+    /// Less than four minutes for all: fewer packets, flows and seconds, where they are not part of a goal.
     pub quick: bool,
 }
 

@@ -34,10 +34,9 @@ const HEAD: usize = 256;
 #[derive(Debug, Default)]
 pub struct Guests(BTreeMap<u32, Vec<FlowKey>>);
 
-/// A connection, however it is looked at.
-fn pair(key: &FlowKey) -> (End, End) {
-    let (local, remote) = ends(key);
-    (local.min(remote), local.max(remote))
+/// A connection, from whichever end it is looked at.
+fn pair((here, there): (End, End)) -> (End, End) {
+    (here.min(there), here.max(there))
 }
 
 /// Whether this host can speak to both ends by its routes: not over a tag, nor by an address that
@@ -68,7 +67,7 @@ impl Guests {
     pub fn reset(&self) -> (usize, usize, io::Result<()>) {
         let mut done = HashSet::new();
         let result = self.try_reset(&mut done);
-        let flows = self.0.values().flatten().filter(|key| done.contains(&pair(key))).count();
+        let flows = self.0.values().flatten().filter(|key| done.contains(&pair(ends(key)))).count();
         (done.len(), flows, result)
     }
 
@@ -114,7 +113,7 @@ fn one_go(
     done: &mut HashSet<(End, End)>,
 ) -> io::Result<()> {
     let mut asked = HashSet::new();
-    for key in flows.iter().filter(|key| !done.contains(&pair(key))) {
+    for key in flows.iter().filter(|key| !done.contains(&pair(ends(key)))) {
         let (local, remote) = ends(key);
         // Anything but what it waits for; nobody can tell it beforehand.
         let seq = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), key) as u32;
@@ -152,7 +151,7 @@ fn one_go(
             && answer.resets().iter().all(|reset| mouth.say(reset).is_ok())
         {
             told.insert(ends);
-            done.insert((ends.0.min(ends.1), ends.0.max(ends.1)));
+            done.insert(pair(ends));
         }
     }
 }
@@ -256,6 +255,6 @@ mod tests {
     fn a_connection_is_one_from_both_ends() {
         let (here, there) = (key(6, "10.0.0.1", "10.0.0.2"), key(6, "10.0.0.2", "10.0.0.1"));
         let there = FlowKey { local_port: 2, remote_port: 1, ..there };
-        assert_eq!(pair(&here), pair(&there));
+        assert_eq!(pair(ends(&here)), pair(ends(&there)));
     }
 }

@@ -5,7 +5,7 @@ use sg_userspace::testbed::{Daemon, Net};
 
 use super::{Caller, Key};
 use crate::{
-    api::client::{daemon, key},
+    api::story,
     world::{Way, World, can_run, to},
 };
 
@@ -73,9 +73,7 @@ impl Caller for Policy<'_> {
 
 impl<'a> Policy<'a> {
     fn new(three: &'a Three) -> Self {
-        let daemon = daemon(&three.world);
-        daemon.apply(DOCUMENT, &[]).unwrap();
-        let key = key(&daemon, &[]);
+        let (daemon, key) = story::begun(&three.world, DOCUMENT);
         Self { daemon, key }
     }
 

@@ -5,8 +5,11 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{Provider, call, daemon, key};
-use crate::world::{Way, World, can_run};
+use super::{Provider, call};
+use crate::{
+    api::client::{daemon, key},
+    world::{Way, World, can_run},
+};
 
 /// What was there before Terraform came.
 const DOCUMENT: &str = "security_groups:
